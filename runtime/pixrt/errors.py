@@ -1,0 +1,86 @@
+"""Every error pixrt raises on purpose, one tree.
+
+    PixrtError                   exit  1
+    ├── OptionError              exit  2   a parameter is out of range, or does not fit this bundle
+    ├── PictureError             exit  3   a picture cannot be read, or is larger than the caps
+    ├── BundleError              exit  4   a bundle is missing, incomplete, or not a bundle
+    │   ├── BundleAltered        exit  4   a file differs from its manifest in size or SHA-256
+    │   └── BundleTooNew         exit  4   the manifest's schema is newer than this pixrt
+    ├── CheckpointError          exit  5   a checkpoint cannot be exported
+    │   └── ExportMismatch       exit  5   an exported network differs from PyTorch beyond the tolerance
+    ├── BackendError             exit  6   a backend or provider cannot be opened, or failed in a run
+    ├── OutputError              exit  7   a result cannot be written
+    └── Cancelled                exit 130  stopped by the caller (on_step) or by Ctrl-C
+
+A message says what is wrong with the numbers, then what to do: both are arguments, so neither is forgotten. Must not
+import anything of pixrt.
+"""
+
+
+class PixrtError(Exception):
+    """The root. `problem` says what is wrong, with the numbers; `remedy` says what to do."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """One line: the problem, then the remedy."""
+        return " ".join(f"{self.problem}. {self.remedy}.".split())
+
+
+class OptionError(PixrtError):
+    """A parameter is out of range, or does not fit the bundle or another parameter."""
+
+    exit_code = 2
+
+
+class PictureError(PixrtError):
+    """A picture cannot be read, or is larger or thinner than the caps allow."""
+
+    exit_code = 3
+
+
+class BundleError(PixrtError):
+    """A bundle is missing, incomplete, or its manifest does not say what it must."""
+
+    exit_code = 4
+
+
+class BundleAltered(BundleError):
+    """A file of the bundle differs from its manifest in size or SHA-256."""
+
+
+class BundleTooNew(BundleError):
+    """The manifest's schema is newer than this version of pixrt reads."""
+
+
+class CheckpointError(PixrtError):
+    """A checkpoint cannot be exported: missing, a pickle, or an architecture that is not supported."""
+
+    exit_code = 5
+
+
+class ExportMismatch(CheckpointError):
+    """An exported network differs from PyTorch by more than the stated tolerance."""
+
+
+class BackendError(PixrtError):
+    """A backend or execution provider cannot be opened, or failed in a run."""
+
+    exit_code = 6
+
+
+class OutputError(PixrtError):
+    """A result cannot be written: it would overwrite an input, or the file system refused."""
+
+    exit_code = 7
+
+
+class Cancelled(PixrtError):
+    """The edit was stopped before its last step, by `on_step` or by Ctrl-C."""
+
+    exit_code = 130
