@@ -1,0 +1,1 @@
+"""ONNX to TensorRT plans, at build time. May import pixrt, never PyTorch."""

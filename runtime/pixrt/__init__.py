@@ -1,0 +1,1 @@
+"""pixrt: instruction-guided image editing."""

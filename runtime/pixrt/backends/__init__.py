@@ -1,0 +1,1 @@
+"""The backends: one module each behind the `Engine` protocol, imported only when chosen."""

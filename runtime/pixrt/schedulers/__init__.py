@@ -1,0 +1,1 @@
+"""The solvers as coefficient tables."""

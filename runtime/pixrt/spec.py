@@ -1,0 +1,244 @@
+"""What a bundle's manifest says, as frozen dataclasses, and the strict reading of them from JSON.
+
+A bundle is one folder: `manifest.json`, one ONNX file per component, the tokenizer's files. `store` opens and checks it,
+`pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
+
+from pixrt.errors import BundleError, BundleTooNew
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+Precision = Literal["fp32", "fp16"]
+PredictionType = Literal["epsilon", "v_prediction"]
+Task = Literal["edit", "generate", "inpaint"]
+T = TypeVar("T")
+
+
+class Component(StrEnum):
+    """The networks of a bundle."""
+
+    TEXT_ENCODER = "text_encoder"
+    UNET = "unet"
+    VAE_ENCODER = "vae_encoder"
+    VAE_DECODER = "vae_decoder"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a network. A dimension is a number, or a name where it is free."""
+
+    name: str
+    dtype: Literal["float32", "float16", "int64", "int32"]
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCheck:
+    """How far the ONNX network is from PyTorch on the same inputs, relative to the largest PyTorch value."""
+
+    max_error: float
+    mean_error: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """One network: its ONNX file, its tensor table, the layers kept in FP32, and its check against PyTorch."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    kept_fp32: tuple[str, ...]
+    check: ExportCheck
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """Size in bytes and SHA-256 (hexadecimal) of one file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The checkpoint a bundle was made from: its name, and a SHA-256 over its configs and weights."""
+
+    id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """CLIP's byte-pair tokenizer: its two files and its special tokens."""
+
+    vocab: str
+    merges: str
+    max_length: int
+    bos_token: str
+    eos_token: str
+    unk_token: str
+    pad_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.SCHEDULERS`."""
+
+    steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+    scheduler: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything the runtime must know about a bundle besides the weights.
+
+    `scheduler` is the checkpoint's scheduler_config.json as it is. `vae_scale` is pixels per latent;
+    `size_multiple` is what working pictures are padded to, in pixels; `native_resolution` in pixels.
+    `preview` maps latents (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then
+    the bias. `notice` is shown with every output of the model ("" for none).
+    """
+
+    schema: int
+    name: str
+    notice: str
+    source: Source
+    precision: Precision
+    unet_in_channels: int
+    latent_channels: int
+    vae_scale: int
+    size_multiple: int
+    native_resolution: int
+    scaling_factor: float
+    prediction_type: PredictionType
+    scheduler: dict[str, Any]
+    tokenizer: TokenizerSpec
+    defaults: Defaults
+    preview: tuple[tuple[float, ...], ...]
+    components: dict[str, ComponentSpec]
+    files: dict[str, FileSpec]
+    tools: dict[str, str]
+
+    @property
+    def task(self) -> Task:
+        """What the UNet was made for, told by its input channels: noisy latents alone, with a source, with a mask."""
+        extra = self.unet_in_channels - self.latent_channels
+        if extra == 0:
+            return "generate"
+        return "edit" if extra == self.latent_channels else "inpaint"
+
+    def component(self, name: Component) -> ComponentSpec:
+        """The component's entry. Raises BundleError where the bundle does not have it."""
+        try:
+            return self.components[name]
+        except KeyError:
+            raise BundleError(
+                f"bundle {self.name!r} has no component {name}, only {', '.join(self.components)}",
+                remedy="Export the checkpoint again with `pixrt export`",
+            ) from None
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, the form `parse_manifest` reads."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest strictly; `where` names it in errors.
+
+    Raises BundleTooNew for a newer schema, BundleError for text that is not JSON, a missing, unknown or mistyped key.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise _bad(where, f"it is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise _bad(where, "it is not a JSON object")
+    schema = value.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise _bad(where, f"its schema is {schema!r}, not a whole number from 1")
+    if schema > SCHEMA:
+        raise BundleTooNew(
+            f"{where} has schema {schema}, and this pixrt reads up to {SCHEMA}",
+            remedy="Update pixrt, or export the checkpoint again with this version",
+        )
+    manifest: Manifest = _decode(Manifest, value, where, "")
+    _check(manifest, where)
+    return manifest
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    positive = {
+        "unet_in_channels": manifest.unet_in_channels,
+        "latent_channels": manifest.latent_channels,
+        "vae_scale": manifest.vae_scale,
+        "size_multiple": manifest.size_multiple,
+        "native_resolution": manifest.native_resolution,
+        "scaling_factor": manifest.scaling_factor,
+    }
+    for name, number in positive.items():
+        if not number > 0:
+            raise _bad(where, f"{name} is {number}, which must be above 0")
+    if len(manifest.preview) != manifest.latent_channels + 1 or any(len(row) != 3 for row in manifest.preview):
+        raise _bad(where, f"preview must have {manifest.latent_channels} + 1 rows of 3 numbers")
+    named = {spec.file for spec in manifest.components.values()}
+    named |= {manifest.tokenizer.vocab, manifest.tokenizer.merges}
+    for file in sorted(named - manifest.files.keys()):
+        raise _bad(where, f"{file} is used but not listed in files")
+    for file in manifest.files:
+        # A path that leaves the folder would let a manifest read anything on the machine.
+        if file.startswith("/") or "\\" in file or ".." in file.split("/"):
+            raise _bad(where, f"the file name {file!r} leaves the bundle's folder")
+
+
+def _decode(kind: Any, value: Any, where: str, key: str) -> Any:
+    """Build `kind` (a dataclass, tuple, dict, Literal, union, plain type) from JSON, or raise BundleError."""
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(typing.cast(type, kind), value, where, key)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_decode(arguments[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: _decode(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
+    if origin in (types.UnionType, typing.Union) and type(value) in arguments:
+        return value
+    if kind is Any or (kind is float and type(value) is int):
+        return value if kind is Any else float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise _bad(where, f"{key} is {str(value)[:60]!r}, which is not {_describe(kind)}")
+
+
+def _decode_dataclass(kind: type[T], value: Any, where: str, key: str) -> T:
+    if not isinstance(value, Mapping):
+        raise _bad(where, f"{key or 'the manifest'} is not a JSON object")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{key}." if key else ""
+    for name in sorted(hints.keys() - value.keys()):
+        raise _bad(where, f"the key {prefix}{name} is missing")
+    for name in sorted(value.keys() - hints.keys()):
+        raise _bad(where, f"the key {prefix}{name} is unknown")
+    return kind(**{name: _decode(hint, value[name], where, prefix + name) for name, hint in hints.items()})
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(kind)))
+    return getattr(kind, "__name__", None) or str(kind)
+
+
+def _bad(where: str, problem: str) -> BundleError:
+    return BundleError(f"{where} cannot be used: {problem}", remedy="Export the checkpoint again with `pixrt export`")
