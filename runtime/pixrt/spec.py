@@ -1,6 +1,6 @@
 """What a bundle's manifest says, as frozen dataclasses, and the strict reading of them from JSON.
 
-A bundle is one folder: `manifest.json`, one ONNX file per component, the tokenizer's files. `store` opens and checks it,
+A bundle is one folder: `manifest.json`, an ONNX file per component, the tokenizer's files. `store` opens it,
 `pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors.
 """
 
