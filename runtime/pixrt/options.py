@@ -5,8 +5,9 @@ Must not import numpy or Pillow.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from pixrt.errors import OptionError
 from pixrt.spec import Defaults
@@ -24,6 +25,7 @@ SchedulerName = Literal[
     "lcm",
 ]
 ResizeMode = Literal["exact", "fit", "floor8"]
+BackendName = Literal["auto", "ort-cuda", "ort-cpu", "null"]
 
 SCHEDULERS: tuple[str, ...] = get_args(SchedulerName)
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
@@ -105,6 +107,21 @@ class EditOptions:
                 remedy="Leave eta at 0, or choose the scheduler ddim",
             )
         return resolved
+
+
+class EditParameters(TypedDict, total=False):
+    """The fields of `EditOptions` as keyword arguments; in one call for several pictures each may have its own seed."""
+
+    steps: int | None
+    guidance_scale: float | None
+    image_guidance_scale: float | None
+    guidance_interval: tuple[float, float]
+    scheduler: SchedulerName | None
+    eta: float
+    seed: int | Sequence[int] | None
+    negative_prompt: str
+    resize: ResizeMode
+    resolution: int | None
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -41,6 +41,16 @@ class TensorSpec:
     dtype: Literal["float32", "float16", "int64", "int32"]
     shape: tuple[int | str, ...]
 
+    def fixed(self, axis: int) -> int:
+        """A dimension that must be a number, such as the channels. Raises BundleError where it is free."""
+        size = self.shape[axis]
+        if isinstance(size, str):
+            raise BundleError(
+                f"dimension {axis} of the tensor {self.name} is free ({size}), where a number is needed",
+                remedy="Export the checkpoint again with `pixrt export`",
+            )
+        return size
+
 
 @dataclass(frozen=True, slots=True)
 class ExportCheck:

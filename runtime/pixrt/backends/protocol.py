@@ -4,12 +4,14 @@ Must not import a backend.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.spec import TensorSpec
+from pixrt.errors import BackendError
+from pixrt.spec import ComponentSpec, TensorSpec
 
 Array = NDArray[Any]
 
@@ -42,6 +44,40 @@ class Engine(Protocol):
         """Free the network; bound calls must not be used afterwards."""
 
 
-def dtype_of(spec: TensorSpec) -> np.dtype[Any]:
-    """The NumPy dtype of a tensor."""
-    return np.dtype(spec.dtype)
+class Backend(Protocol):
+    """A way of running networks on some device."""
+
+    @property
+    def name(self) -> str:
+        """The name the user chose it by."""
+
+    def open(self, path: Path, spec: ComponentSpec) -> Engine:
+        """Open the ONNX file of a component. Raises BackendError."""
+
+
+def check_binding(spec: ComponentSpec, tensors: Mapping[str, Array]) -> None:
+    """Hold arrays against a component's tensor table; a named dimension must be the same wherever it stands.
+
+    Raises BackendError naming the tensor, what it is and what it must be.
+    """
+    table = {tensor.name: tensor for tensor in (*spec.inputs, *spec.outputs)}
+    if tensors.keys() != table.keys():
+        odd = sorted(tensors.keys() ^ table.keys())
+        raise _mismatch(spec.file, f"the tensors {', '.join(odd)} are missing or unknown", f"{', '.join(table)}")
+    sizes: dict[str, int] = {}
+    for name, tensor in table.items():
+        array = tensors[name]
+        wanted = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in tensor.shape)
+        fits = len(array.shape) == len(wanted) and all(
+            isinstance(size, str) or size == given for size, given in zip(wanted, array.shape, strict=True)
+        )
+        if array.dtype != np.dtype(tensor.dtype) or not fits or not array.flags.c_contiguous:
+            layout = "" if array.flags.c_contiguous else ", not contiguous"
+            raise _mismatch(
+                spec.file, f"{name} is {array.dtype} {list(array.shape)}{layout}", f"{tensor.dtype} {list(wanted)}"
+            )
+        sizes.update({size: given for size, given in zip(wanted, array.shape, strict=True) if isinstance(size, str)})
+
+
+def _mismatch(file: str, given: str, wanted: str) -> BackendError:
+    return BackendError(f"cannot bind {file}: {given}", remedy=f"It takes {wanted}")

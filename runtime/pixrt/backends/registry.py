@@ -1,0 +1,71 @@
+"""The backends by name: what is available here, why the rest is not, and opening one. Imports none until asked."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import get_args
+
+from pixrt.backends.protocol import Backend
+from pixrt.errors import BackendError, OptionError
+from pixrt.options import BackendName
+
+# Fastest first: "auto" takes the first that is available.
+_PROVIDERS = {"ort-cuda": "CUDAExecutionProvider", "ort-cpu": "CPUExecutionProvider"}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """Whether a backend can be opened here; `reason` says why not, or with what it runs."""
+
+    name: str
+    available: bool
+    reason: str
+
+
+def backend_statuses() -> list[BackendStatus]:
+    """Every backend, in the order that "auto" tries them; the null backend, which computes nothing, is last."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        missing = "onnxruntime is not installed"
+        return [*(BackendStatus(name, False, missing) for name in _PROVIDERS), _NULL]
+    from pixrt.backends import onnx_runtime
+
+    with_version = f"onnxruntime {onnx_runtime.VERSION}"
+    return [
+        *(
+            BackendStatus(name, True, with_version)
+            if provider in onnx_runtime.PROVIDERS
+            else BackendStatus(name, False, f"{with_version} has no {provider}")
+            for name, provider in _PROVIDERS.items()
+        ),
+        _NULL,
+    ]
+
+
+_NULL = BackendStatus("null", True, "computes nothing")
+
+
+def open_backend(name: BackendName, threads: int | None) -> Backend:
+    """Open a backend; "auto" takes the first available one.
+
+    `threads` is for the CPU kernels, None for one per core. Raises OptionError for an unknown name or a thread count
+    out of range, BackendError where the backend is not available here.
+    """
+    if name not in get_args(BackendName):
+        raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(get_args(BackendName))}")
+    limit = 4 * (os.cpu_count() or 1)
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= limit):
+        raise OptionError(f"threads is {threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here")
+    if name == "null":
+        from pixrt.backends.null import NullBackend
+
+        return NullBackend()
+    statuses = [status for status in backend_statuses() if status.name == name or (name == "auto" and status != _NULL)]
+    usable = next((status for status in statuses if status.available), None)
+    if usable is None:
+        raise BackendError(
+            "; ".join(f"{status.name} is not available: {status.reason}" for status in statuses),
+            remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
+        )
+    from pixrt.backends.onnx_runtime import OrtBackend
+
+    return OrtBackend(usable.name, _PROVIDERS[usable.name], threads)

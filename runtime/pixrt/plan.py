@@ -1,0 +1,109 @@
+"""A plan: an edit decided in full before its loop runs. Every step is arrays and the coefficients to apply to them.
+
+Must not import a backend.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixrt.backends.protocol import Array
+from pixrt.buffers import Latents, Rows, Workspace
+from pixrt.guidance import active_branches
+from pixrt.schedulers.table import StepTable
+
+# Zero-dimensional float32 arrays: NumPy takes them without allocating, unlike Python numbers.
+Coefficient = NDArray[np.float32]
+# A linear combination: the sum of coefficient times array.
+Terms = tuple[tuple[Coefficient, Array], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One network call and the update after it.
+
+    The loop writes `input_scale * state` into the rows, runs them, forms `stored` from `store` (solvers with memory),
+    then `next_state` from `update`. `noise` is already multiplied by its coefficient. `denoised` predicts the clean
+    latents from `state` and the network's output; it holds until the next step runs.
+    """
+
+    rows: Rows
+    input_scale: Coefficient
+    timestep: Coefficient
+    state: Latents
+    next_state: Latents
+    update: Terms
+    noise: Latents | None
+    stored: Latents | None
+    store: Terms
+    denoised: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of one batch, in order, and the array that every combination uses for its products."""
+
+    steps: tuple[Step, ...]
+    scratch: Latents
+
+    @property
+    def rows(self) -> tuple[Rows, ...]:
+        """The distinct sets of rows, to be conditioned before the loop."""
+        return tuple({id(step.rows): step.rows for step in self.steps}.values())
+
+    @property
+    def latents(self) -> Latents:
+        """The state after the last step, `[B, C, h, w]`; valid until the workspace's next plan runs."""
+        return self.steps[-1].next_state
+
+
+def make_plan(workspace: Workspace, table: StepTable, weights: NDArray[np.float64], noise: NDArray[np.float32]) -> Plan:
+    """Lay a table and guidance weights `[N, 3]` onto a workspace, and write the initial state.
+
+    `noise` is `[1 + N, B, C, h, w]` (only its first row is used by a solver without noise) and is scaled in place.
+    """
+    history = workspace.history(table.depth + 1 if table.depth else 0)
+    initial = workspace.states[0]
+    np.multiply(noise[0], np.float32(table.initial_scale), out=initial)
+    steps = []
+    for i in range(len(table)):
+        branches = active_branches(weights[i])
+        rows = workspace.rows(branches)
+        state, next_state = workspace.states[i % 2], workspace.states[(i + 1) % 2]
+
+        def linear(x: float, output: float, *, step: int = i, rows: Rows = rows, state: Latents = state) -> Terms:
+            guided = [(output * weights[step, branch], rows.output[r]) for r, branch in enumerate(rows.branches)]
+            return _terms((x, state), *guided)
+
+        fresh = None
+        if table.noise[i] != 0.0:
+            fresh = noise[1 + i]
+            np.multiply(fresh, np.float32(table.noise[i]), out=fresh)
+        # With one slot more than the depth, storing never overwrites a prediction that this step still reads.
+        past = [(table.history[i, k], history[(i - 1 - k) % len(history)]) for k in range(min(i, table.depth))]
+        steps.append(
+            Step(
+                rows=rows,
+                input_scale=_coefficient(table.input_scale[i]),
+                timestep=_coefficient(table.timesteps[i]),
+                state=state,
+                next_state=next_state,
+                update=linear(table.x[i], table.output[i]) + _terms(*past),
+                noise=fresh,
+                stored=history[i % len(history)] if history else None,
+                store=linear(table.store_x[i], table.store_output[i]) if history else (),
+                denoised=linear(table.denoised_x[i], table.denoised_output[i]),
+            )
+        )
+    return Plan(tuple(steps), workspace.scratch)
+
+
+def _terms(*pairs: tuple[float, Array]) -> Terms:
+    """Drop what is multiplied by zero: it need not be read."""
+    return tuple((_coefficient(factor), array) for factor, array in pairs if factor != 0.0)
+
+
+def _coefficient(value: float) -> NDArray[Any]:
+    return np.array(value, np.float32)

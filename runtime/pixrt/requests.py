@@ -1,0 +1,126 @@
+"""From what a caller passes to what the loop runs: pairing pictures with instructions, and forming batches.
+
+Must not import a backend.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pixrt.errors import OptionError
+from pixrt.geometry import Geometry, plan_geometry
+from pixrt.images import Picture, PictureSource, load_picture
+from pixrt.options import EditOptions, EditParameters
+from pixrt.spec import Manifest
+from pixrt.tokenizer import Tokenizer, Tokens
+
+Item = TypeVar("Item")
+
+MAX_PICTURES = 10_000
+_RANDOM_SEED_BITS = 32  # short enough to be typed again
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One picture and one instruction of a call; `index` is its place in the call's results."""
+
+    index: int
+    picture: Picture
+    geometry: Geometry
+    instruction: str
+    tokens: Tokens
+    options: EditOptions
+
+    @property
+    def seed(self) -> int:
+        """The seed, drawn when none was given."""
+        assert self.options.seed is not None
+        return self.options.seed
+
+
+def is_several(value: object) -> bool:
+    """Whether an argument holds several pictures, instructions or seeds: a list or a tuple does."""
+    return isinstance(value, list | tuple)
+
+
+def make_requests(
+    images: PictureSource | Sequence[PictureSource],
+    instructions: str | Sequence[str],
+    parameters: EditParameters,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+) -> list[Request]:
+    """Load and check everything a call names before anything runs.
+
+    Several pictures and several instructions are paired one to one; one of either goes with all of the other. One seed
+    serves every picture, so that a picture's result does not depend on its company. Raises OptionError, PictureError.
+    """
+    given: list[PictureSource] = [*images] if isinstance(images, list | tuple) else [images]
+    texts: list[str] = [instructions] if isinstance(instructions, str) else [*instructions]
+    for text in texts:
+        if not isinstance(text, str):
+            raise OptionError(f"an instruction is {type(text).__name__}", remedy="Pass a string")
+    count = max(len(given), len(texts))
+    if not given or not texts or count > MAX_PICTURES:
+        raise OptionError(
+            f"{len(given)} pictures and {len(texts)} instructions", remedy=f"Pass from 1 to {MAX_PICTURES} of each"
+        )
+    seed = parameters.get("seed")
+    seeds = [*seed] if isinstance(seed, list | tuple) else [seed]
+    resolved = [
+        EditOptions(**{**parameters, "seed": each}).resolve(manifest.defaults)  # type: ignore[arg-type]
+        for each in seeds
+    ]
+    options = _spread(resolved, count, "seeds")
+    tokens = _spread([tokenizer.encode(text) for text in texts], count, "instructions")
+    pictures = _spread([load_picture(image) for image in given], count, "pictures")
+    texts = _spread(texts, count, "instructions")
+    return [
+        Request(
+            index=index,
+            picture=pictures[index],
+            geometry=_geometry(pictures[index], options[index], manifest),
+            instruction=texts[index],
+            tokens=tokens[index],
+            options=_with_seed(options[index]),
+        )
+        for index in range(count)
+    ]
+
+
+def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Request]]:
+    """Group requests whose pictures have the same padded size, in order, at most `max_batch` in a group."""
+    groups: dict[tuple[int, int], list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.geometry.padded, []).append(request)
+    return [group[i : i + max_batch] for group in groups.values() for i in range(0, len(group), max_batch)]
+
+
+def _geometry(picture: Picture, options: EditOptions, manifest: Manifest) -> Geometry:
+    if options.resize == "floor8" and options.resolution is not None:
+        raise OptionError(
+            f"resolution is {options.resolution}, and resize is floor8, which keeps the picture's own size",
+            remedy="Leave the resolution out, or choose resize exact or fit",
+        )
+    height, width = picture.rgb.shape[:2]
+    resolution = options.resolution or manifest.native_resolution
+    return plan_geometry(width, height, options.resize, resolution=resolution, multiple=manifest.size_multiple)
+
+
+def _with_seed(options: EditOptions) -> EditOptions:
+    import dataclasses
+
+    if options.seed is not None:
+        return options
+    return dataclasses.replace(options, seed=secrets.randbits(_RANDOM_SEED_BITS))
+
+
+def _spread(items: list[Item], count: int, name: str) -> list[Item]:
+    if len(items) == 1:
+        return items * count
+    if len(items) != count:
+        raise OptionError(
+            f"{len(items)} {name} for {count} edits", remedy=f"Pass 1 or {count}: they are paired one to one"
+        )
+    return items

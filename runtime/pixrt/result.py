@@ -1,0 +1,118 @@
+"""What an edit gives back: the result of each picture, and what a step callback is told. Must not import a backend."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pixrt._version import __version__
+from pixrt.errors import PictureError
+from pixrt.images import save_picture
+from pixrt.options import EditOptions
+from pixrt.pipeline import combine
+from pixrt.plan import Step
+from pixrt.requests import Request
+from pixrt.spec import Manifest
+from pixrt.timing import StageTimes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    """One edited picture and how it was made.
+
+    Attributes:
+        image: the picture, of the size that `options.resize` says.
+        options: every parameter in force, the seed included.
+        dropped_tokens: how many tokens of the instruction did not fit the text encoder and were cut.
+        working_size: width and height in pixels of what the networks saw, padding included.
+        network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran.
+        times: where the time went; shared by the pictures of a batch.
+        model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
+    """
+
+    image: "Image.Image"
+    instruction: str
+    options: EditOptions
+    dropped_tokens: int
+    working_size: tuple[int, int]
+    network_rows: int
+    times: StageTimes
+    backend: str
+    model: str
+    model_sha256: str
+    notice: str
+
+    @property
+    def seed(self) -> int:
+        """The seed that repeats this result."""
+        assert self.options.seed is not None
+        return self.options.seed
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What repeats the edit: the metadata written into pictures. No path, no time, no machine."""
+        return {
+            "pixrt": __version__,
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            **({"notice": self.notice} if self.notice else {}),
+            "instruction": self.instruction,
+            **dataclasses.asdict(self.options),
+        }
+
+    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> None:
+        """Write the picture with its parameters inside; the suffix tells the format. Raises OutputError."""
+        text = json.dumps(self.parameters, ensure_ascii=False)
+        save_picture(self.image, Path(path), parameters=text, quality=quality)
+
+
+def options_from(parameters: dict[str, Any], where: str) -> tuple[str, EditOptions]:
+    """Instruction and options out of a picture's parameters; `where` names the picture in errors.
+
+    Raises PictureError where they are not what `EditResult.parameters` writes, OptionError for values out of range.
+    """
+    names = {option.name for option in dataclasses.fields(EditOptions)}
+    values = {name: value for name, value in parameters.items() if name in names}
+    instruction, interval = parameters.get("instruction"), values.get("guidance_interval")
+    if not isinstance(instruction, str):
+        raise PictureError(f"{where} holds parameters without an instruction", remedy="Use a picture that pixrt wrote")
+    if isinstance(interval, list):
+        values["guidance_interval"] = tuple(interval)
+    return instruction, EditOptions(**values)
+
+
+class StepInfo:
+    """What `on_step` is told. `step` counts from 1 to `total` over the whole call."""
+
+    def __init__(self, step: int, total: int, requests: Sequence[Request], state: Step, manifest: Manifest) -> None:
+        self.step = step
+        self.total = total
+        self._requests = requests
+        self._state = state
+        self._manifest = manifest
+
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """Which pictures of the call this step was for, by their place in it."""
+        return tuple(request.index for request in self._requests)
+
+    def preview(self, item: int = 0) -> "Image.Image":
+        """The predicted picture of the batch's `item`, one pixel per latent, through a linear latent-to-RGB map.
+
+        It can be asked for during the callback only: the next step reuses the arrays.
+        """
+        from PIL import Image
+
+        predicted = np.zeros_like(self._state.state)
+        combine(self._state.denoised, predicted, np.zeros_like(predicted))
+        matrix = np.asarray(self._manifest.preview, np.float32)  # [C + 1, 3]
+        rgb = np.einsum("chw,cr->hwr", predicted[item], matrix[:-1]) + matrix[-1]
+        return Image.fromarray(np.rint((rgb / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,49 @@
+"""A task turns requests into what the loop is conditioned on, and nothing more. Must not import a backend."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pixrt.backends.protocol import Array
+from pixrt.errors import OptionError
+from pixrt.guidance import Branch
+from pixrt.spec import Manifest
+
+_NEEDS = {
+    "generate": "the network sees noisy latents alone (text-to-image)",
+    "inpaint": "the network wants a mask beside the source (inpainting)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What a batch of B pictures is conditioned on, per branch.
+
+    Attributes:
+        contexts: text embeddings `[B, L, D]`.
+        sources: source latents `[B, C, h, w]`; a branch that is absent sees the null picture, zero latents.
+    """
+
+    contexts: Mapping[Branch, Array]
+    sources: Mapping[Branch, Array]
+
+
+def edit_conditioning(texts: Sequence[Array], null_text: Array, sources: Sequence[Array]) -> Conditioning:
+    """An instruction edit: B embeddings `[L, D]`, that of the negative prompt, and B source latents `[C, h, w]`."""
+    text, source = np.stack(texts), np.stack(sources)
+    null = np.broadcast_to(null_text, text.shape)
+    return Conditioning(
+        contexts={Branch.TEXT: text, Branch.IMAGE: null, Branch.UNCOND: null},
+        sources={Branch.TEXT: source, Branch.IMAGE: source},
+    )
+
+
+def require_edit(manifest: Manifest) -> None:
+    """Raise OptionError unless the bundle's network takes a source picture beside the noise."""
+    if manifest.task != "edit":
+        raise OptionError(
+            f"the bundle {manifest.name!r} cannot edit: {_NEEDS[manifest.task]},"
+            f" {manifest.unet_in_channels} input channels of {manifest.latent_channels}-channel latents",
+            remedy=f"Use a bundle with {2 * manifest.latent_channels} input channels, such as InstructPix2Pix",
+        )
