@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack, overload
@@ -128,20 +128,33 @@ class Editor:
 
         Raises OptionError, PictureError, BackendError; Cancelled where `on_step` returned False.
         """
+        results = list(self.stream(image, instruction, on_step=on_step, **parameters))
+        results.sort(key=lambda result: result.index)
+        return results if is_several(image) or is_several(instruction) else results[0]
+
+    def stream(
+        self,
+        image: PictureSource | Sequence[PictureSource],
+        instruction: str | Sequence[str],
+        *,
+        on_step: OnStep | None = None,
+        **parameters: Unpack[EditParameters],
+    ) -> Iterator[EditResult]:
+        """Like `edit`, but yields each batch's results when they are done; `EditResult.index` is the place in the call.
+
+        Everything is checked before the first network runs.
+        """
         clock = Stopwatch()
         with clock.stage("prepare"):
             requests = make_requests(image, instruction, parameters, self.manifest, self._tokenizer)
         schedule = self._schedule(requests[0].options)
         batches = form_batches(requests, self._max_batch)
-        results: dict[int, EditResult] = {}
-        with self._lock:
-            for number, batch in enumerate(batches):
-                progress = _Progress(on_step, number * schedule.calls, len(batches) * schedule.calls)
-                edited = self._edit_batch(batch, schedule, progress, clock)
-                results |= {request.index: result for request, result in zip(batch, edited, strict=True)}
-                clock = Stopwatch()
-        ordered = [results[index] for index in range(len(requests))]
-        return ordered if is_several(image) or is_several(instruction) else ordered[0]
+        for number, batch in enumerate(batches):
+            progress = _Progress(on_step, number * schedule.calls, len(batches) * schedule.calls)
+            with self._lock:
+                results = self._edit_batch(batch, schedule, progress, clock)
+            yield from results
+            clock = Stopwatch()
 
     def dry_run(
         self,
@@ -216,6 +229,7 @@ class Editor:
             ]
         return [
             EditResult(
+                index=request.index,
                 image=image,
                 instruction=request.instruction,
                 options=request.options,

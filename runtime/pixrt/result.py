@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixrt._version import __version__
+from pixrt.buffers import Latents
 from pixrt.errors import PictureError
 from pixrt.images import save_picture
 from pixrt.options import EditOptions
@@ -29,6 +30,7 @@ class EditResult:
     """One edited picture and how it was made.
 
     Attributes:
+        index: the place in the call that asked for it.
         image: the picture, of the size that `options.resize` says.
         options: every parameter in force, the seed included.
         dropped_tokens: how many tokens of the instruction did not fit the text encoder and were cut.
@@ -38,6 +40,7 @@ class EditResult:
         model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
     """
 
+    index: int
     image: "Image.Image"
     instruction: str
     options: EditOptions
@@ -103,6 +106,11 @@ class StepInfo:
     def pictures(self) -> tuple[int, ...]:
         """Which pictures of the call this step was for, by their place in it."""
         return tuple(request.index for request in self._requests)
+
+    @property
+    def latents(self) -> Latents:
+        """A copy of the latents after this step, `[B, C, h, w]`, in the solver's own scale."""
+        return self._state.next_state.copy()
 
     def preview(self, item: int = 0) -> "Image.Image":
         """The predicted picture of the batch's `item`, one pixel per latent, through a linear latent-to-RGB map.

@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and make:
+#   make demo   edits an example picture with the built-in model
+#   make test   the whole test suite, as the continuous integration runs it
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint check-slow clean
+
+demo: $(VENV)/.runtime
+	@mkdir -p out
+	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 7
+	@echo "before: examples/scene.png   after: out/scene-blue.png"
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[cpu]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[cpu,export,dev]"
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) out dist

@@ -1,0 +1,267 @@
+"""Reading a diffusers-format checkpoint: its configs, its weights' identity, and each network as a PyTorch module.
+
+Nothing is assumed of the architecture that the configs do not say. Pickles are not read, unless asked for, and then with
+PyTorch's `weights_only` loading alone.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pixrt.errors import CheckpointError
+from pixrt.spec import PredictionType, TokenizerSpec
+
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+_BIN_WEIGHTS = {"text_encoder": "pytorch_model"}
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_CONVERT = (
+    "Convert it once with diffusers: `StableDiffusionInstructPix2PixPipeline.from_single_file(...)` or"
+    " `.from_pretrained(...)`, then `.save_pretrained(FOLDER, safe_serialization=True)`; or pass --allow-pickle to read"
+    " .bin weights with PyTorch's weights_only loading"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint's folder and its configs, checked for what the exporter can do.
+
+    `unet`, `vae`, `text_encoder` and `scheduler` are the JSON configs as they are.
+    """
+
+    id: str
+    folder: Path
+    allow_pickle: bool
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    text_encoder: dict[str, Any]
+    scheduler: dict[str, Any]
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.vae["latent_channels"])
+
+    @property
+    def vae_scale(self) -> int:
+        """Pixels per latent, from the number of the VAE's resolutions."""
+        if self.vae_kind == "AutoencoderTiny":
+            # One stride-2 convolution before every group of blocks but the first.
+            return int(2 ** (len(self.vae["encoder_block_out_channels"]) - 1))
+        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
+
+    @property
+    def vae_kind(self) -> Literal["AutoencoderKL", "AutoencoderTiny"]:
+        """The VAE's class."""
+        return "AutoencoderTiny" if self.vae["_class_name"] == "AutoencoderTiny" else "AutoencoderKL"
+
+    @property
+    def sample_size(self) -> int:
+        """Side of the latents that the UNet was made for."""
+        size = self.unet.get("sample_size")
+        return int(max(size) if isinstance(size, list) else size or 64)
+
+    @property
+    def scaling_factor(self) -> float:
+        """What latents are divided by before they are decoded."""
+        return float(self.vae.get("scaling_factor") or (1.0 if self.vae_kind == "AutoencoderTiny" else 0.18215))
+
+    @property
+    def prediction_type(self) -> PredictionType:
+        """What the UNet predicts."""
+        return "v_prediction" if self.scheduler.get("prediction_type") == "v_prediction" else "epsilon"
+
+    def tokenizer(self) -> TokenizerSpec:
+        """The tokenizer's special tokens; its two files are named as in a bundle."""
+        config = _read_json(self.folder / "tokenizer" / "tokenizer_config.json", required=False)
+        special = _read_json(self.folder / "tokenizer" / "special_tokens_map.json", required=False)
+
+        def token(name: str, default: str) -> str:
+            value = special.get(name, config.get(name, default))
+            return str(value["content"] if isinstance(value, dict) else value)
+
+        length = config.get("model_max_length", 77)
+        return TokenizerSpec(
+            vocab="vocab.json",
+            merges="merges.txt",
+            max_length=min(int(length), int(self.text_encoder.get("max_position_embeddings", 77))),
+            bos_token=token("bos_token", "<|startoftext|>"),
+            eos_token=token("eos_token", "<|endoftext|>"),
+            unk_token=token("unk_token", "<|endoftext|>"),
+            pad_token=token("pad_token", "<|endoftext|>"),
+        )
+
+    def sha256(self) -> str:
+        """SHA-256 over the names and contents of the configs and weights, in the order of their names."""
+        digest = hashlib.sha256()
+        for path in sorted(self._identity_files()):
+            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def load(self, part: str) -> Any:
+        """The network of `part` as a PyTorch module in FP32, in evaluation mode.
+
+        Raises CheckpointError where weights are missing, do not fit the config or hold values that are not finite.
+        """
+        import diffusers
+        import torch
+        import transformers
+
+        classes = {
+            "unet": diffusers.UNet2DConditionModel,
+            "vae": getattr(diffusers, self.vae_kind),
+            "text_encoder": transformers.CLIPTextModel,
+        }
+        try:
+            module = classes[part].from_pretrained(
+                self.folder / part, torch_dtype=torch.float32, use_safetensors=not self.allow_pickle or None
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"the {part} of {self.id} cannot be loaded: {str(error).strip()[:300]}",
+                remedy="Check that its config and its weights belong together",
+            ) from error
+        for name, values in module.named_parameters():
+            if values.is_meta or not bool(torch.isfinite(values).all()):
+                problem = "is missing" if values.is_meta else "holds values that are not finite"
+                raise CheckpointError(f"the weight {name} of {part} {problem}", remedy="Get the checkpoint again")
+        return module.eval()
+
+    def _identity_files(self) -> Iterator[Path]:
+        for part in _PARTS:
+            yield from (
+                path
+                for path in (self.folder / part).iterdir()
+                if path.suffix in (".json", ".safetensors", ".txt", *(_PICKLES if self.allow_pickle else ()))
+            )
+
+
+def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
+    """Find a checkpoint (a folder, or a hub id) and check that it can be exported. Raises CheckpointError."""
+    folder = Path(name)
+    if folder.is_file():
+        raise CheckpointError(f"{name} is a single file", remedy=_CONVERT)
+    if not folder.is_dir():
+        folder = _download(name)
+    id_ = name if "/" in name and not Path(name).exists() else folder.resolve().name
+    if not (folder / "model_index.json").is_file() and not (folder / "unet").is_dir():
+        pickles = [path.name for path in folder.iterdir() if path.suffix in _PICKLES]
+        if pickles:
+            raise CheckpointError(f"{name} holds {pickles[0]}, a pickle, and no diffusers folder", remedy=_CONVERT)
+        raise CheckpointError(
+            f"{name} is not in diffusers' format: it has neither model_index.json nor unet/",
+            remedy="Give the folder that `save_pretrained` wrote",
+        )
+    index = _read_json(folder / "model_index.json", required=False)
+    if "text_encoder_2" in index or (folder / "text_encoder_2").is_dir():
+        raise CheckpointError(
+            f"{name} has a second text encoder (Stable Diffusion XL)", remedy="Use a Stable Diffusion 1.x or 2.x one"
+        )
+    for part in _PARTS:
+        if not (folder / part).is_dir():
+            raise CheckpointError(f"{name} has no folder {part}/", remedy="Download the whole checkpoint")
+    for part in _WEIGHTS:
+        _require_weights(folder, part, allow_pickle)
+    checkpoint = Checkpoint(
+        id=id_,
+        folder=folder,
+        allow_pickle=allow_pickle,
+        unet=_read_json(folder / "unet" / "config.json"),
+        vae=_read_json(folder / "vae" / "config.json"),
+        text_encoder=_read_json(folder / "text_encoder" / "config.json"),
+        scheduler=_read_json(folder / "scheduler" / "scheduler_config.json"),
+    )
+    for file in ("vocab.json", "merges.txt"):
+        if not (folder / "tokenizer" / file).is_file():
+            raise CheckpointError(f"{name} has no tokenizer/{file}", remedy="Download the whole checkpoint")
+    _require_supported(checkpoint)
+    return checkpoint
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"{name!r} is neither a folder nor a hub id", remedy="Give a diffusers folder, or a hub id like OWNER/NAME"
+        ) from error
+    except Exception as error:  # offline, unknown or private: the hub's clients raise many unrelated types
+        raise CheckpointError(
+            f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__})",
+            remedy="Download the checkpoint on a machine that reaches the hub, and pass its folder",
+        ) from error
+
+
+def _require_weights(folder: Path, part: str, allow_pickle: bool) -> None:
+    stem = _WEIGHTS[part]
+    if any((folder / part).glob(f"{stem}*.safetensors")):
+        return
+    pickles = sorted(path.name for path in (folder / part).iterdir() if path.suffix in _PICKLES)
+    if pickles and not allow_pickle:
+        raise CheckpointError(f"the weights of {part} are a pickle ({pickles[0]})", remedy=_CONVERT)
+    if not pickles:
+        raise CheckpointError(f"{part}/ has no {stem}.safetensors", remedy="Download the whole checkpoint")
+
+
+def _require_supported(checkpoint: Checkpoint) -> None:
+    unet, vae = checkpoint.unet, checkpoint.vae
+    kinds = {
+        "unet": (unet.get("_class_name"), ("UNet2DConditionModel",)),
+        "vae": (vae.get("_class_name"), ("AutoencoderKL", "AutoencoderTiny")),
+        "text_encoder": ((checkpoint.text_encoder.get("architectures") or [None])[0], ("CLIPTextModel",)),
+    }
+    for part, (kind, known) in kinds.items():
+        if kind not in known:
+            raise CheckpointError(f"the {part} is {kind}", remedy=f"Supported: {', '.join(known)}")
+    for key in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim"):
+        if unet.get(key) is not None:
+            raise CheckpointError(
+                f"the unet has {key} {unet[key]!r}", remedy="Use a Stable Diffusion 1.x or 2.x checkpoint without it"
+            )
+    if "latent_channels" not in vae:
+        raise CheckpointError("vae/config.json says no latent_channels", remedy="Download the whole checkpoint")
+    latent = checkpoint.latent_channels
+    supported = {latent: "text-to-image", 2 * latent: "editing", 2 * latent + 1: "inpainting"}
+    if unet.get("in_channels") not in supported:
+        listed = ", ".join(f"{channels} ({task})" for channels, task in supported.items())
+        raise CheckpointError(f"the unet has in_channels {unet.get('in_channels')}", remedy=f"Supported: {listed}")
+    if unet.get("cross_attention_dim") != checkpoint.text_encoder.get("hidden_size"):
+        raise CheckpointError(
+            f"the unet wants text of width {unet.get('cross_attention_dim')}, the text encoder gives"
+            f" {checkpoint.text_encoder.get('hidden_size')}",
+            remedy="Check that the parts belong together",
+        )
+    prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise CheckpointError(f"prediction_type is {prediction!r}", remedy="Supported: epsilon, v_prediction")
+    if not math.isfinite(checkpoint.scaling_factor) or checkpoint.scaling_factor <= 0:
+        raise CheckpointError(f"the VAE's scaling_factor is {checkpoint.scaling_factor}", remedy="Mend vae/config.json")
+
+
+def _read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise CheckpointError(f"{path.parent.name}/{path.name} is missing", remedy="Download the whole checkpoint")
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path.parent.name}/{path.name} cannot be read: {error}", remedy="Get it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path.parent.name}/{path.name} is not a JSON object", remedy="Get it again")
+    return value

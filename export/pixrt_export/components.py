@@ -1,0 +1,205 @@
+"""Each network of a bundle as optimum's exporter wants it: a module, and a config naming its tensors.
+
+optimum's own configs are extended where a runtime needs more: the UNet's `timestep` is FP32 and one per sample, the VAE
+encoder gives the posterior mean, and the tensor names and free dimensions are those of the bundle's tensor table.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from optimum.exporters.onnx.model_configs import (
+    CLIPTextOnnxConfig,
+    UNetOnnxConfig,
+    VaeDecoderOnnxConfig,
+    VaeEncoderOnnxConfig,
+)
+
+from pixrt.errors import CheckpointError
+from pixrt.spec import Component
+from pixrt_export.checkpoint import Checkpoint
+
+Inputs = dict[str, torch.Tensor]
+Axes = dict[str, dict[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Traceable:
+    """A network ready to be traced and checked.
+
+    `inputs(batch, height, width)` makes random inputs for a picture of that many latents; `output` names the output.
+    """
+
+    component: Component
+    module: torch.nn.Module
+    config: Any
+    inputs: Callable[[int, int, int], Inputs]
+    output: str
+
+
+def traceables(checkpoint: Checkpoint, source_scale: float) -> Iterator[Callable[[], Traceable]]:
+    """One loader per component, so that only one network is in memory at a time.
+
+    `source_scale` is what an AutoencoderTiny's latents are divided by.
+    """
+    yield lambda: _text_encoder(checkpoint)
+    yield lambda: _vae_encoder(checkpoint, source_scale)
+    yield lambda: _vae_decoder(checkpoint)
+    yield lambda: _unet(checkpoint)
+
+
+def source_scale(checkpoint: Checkpoint, given: float | None) -> float:
+    """What the VAE encoder's output is divided by, so that it is the unscaled posterior mean.
+
+    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so for an edit checkpoint the factor of the
+    VAE it stands in for must be given. Raises CheckpointError where it is missing, or given without need.
+    """
+    if checkpoint.vae_kind == "AutoencoderKL":
+        if given is not None:
+            raise CheckpointError(
+                "a source scaling factor is given, and an AutoencoderKL needs none",
+                remedy="Leave --source-scaling-factor out",
+            )
+        return 1.0
+    if given is not None:
+        return given
+    if checkpoint.unet["in_channels"] == checkpoint.latent_channels:
+        return 1.0
+    if checkpoint.scaling_factor != 1.0:
+        return checkpoint.scaling_factor
+    raise CheckpointError(
+        "an AutoencoderTiny encodes to scaled latents, the source latents of an edit are unscaled, and its config does"
+        " not say the factor between them",
+        remedy="Pass --source-scaling-factor: the scaling_factor of the full VAE, 0.18215 for Stable Diffusion 1.x",
+    )
+
+
+class _Encoder(torch.nn.Module):
+    """Pixels to the unscaled posterior mean."""
+
+    def __init__(self, vae: Any, scale: float) -> None:
+        super().__init__()
+        self.vae, self.scale, self.config = vae, scale, vae.config
+
+    def forward(self, sample: torch.Tensor) -> Any:
+        encoded = self.vae.encode(sample)
+        mean = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents / self.scale
+        return {"latent_sample": mean}
+
+
+class _Decoder(torch.nn.Module):
+    """Latents, already divided by the scaling factor, to pixels."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae, self.config = vae, vae.config
+
+    def forward(self, latent_sample: torch.Tensor) -> Any:
+        return {"sample": self.vae.decode(latent_sample).sample}
+
+
+def _text_encoder(checkpoint: Checkpoint) -> Traceable:
+    module = checkpoint.load("text_encoder")
+    tokens = checkpoint.tokenizer().max_length
+
+    class Config(CLIPTextOnnxConfig):  # type: ignore[misc]
+        @property
+        def outputs(self) -> Axes:
+            return {"last_hidden_state": {0: "batch", 1: "tokens"}}
+
+        @property
+        def inputs(self) -> Axes:
+            return {"input_ids": {0: "batch", 1: "tokens"}}
+
+        def generate_dummy_inputs(self, framework: str = "pt", **kwargs: Any) -> Inputs:
+            return inputs(2, 0, 0)
+
+    def inputs(batch: int, height: int, width: int) -> Inputs:
+        return {"input_ids": torch.randint(0, module.config.vocab_size, (batch, tokens))}
+
+    config = Config(module.config, task="feature-extraction")
+    return Traceable(Component.TEXT_ENCODER, module, config, inputs, "last_hidden_state")
+
+
+def _unet(checkpoint: Checkpoint) -> Traceable:
+    module = checkpoint.load("unet")
+    tokens = checkpoint.tokenizer().max_length
+    unet = module.config
+    levels = len(unet.block_out_channels) - 1
+
+    class Config(UNetOnnxConfig):  # type: ignore[misc]
+        @property
+        def inputs(self) -> Axes:
+            return {
+                "sample": {0: "batch", 2: "height", 3: "width"},
+                "timestep": {0: "batch"},
+                "encoder_hidden_states": {0: "batch", 1: "tokens"},
+            }
+
+        @property
+        def outputs(self) -> Axes:
+            return {"out_sample": {0: "batch", 2: "height", 3: "width"}}
+
+        def generate_dummy_inputs(self, framework: str = "pt", **kwargs: Any) -> Inputs:
+            # diffusers decides while tracing whether upsampling doubles or follows the skip connection's size. A size
+            # that does not halve evenly makes it follow, which is right for every size.
+            side = 2**levels + 1
+            return inputs(2, side, side)
+
+    def inputs(batch: int, height: int, width: int) -> Inputs:
+        return {
+            "sample": torch.randn(batch, unet.in_channels, height, width),
+            "timestep": torch.rand(batch) * 999,
+            "encoder_hidden_states": torch.randn(batch, tokens, unet.cross_attention_dim),
+        }
+
+    config = Config(module.config, task="semantic-segmentation")
+    return Traceable(Component.UNET, module, config, inputs, "out_sample")
+
+
+def _vae_encoder(checkpoint: Checkpoint, scale: float) -> Traceable:
+    module = _Encoder(checkpoint.load("vae"), scale)
+    pixels = checkpoint.vae_scale
+
+    class Config(VaeEncoderOnnxConfig):  # type: ignore[misc]
+        @property
+        def inputs(self) -> Axes:
+            return {"sample": {0: "batch", 2: "height", 3: "width"}}
+
+        @property
+        def outputs(self) -> Axes:
+            return {"latent_sample": {0: "batch", 2: "latent_height", 3: "latent_width"}}
+
+        def generate_dummy_inputs(self, framework: str = "pt", **kwargs: Any) -> Inputs:
+            return inputs(2, 8, 8)
+
+    def inputs(batch: int, height: int, width: int) -> Inputs:
+        return {"sample": torch.rand(batch, 3, height * pixels, width * pixels) * 2 - 1}
+
+    config = Config(module.config, task="semantic-segmentation")
+    return Traceable(Component.VAE_ENCODER, module.eval(), config, inputs, "latent_sample")
+
+
+def _vae_decoder(checkpoint: Checkpoint) -> Traceable:
+    module = _Decoder(checkpoint.load("vae"))
+    channels, factor = checkpoint.latent_channels, checkpoint.scaling_factor
+
+    class Config(VaeDecoderOnnxConfig):  # type: ignore[misc]
+        @property
+        def inputs(self) -> Axes:
+            return {"latent_sample": {0: "batch", 2: "latent_height", 3: "latent_width"}}
+
+        @property
+        def outputs(self) -> Axes:
+            return {"sample": {0: "batch", 2: "height", 3: "width"}}
+
+        def generate_dummy_inputs(self, framework: str = "pt", **kwargs: Any) -> Inputs:
+            return inputs(2, 8, 8)
+
+    def inputs(batch: int, height: int, width: int) -> Inputs:
+        # Scaled latents have about unit variance; the decoder takes them divided by the factor.
+        return {"latent_sample": torch.randn(batch, channels, height, width) / factor}
+
+    config = Config(module.config, task="semantic-segmentation")
+    return Traceable(Component.VAE_DECODER, module.eval(), config, inputs, "sample")

@@ -1,0 +1,54 @@
+"""What an export is asked to do. Light: imports no PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pixrt.errors import OptionError
+from pixrt.options import SCHEDULERS
+from pixrt.spec import Precision
+
+# 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
+OPSET = 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """An export of one checkpoint.
+
+    Attributes:
+        checkpoint: a diffusers-format folder, or a hub id.
+        output: the bundle's folder.
+        precision: of weights and activations in the graphs.
+        name: of the bundle; the output folder's name by default.
+        notice: shown with every result of the model.
+        allow_pickle: also read `.bin` weights, with PyTorch's `weights_only` loading.
+        source_scaling_factor: what an AutoencoderTiny's latents are divided by to serve as source latents of an edit.
+        steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
+            checkpoint's own scheduler, where None.
+        overwrite: replace an existing bundle.
+
+    Raises OptionError on construction.
+    """
+
+    checkpoint: str
+    output: Path
+    precision: Precision = "fp32"
+    name: str | None = None
+    notice: str = ""
+    allow_pickle: bool = False
+    source_scaling_factor: float | None = None
+    steps: int = 100
+    guidance_scale: float = 7.5
+    image_guidance_scale: float = 1.5
+    scheduler: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "fp16"):
+            raise OptionError(f"precision is {self.precision!r}", remedy="Choose fp32 or fp16")
+        if self.scheduler is not None and self.scheduler not in SCHEDULERS:
+            raise OptionError(f"scheduler is {self.scheduler!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
+        if self.source_scaling_factor is not None and not self.source_scaling_factor > 0:
+            raise OptionError(f"source_scaling_factor is {self.source_scaling_factor}", remedy="It must be above 0")
+        if not 1 <= self.steps <= 1000:
+            raise OptionError(f"steps is {self.steps}", remedy="It must be from 1 to 1000")

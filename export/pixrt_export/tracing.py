@@ -1,0 +1,53 @@
+"""From a PyTorch module to an ONNX file in FP32, and how an ONNX file is written to disk.
+
+Tracing is done in FP32 always: FP16 is a conversion of the graph, in `precision`.
+"""
+
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from optimum.exporters.onnx.convert import export_pytorch
+
+from pixrt_export.components import Traceable
+from pixrt_export.options import OPSET
+
+# Protobuf ends at 2 GiB; from here on the weights stand beside the graph.
+EXTERNAL_ABOVE_BYTES = 2**30
+
+
+def trace(network: Traceable, path: Path) -> None:
+    """Trace into `path`, FP32, with the weights beside it (`NAME.onnx_data`) where they are large."""
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer warns of every Python condition on a shape; the check against PyTorch at other shapes decides.
+        warnings.simplefilter("ignore")
+        export_pytorch(network.module, network.config, OPSET, path)
+    model = onnx.load(str(path), load_external_data=False)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        return
+    save(model, path)
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model without anything that names the machine or the moment, weights outside where they are large."""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del model.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL_ABOVE_BYTES
+    data = path.with_name(f"{path.name}_data")
+    data.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    if external:
+        onnx.save(model, str(path), save_as_external_data=True, location=data.name, size_threshold=1024)
+    else:
+        onnx.save(model, str(path))
+    onnx.checker.check_model(str(path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The ONNX file and, where its weights stand outside, their file."""
+    data = path.with_name(f"{path.name}_data")
+    return [path, data] if data.exists() else [path]

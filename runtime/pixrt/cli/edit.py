@@ -1,0 +1,143 @@
+"""`pixrt edit`: pictures and an instruction in, edited pictures out."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixrt.cli.console import errors, results, warn
+from pixrt.cli.outputs import plan_outputs
+from pixrt.cli.parameters import with_edit_flags
+from pixrt.errors import OptionError
+from pixrt.options import BackendName
+from pixrt.store import DEFAULT_BUNDLE
+
+if TYPE_CHECKING:
+    from pixrt.editor import Estimate
+    from pixrt.result import EditResult, StepInfo
+
+
+@with_edit_flags
+def edit(
+    pictures_and_instruction: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE... INSTRUCTION", help="Pictures, then the instruction (left out with --from)."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The edited picture; a folder when there are several pictures.")
+    ],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
+    backend: Annotated[str, typer.Option(help="auto, ort-cuda, ort-cpu or null.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None,
+    max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 4,
+    low_memory: Annotated[bool, typer.Option(help="Close each network when its stage is over.")] = False,
+    repeat: Annotated[
+        Path | None, typer.Option("--from", help="Take instruction and parameters from a picture that pixrt wrote.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per picture.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Check everything and say what would be done, without doing it.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.")] = False,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Edit pictures as the instruction says: pixrt edit photo.jpg "make it winter" -o winter.jpg."""
+    from pixrt.editor import Editor
+
+    pictures, instruction = _split(pictures_and_instruction, repeat)
+    if repeat is not None:
+        instruction, parameters = _repeated(repeat, parameters)
+    targets = plan_outputs(pictures, output)
+    editor = Editor(bundle, backend=_backend(backend), threads=threads, max_batch=max_batch, low_memory=low_memory)
+    if editor.manifest.notice and not quiet:
+        warn(editor.manifest.notice)
+    if dry_run:
+        estimates = editor.dry_run(pictures, [instruction], **parameters)
+        for path, target, estimate in zip(pictures, targets, estimates, strict=True):
+            _print_estimate(path, target, estimate, as_json)
+        return
+    started = time.perf_counter()
+    with _progress(hidden=quiet or as_json or not errors.is_terminal) as bar:
+        task = bar.add_task("editing", total=None)
+
+        def on_step(info: "StepInfo") -> None:
+            bar.update(task, completed=info.step, total=info.total)
+
+        # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
+        for result in editor.stream(pictures, [instruction], on_step=on_step, **parameters):
+            result.save(targets[result.index], quality=quality)
+            _print_result(pictures[result.index], targets[result.index], result, as_json)
+    if result.dropped_tokens and not quiet:
+        warn(f"the last {result.dropped_tokens} tokens of the instruction did not fit the text encoder: left out")
+    if not quiet and not as_json:
+        warn(f"{len(pictures)} edited in {time.perf_counter() - started:.2f} s on {editor.backend}")
+
+
+def _print_estimate(path: str, target: Path, estimate: "Estimate", as_json: bool) -> None:
+    request = estimate.request
+    width, height = request.geometry.padded
+    facts = {
+        "input": path,
+        "output": str(target),
+        "working_size": [width, height],
+        "network_calls": estimate.network_calls,
+        "network_rows": estimate.network_rows,
+        "dropped_tokens": request.tokens.dropped,
+        "parameters": {"instruction": request.instruction, **dataclasses.asdict(request.options)},
+    }
+    text = (
+        f"{path} -> {target}  worked on at {width} x {height}, {estimate.network_calls} network calls,"
+        f" {estimate.network_rows} branch evaluations, seed {request.seed}"
+    )
+    results.print(json.dumps(facts, ensure_ascii=False) if as_json else text, markup=False)
+
+
+def _print_result(path: str, target: Path, result: "EditResult", as_json: bool) -> None:
+    facts = {
+        "input": path,
+        "output": str(target),
+        "width": result.image.width,
+        "height": result.image.height,
+        "backend": result.backend,
+        "dropped_tokens": result.dropped_tokens,
+        "network_rows": result.network_rows,
+        "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
+        "parameters": result.parameters,
+    }
+    text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
+    results.print(json.dumps(facts, ensure_ascii=False) if as_json else text, markup=False)
+
+
+def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
+    """Pictures and instruction out of the positional arguments; with --from they are all pictures."""
+    if repeat is not None:
+        return words, ""
+    if len(words) < 2:
+        raise OptionError(
+            f"{words[0]!r} alone is not enough", remedy="Give pictures, then the instruction: IMAGE... INSTRUCTION"
+        )
+    return words[:-1], words[-1]
+
+
+def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Instruction and parameters of an earlier result; flags given now come before them."""
+    from pixrt.metadata import read_parameters
+    from pixrt.result import options_from
+
+    instruction, options = options_from(read_parameters(picture), str(picture))
+    return instruction, dataclasses.asdict(options) | parameters
+
+
+def _backend(name: str) -> BackendName:
+    return name  # type: ignore[return-value]  # opening a backend checks the name
+
+
+def _progress(*, hidden: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=errors, disable=hidden, transient=True)

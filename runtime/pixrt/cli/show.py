@@ -1,0 +1,118 @@
+"""`pixrt models` and `pixrt inspect`: what bundles there are, and what a bundle or a picture holds."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pixrt.cli.console import results
+from pixrt.errors import BundleError, PictureError
+from pixrt.spec import MANIFEST_NAME
+from pixrt.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per bundle.")] = False) -> None:
+    """List the bundles that can be used by name."""
+    table = Table("name", "task", "precision", "pixels", "MiB", "folder", box=None)
+    for name, folder in list_bundles():
+        try:
+            manifest = open_bundle(folder, verify=False).manifest
+        except BundleError as error:
+            row: dict[str, object] = {"name": name, "folder": str(folder), "error": str(error)}
+            table.add_row(name, "unusable", "", "", "", error.problem)
+        else:
+            mib = total_bytes(manifest.files.values()) / 2**20
+            row = {
+                "name": name,
+                "task": manifest.task,
+                "precision": manifest.precision,
+                "native_resolution": manifest.native_resolution,
+                "mib": round(mib, 1),
+                "folder": str(folder),
+            }
+            table.add_row(
+                name, manifest.task, manifest.precision, str(manifest.native_resolution), f"{mib:.1f}", str(folder)
+            )
+        if as_json:
+            results.print(json.dumps(row), markup=False)
+    if not as_json:
+        results.print(table)
+        results.print(f"Bundles in {models_folder()} are found by name.", markup=False)
+
+
+def inspect(
+    target: Annotated[str, typer.Argument(metavar="BUNDLE|PICTURE", help="A bundle's folder or name, or a picture.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a bundle and print what it holds, or print the parameters inside a picture that pixrt wrote."""
+    path = Path(target)
+    if path.is_file() and path.name != MANIFEST_NAME:
+        _inspect_picture(path, as_json)
+    else:
+        _inspect_bundle(target if path.name != MANIFEST_NAME else str(path.parent), as_json)
+
+
+def _inspect_bundle(target: str, as_json: bool) -> None:
+    manifest = open_bundle(find_bundle(target)).manifest
+    if as_json:
+        results.print(manifest.to_json(), markup=False, end="")
+        return
+    table = Table(box=None, show_header=False)
+    defaults = manifest.defaults
+    facts = {
+        "name": manifest.name,
+        "notice": manifest.notice or "-",
+        "task": f"{manifest.task} ({manifest.unet_in_channels} input channels)",
+        "source": f"{manifest.source.id} (SHA-256 {manifest.source.sha256[:12]})",
+        "precision": manifest.precision,
+        "native size": f"{manifest.native_resolution} px, padded to multiples of {manifest.size_multiple}",
+        "prediction": manifest.prediction_type,
+        "scaling factor": f"{manifest.scaling_factor:g}",
+        "defaults": f"{defaults.steps} steps of {defaults.scheduler}, guidance {defaults.guidance_scale:g},"
+        f" image guidance {defaults.image_guidance_scale:g}",
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+        "files": f"{len(manifest.files)}, {total_bytes(manifest.files.values()) / 2**20:.1f} MiB, as in the manifest",
+    }
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    results.print(table, markup=False)
+    for name, component in manifest.components.items():
+        results.print(f"\n{name}  ({component.file})", markup=False)
+        for arrow, tensors in (("in ", component.inputs), ("out", component.outputs)):
+            for tensor in tensors:
+                shape = ", ".join(map(str, tensor.shape))
+                results.print(f"  {arrow} {tensor.name}  {tensor.dtype} [{shape}]", markup=False)
+        check = component.check
+        results.print(
+            f"  against PyTorch: max error {check.max_error:.1e}, mean {check.mean_error:.1e}"
+            f" (tolerance {check.tolerance:.0e})",
+            markup=False,
+        )
+        if component.kept_fp32:
+            results.print(f"  kept in FP32: {', '.join(component.kept_fp32)}", markup=False)
+
+
+def _inspect_picture(path: Path, as_json: bool) -> None:
+    from pixrt.images import load_picture
+    from pixrt.metadata import read_parameters
+
+    picture = load_picture(path)
+    height, width = picture.rgb.shape[:2]
+    facts: dict[str, object] = {"width": width, "height": height, "alpha": picture.alpha is not None}
+    try:
+        facts["parameters"] = read_parameters(path)
+    except PictureError as error:
+        facts["parameters"] = None
+        facts["note"] = error.problem
+    if as_json:
+        results.print(json.dumps(facts, ensure_ascii=False), markup=False)
+        return
+    results.print(f"{path}  {width} x {height}{', with alpha' if picture.alpha is not None else ''}", markup=False)
+    parameters = facts["parameters"]
+    if isinstance(parameters, dict):
+        for name, value in parameters.items():
+            results.print(f"  {name}: {value}", markup=False)
+    else:
+        results.print(f"  {facts['note']}", markup=False)
