@@ -18,25 +18,13 @@ import diffusers
 import numpy as np
 import torch
 import typer
+from oracle import DIFFUSERS
 from PIL import Image
 
 from pixrt.editor import Editor
 from pixrt.noise import draw_noise
 from pixrt.options import SCHEDULERS
 
-# Each of our names, the class that diffusers has for it, and the settings that make it that solver.
-DIFFUSERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "lcm": ("LCMScheduler", {}),
-}
 STEPS = (1, 2, 7, 20, 50)
 BATCHES = (1, 3)
 SCALES = ((7.5, 1.5), (7.5, 1.0), (1.0, 1.0), (3.0, 3.0))

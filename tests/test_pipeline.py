@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import TOKENS, WIDTH, NumpyEngine, smooth_network, unet_spec
 from numpy.typing import NDArray
 
+from fakes import TOKENS, WIDTH, NumpyEngine, smooth_network, unet_spec
 from pixrt.backends.null import NullEngine
 from pixrt.buffers import Workspace
 from pixrt.guidance import Branch, guidance_weights

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from pixrt.cli.console import errors, results
-from pixrt.errors import CheckpointError
-
 
 def export(
     checkpoint: Annotated[str, typer.Argument(help="A diffusers-format folder, or a hub id.")],

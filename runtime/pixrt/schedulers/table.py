@@ -10,11 +10,11 @@ and the predicted clean latents, for previews, are denoised_x[i] * x + denoised_
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Column = NDArray[np.float64]
+from pixrt.schedule import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +50,64 @@ class StepTable:
     def depth(self) -> int:
         """How many stored predictions a step may look back on."""
         return int(self.history.shape[1])
+
+
+class Linear(NamedTuple):
+    """`x * state + output * network output`, a column each."""
+
+    x: Column
+    output: Column
+
+    def times(self, factor: Column) -> "Linear":
+        """Both coefficients multiplied."""
+        return Linear(factor * self.x, factor * self.output)
+
+    def plus(self, other: "Linear") -> "Linear":
+        """The sum of two combinations."""
+        return Linear(self.x + other.x, self.output + other.output)
+
+
+def denoised_of(prediction_type: str, alpha: Column, sigma: Column) -> Linear:
+    """The predicted clean latents x0 where the state is alpha x0 + sigma eps.
+
+    v-prediction: v = alpha eps - sigma x0 (Salimans & Ho 2022, appendix D), for alpha^2 + sigma^2 = 1.
+    """
+    if prediction_type == "v_prediction":
+        return Linear(alpha, -sigma)
+    return Linear(1 / alpha, -sigma / alpha)
+
+
+def noise_of(prediction_type: str, alpha: Column, sigma: Column) -> Linear:
+    """The predicted noise eps, likewise."""
+    if prediction_type == "v_prediction":
+        return Linear(sigma, alpha)
+    return Linear(np.zeros_like(alpha), np.ones_like(alpha))
+
+
+def make_table(
+    timesteps: Column,
+    update: Linear,
+    denoised: Linear,
+    *,
+    noise: Column | None = None,
+    history: Column | None = None,
+    store: Linear | None = None,
+    input_scale: Column | None = None,
+    initial_scale: float = 1.0,
+) -> StepTable:
+    """A table in which what is not given does not happen: no noise, no history, inputs as they are."""
+    zeros, ones = np.zeros(len(timesteps)), np.ones(len(timesteps))
+    stored = store or Linear(zeros, zeros)
+    return StepTable(
+        timesteps=timesteps,
+        input_scale=ones if input_scale is None else input_scale,
+        x=update.x,
+        output=update.output,
+        noise=zeros if noise is None else noise,
+        history=np.zeros((len(timesteps), 0)) if history is None else history,
+        store_x=stored.x,
+        store_output=stored.output,
+        denoised_x=denoised.x,
+        denoised_output=denoised.output,
+        initial_scale=initial_scale,
+    )
