@@ -156,7 +156,7 @@ def test_sigma_settings(name: str, change: dict[str, Any], steps: int) -> None:
 @pytest.mark.parametrize("steps", [2, 20])
 def test_zero_terminal_snr(name: str, steps: int) -> None:
     change = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
-    # The first sigma is 4096, and x and its update cancel to order 1: float32 leaves 4096 * 2**-24 = 2.4e-4, on each side.
+    # The first sigma is 4096, and x and its update cancel to order 1: float32 leaves 4096 * 2**-24 = 2.4e-4 per side.
     assert deviation(name, STABLE_DIFFUSION | change, steps) < 5e-4
 
 

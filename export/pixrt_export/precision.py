@@ -11,38 +11,155 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir
 import onnxruntime
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from pixrt.errors import CheckpointError
 from pixrt_export.tracing import save
+
+FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 # FP16 ends at 65504. Calibration sees a few inputs only, so a node is kept well before that.
 LIMIT = 65504 / 8
+# Attention masks hold the smallest float. In a softmax anything this far below the scores is as good.
+MASK = -LIMIT / 2
+# What ONNX defines in FP32 alone: whole operators, and single inputs (the region and scales of Resize).
+FP32_OPERATORS = ("Range",)
+FP32_INPUTS = {"Resize": (1, 2)}
 Feeds = dict[str, np.ndarray[Any, Any]]
 
 
 def to_fp16(source: Path, target: Path, calibration: Sequence[Feeds]) -> tuple[str, ...]:
     """Convert the graph at `source` into `target`; returns the names of the nodes kept in FP32."""
+    _soften_masks(source)
     ranges = activation_ranges(source, calibration)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(str(source), load_external_data=False), data_prop=True)
     model = onnx.load(str(source))
+    _lift_constants(model.graph)
+    large = {tensor.name for tensor in model.graph.initializer if _is_float(tensor) and _largest(tensor) > LIMIT}
+    floats = _floats(inferred.graph)
     kept = _timestep_nodes(model.graph) | {
         node.name
         for node in model.graph.node
-        if any(ranges.get(name, 0.0) > LIMIT for name in (*node.input, *node.output))
+        if (node.op_type in FP32_OPERATORS and node.output[0] in floats)
+        or any(name in large or ranges.get(name, 0.0) > LIMIT for name in (*node.input, *node.output))
     }
-    keep_io = [value.name for value in model.graph.input if value.name == "timestep"]
-    converted = convert_float_to_float16(
-        model,
-        keep_io_types=keep_io,
-        disable_shape_infer=True,
-        op_block_list=[],
-        node_block_list=sorted(kept),
-    )
-    ordered = onnx_ir.serde.deserialize_model(converted)
-    ordered.graph.sort()  # the conversion puts its casts at the end
-    save(onnx_ir.serde.serialize_model(ordered), target)
-    return tuple(name for name in (node.name for node in model.graph.node) if name in kept)
+    order = [node.name for node in model.graph.node if node.name in kept]
+    _Conversion(model.graph, floats, kept).run()
+    save(model, target)
+    return tuple(order)
+
+
+class _Conversion:
+    """Rewrites a graph in place. A value may exist in both precisions; a cast is added where it is first needed."""
+
+    def __init__(self, graph: onnx.GraphProto, floats: set[str], kept: set[str]) -> None:
+        self._graph = graph
+        self._floats = floats
+        self._kept = kept
+        self._given = {tensor.name: tensor for tensor in graph.initializer}
+        # The names under which a value exists so far, by (value, precision).
+        self._versions: dict[tuple[str, int], str] = {}
+        self._weights: dict[str, onnx.TensorProto] = {}
+        self._nodes: list[onnx.NodeProto] = []
+
+    def run(self) -> None:
+        """Convert inputs, nodes, weights and outputs."""
+        for value in self._graph.input:
+            if value.name in self._floats:
+                precision = FLOAT if value.name == "timestep" else HALF
+                value.type.tensor_type.elem_type = precision
+                self._versions[value.name, precision] = value.name
+        for node in self._graph.node:
+            self._convert(node)
+        for value in self._graph.output:
+            if (value.name, FLOAT) in self._versions:
+                raise CheckpointError(
+                    f"the output {value.name} is beyond the range of FP16", remedy="Export with --precision fp32"
+                )
+            if value.name in self._floats:
+                value.type.tensor_type.elem_type = HALF
+        del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
+        self._graph.node.extend(self._nodes)
+        self._graph.initializer.extend(self._weights.values())
+
+    def _convert(self, node: onnx.NodeProto) -> None:
+        precision = FLOAT if node.name in self._kept else HALF
+        for index, name in enumerate(node.input):
+            wanted = FLOAT if index in FP32_INPUTS.get(node.op_type, ()) else precision
+            if name in self._floats:
+                node.input[index] = self._version(name, wanted)
+            elif name in self._given:
+                self._weights[name] = self._given[name]
+        if precision == HALF:
+            for attribute in node.attribute:
+                if attribute.name == "to" and attribute.i == FLOAT:
+                    attribute.i = HALF
+                elif attribute.name == "value" and attribute.t.data_type == FLOAT:
+                    attribute.t.CopyFrom(_half(attribute.t))
+        self._nodes.append(node)
+        self._versions |= {(name, precision): name for name in node.output if name in self._floats}
+
+    def _version(self, name: str, precision: int) -> str:
+        """The name of a value in a precision, made where it does not exist yet. FP16 weights keep their names."""
+        if (name, precision) not in self._versions:
+            new = f"{name}/fp32" if precision == FLOAT else f"{name}/fp16"
+            if name in self._given:
+                new = name if precision == HALF else new
+                weight = _half(self._given[name]) if precision == HALF else self._given[name]
+                self._weights[new] = onnx.TensorProto()
+                self._weights[new].CopyFrom(weight)
+                self._weights[new].name = new
+            else:
+                self._nodes.append(onnx.helper.make_node("Cast", [name], [new], f"{new}/Cast", to=precision))
+            self._versions[name, precision] = new
+        return self._versions[name, precision]
+
+
+def _floats(graph: onnx.GraphProto) -> set[str]:
+    """The names of the FP32 tensors of a graph whose types have been inferred."""
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return {value.name for value in values if value.type.tensor_type.elem_type == FLOAT} | {
+        tensor.name for tensor in graph.initializer if _is_float(tensor)
+    }
+
+
+def _half(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+
+
+def _is_float(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_type == FLOAT)
+
+
+def _largest(tensor: onnx.TensorProto) -> float:
+    return float(np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0.0))
+
+
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Float constants become weights, which can be had in both precisions without a cast."""
+    constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
+    for node in constants:
+        tensor = node.attribute[0].t
+        if _is_float(tensor):
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+            graph.node.remove(node)
+
+
+def _soften_masks(path: Path) -> None:
+    """Replace the masking constants of a traced graph, which would overflow to -inf, by `MASK`."""
+    model = onnx.load(str(path), load_external_data=False)
+    smallest, found = np.finfo(np.float32).min, False
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "value" and attribute.t.data_type == onnx.TensorProto.FLOAT:
+                value = onnx.numpy_helper.to_array(attribute.t, base_dir=str(path.parent))
+                if (value == smallest).any():
+                    softened = np.where(value == smallest, np.float32(MASK), value)
+                    attribute.t.CopyFrom(onnx.numpy_helper.from_array(softened))
+                    found = True
+    if found:
+        onnx.save(model, str(path))
 
 
 def activation_ranges(path: Path, feeds: Sequence[Feeds]) -> dict[str, float]:

@@ -24,9 +24,24 @@ def trace(network: Traceable, path: Path) -> None:
         warnings.simplefilter("ignore")
         export_pytorch(network.module, network.config, OPSET, path)
     model = onnx.load(str(path), load_external_data=False)
+    _fix_free_dimensions(network, model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        onnx.save(model, str(path))
         return
     save(model, path)
+
+
+def _fix_free_dimensions(network: Traceable, model: onnx.ModelProto) -> None:
+    """Give a number to output dimensions that the tracer left free beyond those the config names."""
+    (output,) = model.graph.output
+    named = network.config.outputs[output.name]
+    unnamed = [(axis, size) for axis, size in enumerate(output.type.tensor_type.shape.dim) if axis not in named]
+    if all(size.HasField("dim_value") for _, size in unnamed):
+        return
+    with torch.no_grad():
+        result = network.module(**network.config.generate_dummy_inputs())[output.name]
+    for axis, size in unnamed:
+        size.dim_value = result.shape[axis]
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

@@ -1,15 +1,88 @@
 """`pixrt export`: a PyTorch checkpoint becomes a bundle. The one place where the runtime reaches for the exporter."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pixrt.cli.console import errors, results
+from pixrt.errors import CheckpointError
+from pixrt.options import SCHEDULERS
+from pixrt.spec import Precision
+from pixrt.store import total_bytes
+
+_NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime")
+
 
 def export(
-    checkpoint: Annotated[str, typer.Argument(help="A diffusers-format folder, or a hub id.")],
+    checkpoint: Annotated[str, typer.Argument(help="A diffusers-format folder, or a hub id such as OWNER/NAME.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
-    precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of weights and activations in the graphs: fp32 or fp16.")] = "fp32",
+    name: Annotated[str | None, typer.Option(help="The bundle's name; the output folder's by default.")] = None,
+    notice: Annotated[str, typer.Option(help="A line shown with every result of the model.")] = "",
+    steps: Annotated[int, typer.Option(help="Default steps of the bundle.")] = 100,
+    guidance_scale: Annotated[float, typer.Option(help="Default guidance scale of the bundle.")] = 7.5,
+    image_guidance_scale: Annotated[float, typer.Option(help="Default image guidance scale of the bundle.")] = 1.5,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Default scheduler of the bundle; the checkpoint's own when not given.",
+            autocompletion=lambda: list(SCHEDULERS),
+        ),
+    ] = None,
+    source_scaling_factor: Annotated[
+        float | None,
+        typer.Option(help="For an AutoencoderTiny in an edit checkpoint: the scaling factor of the VAE it replaces."),
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read .bin weights too, with PyTorch's weights_only loading.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
-    """Export a checkpoint to a bundle of ONNX networks, checked against PyTorch."""
-    raise NotImplementedError
+    """Export a checkpoint to a bundle of ONNX networks, each checked against PyTorch."""
+    missing = [module for module in _NEEDED if find_spec(module) is None]
+    if missing:
+        raise CheckpointError(
+            f"exporting needs PyTorch and its libraries, and {', '.join(missing)} cannot be imported here",
+            remedy="Install them: pip install 'pixrt[export]'",
+        )
+    from pixrt_export import ExportOptions, export_checkpoint
+
+    options = ExportOptions(
+        checkpoint=checkpoint,
+        output=output,
+        precision=_precision(precision),
+        name=name,
+        notice=notice,
+        allow_pickle=allow_pickle,
+        source_scaling_factor=source_scaling_factor,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        image_guidance_scale=image_guidance_scale,
+        scheduler=scheduler,
+        overwrite=overwrite,
+    )
+    with errors.status("exporting") as status:
+
+        def on_progress(stage: str) -> None:
+            status.update(stage)
+            if not errors.is_terminal:
+                errors.print(stage, markup=False)
+
+        report = export_checkpoint(options, on_progress=on_progress)
+    for component, spec in report.manifest.components.items():
+        check = spec.check
+        results.print(
+            f"{component}: {report.seconds[component]:.1f} s, against PyTorch max error {check.max_error:.1e},"
+            f" mean {check.mean_error:.1e} (tolerance {check.tolerance:.0e})",
+            markup=False,
+        )
+        if spec.kept_fp32:
+            results.print(f"  kept in FP32: {', '.join(spec.kept_fp32)}", markup=False)
+    size = total_bytes(report.manifest.files.values()) / 2**20
+    results.print(f"{report.folder}: {options.precision}, {size:.0f} MiB", markup=False)
+
+
+def _precision(value: str) -> Precision:
+    return value  # type: ignore[return-value]  # ExportOptions checks it

@@ -1,0 +1,241 @@
+"""Pictures in and out: files, PIL images and arrays to sRGB pixels, and to and from what the networks take.
+
+Pillow is imported when the first picture is. Must not import a backend.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixrt.errors import OutputError, PictureError
+from pixrt.files import atomic_write
+from pixrt.geometry import Geometry, check_size
+from pixrt.metadata import exif_bytes, png_info
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PictureSource: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image"
+"""A path, an encoded file's bytes, an array `[H, W]` or `[H, W, 1|3|4]` (uint8, or float in [0, 1]), or a PIL image."""
+
+# No other decoder is given bytes: the fewer, the fewer ways to be surprised by a file.
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")
+_WHITE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: sRGB pixels `[H, W, 3]` uint8 over white, and what was transparent `[H, W]` uint8."""
+
+    rgb: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None
+    name: str
+
+
+def load_picture(source: PictureSource) -> Picture:
+    """Decode, turn upright (EXIF), convert to sRGB (ICC), and put transparency over white.
+
+    Raises PictureError for a file that is missing, broken, animated, of another format, or beyond the caps.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, str | os.PathLike):
+        with open_picture(Path(source)) as image:
+            return _from_image(image, str(source))
+    if isinstance(source, bytes):
+        with open_picture(io.BytesIO(source)) as image:
+            return _from_image(image, "the picture")
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        check_size(*source.size, "the picture")
+        return _from_image(source, "the picture")
+    raise PictureError(
+        f"a picture is a {type(source).__name__}", remedy="Pass a path, a file's bytes, a PIL image or a NumPy array"
+    )
+
+
+@contextmanager
+def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
+    """A file as a PIL image whose pixels are decoded when asked for, its size checked. Raises PictureError."""
+    from PIL import Image, UnidentifiedImageError
+
+    name = str(source) if isinstance(source, Path) else "the picture"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(source, formats=READABLE_FORMATS)
+    except FileNotFoundError:
+        raise PictureError(f"there is no file {name}", remedy="Check the path") from None
+    except IsADirectoryError:
+        raise PictureError(f"{name} is a folder", remedy="Give the pictures in it") from None
+    except PermissionError:
+        raise PictureError(f"{name} cannot be read: no permission", remedy="Change its permissions") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"{name} says that it has far more pixels than can be", remedy="Scale it down") from None
+    except UnidentifiedImageError:
+        raise PictureError(
+            f"{name} is not a picture that can be read", remedy=f"Use one of {', '.join(READABLE_FORMATS)}"
+        ) from None
+    except Exception as error:  # decoders raise many unrelated types on broken files
+        raise _broken(name, error) from error
+    with image:
+        check_size(*image.size, name)
+        # A phone's JPEG may hold a second picture (MPO); that is not an animation.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            frames = getattr(image, "n_frames", 2)
+            raise PictureError(f"{name} is an animation of {frames} frames", remedy="Save one frame as a picture")
+        yield image
+
+
+def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
+    """The working picture `[3, H, W]` in [-1, 1]: cropped, scaled (Lanczos), mirrored at the right and the bottom."""
+    rgb = picture.rgb
+    height, width = rgb.shape[:2]
+    if geometry.crop != (0, 0, width, height) or geometry.scaled != (width, height):
+        from PIL import Image
+
+        image = Image.fromarray(rgb)
+        rgb = np.asarray(image.resize(geometry.scaled, Image.Resampling.LANCZOS, box=geometry.crop))
+    right, bottom = (padded - scaled for padded, scaled in zip(geometry.padded, geometry.scaled, strict=True))
+    if right or bottom:
+        rgb = np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+    unit = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32) / 255
+    return 2 * unit - 1
+
+
+def from_network(pixels: NDArray[np.float32], picture: Picture, geometry: Geometry) -> "Image.Image":
+    """The result as a PIL image, RGB or RGBA: `pixels` `[3, H, W]` in [-1, 1] without padding, scaled to the output."""
+    from PIL import Image
+
+    width, height = geometry.scaled
+    unit = (pixels[:, :height, :width] / 2 + 0.5).clip(0, 1)
+    image = Image.fromarray(np.rint(unit * 255).astype(np.uint8).transpose(1, 2, 0))
+    if geometry.output != geometry.scaled:
+        image = image.resize(geometry.output, Image.Resampling.LANCZOS)
+    if picture.alpha is not None:
+        alpha = Image.fromarray(picture.alpha)
+        if (geometry.crop, geometry.output) != ((0, 0, *alpha.size), alpha.size):
+            alpha = alpha.resize(geometry.output, Image.Resampling.LANCZOS, box=geometry.crop)
+        image.putalpha(alpha)
+    return image
+
+
+def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: int) -> None:
+    """Write a picture with its parameters inside, whole or not at all. `quality` is for all but PNG.
+
+    Raises OutputError for a suffix that pixrt does not write, and where the file system refuses.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE_SUFFIXES:
+        raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(WRITABLE_SUFFIXES)}")
+    if suffix == ".png":
+        options: dict[str, Any] = {"format": "PNG", "pnginfo": png_info(parameters), "compress_level": 1}
+    else:
+        options = {"format": {".webp": "WEBP", ".avif": "AVIF"}.get(suffix, "JPEG"), "quality": quality}
+        options["exif"] = exif_bytes(parameters)
+    if options["format"] == "JPEG":
+        options["subsampling"] = 0
+        if image.mode == "RGBA":
+            image = _over_white(image)
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, **options)
+    except (KeyError, ValueError, OSError) as error:
+        raise OutputError(f"{path} cannot be encoded: {error}", remedy="Write a .png") from error
+    with atomic_write(path) as file:
+        file.write(encoded.getbuffer())
+
+
+def _from_array(array: NDArray[Any]) -> Picture:
+    from PIL import Image
+
+    shape = array.shape
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise PictureError(f"the array has shape {list(shape)}", remedy="Pass [H, W] or [H, W, C] with 1, 3 or 4 channels")
+    check_size(shape[1], shape[0], "the array")
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise PictureError(f"the array's floats are from {low:g} to {high:g}", remedy="They must be from 0 to 1")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise PictureError(f"the array is {array.dtype}", remedy="Pass uint8, or floats from 0 to 1")
+    if len(shape) == 3 and shape[2] == 1:
+        array = array[:, :, 0]
+    return _from_image(Image.fromarray(np.ascontiguousarray(array)), "the array")
+
+
+def _from_image(image: "Image.Image", name: str) -> Picture:
+    from PIL import ImageOps
+
+    try:
+        image.load()
+        image = _to_rgb(ImageOps.exif_transpose(image))
+    except PictureError:
+        raise
+    except Exception as error:  # as in open_picture
+        raise _broken(name, error) from error
+    if image.mode == "RGB":
+        return Picture(np.asarray(image), None, name)
+    alpha = np.asarray(image.getchannel("A"))
+    return Picture(np.asarray(_over_white(image)), alpha, name)
+
+
+def _to_rgb(image: "Image.Image") -> "Image.Image":
+    """RGB, or RGBA where anything can be transparent, in sRGB."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits per pixel, in Pillow's several spellings
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 0xFFFF:
+            raise PictureError(f"the picture's values are from {wide.min()} to {wide.max()}", remedy="Use 8 or 16 bits")
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise PictureError("the picture's values are floats", remedy="Pass it as an array from 0 to 1")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if image.mode in ("P", "PA", "1", "LA", "La", "RGBA", "RGBa", "RGBX"):
+        profile = image.info.get("icc_profile")
+        image = image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
+        image.info["icc_profile"] = profile
+    image = _to_srgb(image)
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
+
+
+def _to_srgb(image: "Image.Image") -> "Image.Image":
+    profile = image.info.get("icc_profile")
+    if profile:
+        from PIL import ImageCms
+
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a profile that is broken, or not for these channels, is as good as none: so do browsers
+        else:
+            assert converted is not None
+            return converted
+    return image.convert("RGB")
+
+
+def _over_white(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    ground = Image.new("RGB", image.size, (_WHITE,) * 3)
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+def _broken(name: str, error: Exception) -> PictureError:
+    return PictureError(f"{name} cannot be decoded: {str(error)[:200] or type(error).__name__}", remedy="Save it again")

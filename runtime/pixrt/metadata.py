@@ -1,0 +1,76 @@
+"""The parameters of an edit inside the picture it made: a PNG text chunk, an EXIF user comment elsewhere.
+
+Pillow is imported when needed. Must not import a backend.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixrt.errors import OutputError, PictureError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+PNG_KEY = "pixrt"
+_EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
+_ASCII = b"ASCII\x00\x00\x00"
+# A JPEG segment ends at 65,535 bytes; some are left for the frame around the comment.
+_MAX_EXIF_BYTES = 65_000
+
+
+def png_info(parameters: str) -> "PngInfo":
+    """The chunk for Pillow's `pnginfo`. Compressed where long."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt(PNG_KEY, parameters, zip=len(parameters) > 2000)
+    return info
+
+
+def exif_bytes(parameters: str) -> bytes:
+    """EXIF data with the parameters as user comment. Raises OutputError where they are longer than EXIF can be."""
+    from PIL import Image
+
+    text = json.dumps(json.loads(parameters)).encode("ascii")  # the comment's Unicode form is read by few
+    if len(text) > _MAX_EXIF_BYTES:
+        raise OutputError(
+            f"the parameters take {len(text)} bytes, more than the {_MAX_EXIF_BYTES} that EXIF can hold",
+            remedy="Write a PNG, or shorten the instruction",
+        )
+    exif = Image.Exif()
+    exif[_SOFTWARE] = "pixrt"
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _ASCII + text
+    return exif.tobytes()
+
+
+def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The parameters in a picture that pixrt wrote.
+
+    Raises PictureError where the file is not such a picture.
+    """
+    from pixrt.images import open_picture
+
+    with open_picture(Path(path)) as image:
+        text = _text_of(image)
+    if text is None:
+        raise PictureError(f"{path} holds no parameters of pixrt", remedy="Use a picture that pixrt wrote, unchanged")
+    try:
+        parameters = json.loads(text)
+    except ValueError:
+        parameters = None
+    if not isinstance(parameters, dict) or "pixrt" not in parameters:
+        raise PictureError(f"the parameters in {path} cannot be read", remedy="Use a picture that pixrt wrote, unchanged")
+    return parameters
+
+
+def _text_of(image: "Image.Image") -> str | None:
+    text = getattr(image, "text", {}).get(PNG_KEY) if image.format == "PNG" else None
+    if isinstance(text, str):
+        return str(text)
+    comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    if isinstance(comment, bytes) and comment.startswith(_ASCII):
+        return comment[len(_ASCII) :].decode("ascii", errors="replace")
+    return None
