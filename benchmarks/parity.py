@@ -18,9 +18,9 @@ import diffusers
 import numpy as np
 import torch
 import typer
-from oracle import DIFFUSERS
 from PIL import Image
 
+from oracle import DIFFUSERS
 from pixrt.editor import Editor
 from pixrt.noise import draw_noise
 from pixrt.options import SCHEDULERS
@@ -133,7 +133,7 @@ def _draws(scheduler: type, noise: Iterator[torch.Tensor]) -> Iterator[None]:
     if not hasattr(__import__(module, fromlist=["x"]), "randn_tensor"):
         yield
         return
-    with mock.patch(f"{module}.randn_tensor", lambda *args, **kwargs: next(noise)):
+    with mock.patch(f"{module}.randn_tensor", side_effect=noise):
         yield
 
 

@@ -26,8 +26,8 @@ STABLE_DIFFUSION = {
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
 }
-# Both sides step in float32. diffusers also keeps alphas_cumprod in float32, and 1 - 0.99915 has lost four of its digits:
-# for this comparison its classes get the same betas multiplied up in float64. Without that it differs by FLOAT32_ALPHAS.
+# Both sides step in float32. diffusers also keeps alphas_cumprod in float32, where 1 - 0.99915 has lost four of its
+# digits: here its classes get the same betas multiplied up in float64. Without that it differs by FLOAT32_ALPHAS.
 RELATIVE = 1e-5
 FLOAT32_ALPHAS = 1e-4
 
@@ -74,7 +74,7 @@ def theirs(
     extra = {"eta": eta} if name == "ddim" else {}
     states = []
     module = type(scheduler).__module__
-    with mock.patch(f"{module}.randn_tensor", lambda *_, **__: next(draws), create=True):
+    with mock.patch(f"{module}.randn_tensor", side_effect=draws, create=True):
         for t in scheduler.timesteps:
             output = torch.from_numpy(network(scheduler.scale_model_input(x, t).numpy(), float(t)))
             x = scheduler.step(output, t, x, **extra).prev_sample

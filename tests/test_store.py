@@ -53,7 +53,7 @@ def test_the_built_in_bundle_opens() -> None:
         (lambda f: (f / "unet.onnx").unlink(), BundleError, "lacks unet.onnx"),
         (lambda f: os.truncate(f / "unet.onnx", 1000), BundleAltered, "truncated: 1000 bytes"),
         (lambda f: (f / "unet.onnx").write_bytes(b""), BundleAltered, "truncated: 0 bytes"),
-        (lambda f: (f / "vocab.json").open("a").write(" "), BundleAltered, "altered"),
+        (lambda f: (f / "vocab.json").write_bytes((f / "vocab.json").read_bytes() + b" "), BundleAltered, "altered"),
         (lambda f: _flip(f / "unet.onnx"), BundleAltered, "altered: SHA-256"),
         (lambda f: _flip(f / "text_encoder.onnx"), BundleAltered, "altered: SHA-256"),
         (_swap, BundleAltered, "bytes"),

@@ -52,8 +52,8 @@ def traceables(checkpoint: Checkpoint, source_scale: float) -> Iterator[Callable
 def source_scale(checkpoint: Checkpoint, given: float | None) -> float:
     """What the VAE encoder's output is divided by, so that it is the unscaled posterior mean.
 
-    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so for an edit checkpoint the factor of the
-    VAE it stands in for must be given. Raises CheckpointError where it is missing, or given without need.
+    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so for an edit checkpoint the factor of
+    the VAE it stands in for must be given. Raises CheckpointError where it is missing, or given without need.
     """
     if checkpoint.vae_kind == "AutoencoderKL":
         if given is not None:

@@ -39,7 +39,7 @@ from pixrt_export.tracing import files_of, trace
 
 Progress = Callable[[str], None]
 _TOOLS = ("torch", "diffusers", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.INT64: "int64",

@@ -175,9 +175,8 @@ def activation_ranges(path: Path, feeds: Sequence[Feeds]) -> dict[str, float]:
     names = [name for name in names if name in floats]
     del model.graph.output[:]
     for name in names:
-        for op, inputs, outputs in (("Abs", [name], f"{name}/abs"), ("ReduceMax", [f"{name}/abs"], f"{name}/max")):
-            attributes = {"keepdims": 0} if op == "ReduceMax" else {}
-            model.graph.node.append(onnx.helper.make_node(op, inputs, [outputs], **attributes))
+        model.graph.node.append(onnx.helper.make_node("Abs", [name], [f"{name}/abs"]))
+        model.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/max"], keepdims=0))
         model.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}/max", onnx.TensorProto.FLOAT, []))
     measured = path.with_name(f"{path.stem}.ranges.onnx")
     try:

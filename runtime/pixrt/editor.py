@@ -93,7 +93,7 @@ class Editor:
         return self._backend
 
     @overload
-    def edit(
+    def edit(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; one picture and one text match here first
         self,
         image: PictureSource,
         instruction: str,

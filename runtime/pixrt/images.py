@@ -1,35 +1,27 @@
-"""Pictures in and out: files, PIL images and arrays to sRGB pixels, and to and from what the networks take.
+"""Pictures as pixels: files, PIL images and arrays to sRGB, and to and from what the networks take.
 
 Pillow is imported when the first picture is. Must not import a backend.
 """
 
 import io
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.errors import OutputError, PictureError
-from pixrt.files import atomic_write
+from pixrt.codecs import broken_picture, open_picture, over_white
+from pixrt.errors import PictureError
 from pixrt.geometry import Geometry, check_size
-from pixrt.metadata import exif_bytes, png_info
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PictureSource: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image"
+# A Union, for a name in quotes (Pillow is not imported yet) takes no |.
+PictureSource: TypeAlias = Union[str, os.PathLike[str], bytes, NDArray[Any], "Image.Image"]
 """A path, an encoded file's bytes, an array `[H, W]` or `[H, W, 1|3|4]` (uint8, or float in [0, 1]), or a PIL image."""
-
-# No other decoder is given bytes: the fewer, the fewer ways to be surprised by a file.
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
-WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")
-_WHITE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +56,6 @@ def load_picture(source: PictureSource) -> Picture:
     )
 
 
-@contextmanager
-def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
-    """A file as a PIL image whose pixels are decoded when asked for, its size checked. Raises PictureError."""
-    from PIL import Image, UnidentifiedImageError
-
-    name = str(source) if isinstance(source, Path) else "the picture"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(source, formats=READABLE_FORMATS)
-    except FileNotFoundError:
-        raise PictureError(f"there is no file {name}", remedy="Check the path") from None
-    except IsADirectoryError:
-        raise PictureError(f"{name} is a folder", remedy="Give the pictures in it") from None
-    except PermissionError:
-        raise PictureError(f"{name} cannot be read: no permission", remedy="Change its permissions") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"{name} says that it has far more pixels than can be", remedy="Scale it down") from None
-    except UnidentifiedImageError:
-        raise PictureError(
-            f"{name} is not a picture that can be read", remedy=f"Use one of {', '.join(READABLE_FORMATS)}"
-        ) from None
-    except Exception as error:  # decoders raise many unrelated types on broken files
-        raise _broken(name, error) from error
-    with image:
-        check_size(*image.size, name)
-        # A phone's JPEG may hold a second picture (MPO); that is not an animation.
-        if getattr(image, "is_animated", False) and image.format != "MPO":
-            frames = getattr(image, "n_frames", 2)
-            raise PictureError(f"{name} is an animation of {frames} frames", remedy="Save one frame as a picture")
-        yield image
-
-
 def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
     """The working picture `[3, H, W]` in [-1, 1]: cropped, scaled (Lanczos), mirrored at the right and the bottom."""
     rgb = picture.rgb
@@ -109,8 +68,8 @@ def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
     right, bottom = (padded - scaled for padded, scaled in zip(geometry.padded, geometry.scaled, strict=True))
     if right or bottom:
         rgb = np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-    unit = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32) / 255
-    return 2 * unit - 1
+    unit = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
+    return np.float32(2) * unit - np.float32(1)
 
 
 def from_network(pixels: NDArray[np.float32], picture: Picture, geometry: Geometry) -> "Image.Image":
@@ -130,38 +89,14 @@ def from_network(pixels: NDArray[np.float32], picture: Picture, geometry: Geomet
     return image
 
 
-def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: int) -> None:
-    """Write a picture with its parameters inside, whole or not at all. `quality` is for all but PNG.
-
-    Raises OutputError for a suffix that pixrt does not write, and where the file system refuses.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in WRITABLE_SUFFIXES:
-        raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(WRITABLE_SUFFIXES)}")
-    if suffix == ".png":
-        options: dict[str, Any] = {"format": "PNG", "pnginfo": png_info(parameters), "compress_level": 1}
-    else:
-        options = {"format": {".webp": "WEBP", ".avif": "AVIF"}.get(suffix, "JPEG"), "quality": quality}
-        options["exif"] = exif_bytes(parameters)
-    if options["format"] == "JPEG":
-        options["subsampling"] = 0
-        if image.mode == "RGBA":
-            image = _over_white(image)
-    encoded = io.BytesIO()
-    try:
-        image.save(encoded, **options)
-    except (KeyError, ValueError, OSError) as error:
-        raise OutputError(f"{path} cannot be encoded: {error}", remedy="Write a .png") from error
-    with atomic_write(path) as file:
-        file.write(encoded.getbuffer())
-
-
 def _from_array(array: NDArray[Any]) -> Picture:
     from PIL import Image
 
     shape = array.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-        raise PictureError(f"the array has shape {list(shape)}", remedy="Pass [H, W] or [H, W, C] with 1, 3 or 4 channels")
+        raise PictureError(
+            f"the array has shape {list(shape)}", remedy="Pass [H, W] or [H, W, C] with 1, 3 or 4 channels"
+        )
     check_size(shape[1], shape[0], "the array")
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())
@@ -184,11 +119,11 @@ def _from_image(image: "Image.Image", name: str) -> Picture:
     except PictureError:
         raise
     except Exception as error:  # as in open_picture
-        raise _broken(name, error) from error
+        raise broken_picture(name, error) from error
     if image.mode == "RGB":
         return Picture(np.asarray(image), None, name)
     alpha = np.asarray(image.getchannel("A"))
-    return Picture(np.asarray(_over_white(image)), alpha, name)
+    return Picture(np.asarray(over_white(image)), alpha, name)
 
 
 def _to_rgb(image: "Image.Image") -> "Image.Image":
@@ -227,15 +162,3 @@ def _to_srgb(image: "Image.Image") -> "Image.Image":
             assert converted is not None
             return converted
     return image.convert("RGB")
-
-
-def _over_white(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    ground = Image.new("RGB", image.size, (_WHITE,) * 3)
-    ground.paste(image, mask=image.getchannel("A"))
-    return ground
-
-
-def _broken(name: str, error: Exception) -> PictureError:
-    return PictureError(f"{name} cannot be decoded: {str(error)[:200] or type(error).__name__}", remedy="Save it again")

@@ -4,11 +4,9 @@ Pillow is imported when needed. Must not import a backend.
 """
 
 import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pixrt.errors import OutputError, PictureError
+from pixrt.errors import OutputError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,27 +44,8 @@ def exif_bytes(parameters: str) -> bytes:
     return exif.tobytes()
 
 
-def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The parameters in a picture that pixrt wrote.
-
-    Raises PictureError where the file is not such a picture.
-    """
-    from pixrt.images import open_picture
-
-    with open_picture(Path(path)) as image:
-        text = _text_of(image)
-    if text is None:
-        raise PictureError(f"{path} holds no parameters of pixrt", remedy="Use a picture that pixrt wrote, unchanged")
-    try:
-        parameters = json.loads(text)
-    except ValueError:
-        parameters = None
-    if not isinstance(parameters, dict) or "pixrt" not in parameters:
-        raise PictureError(f"the parameters in {path} cannot be read", remedy="Use a picture that pixrt wrote, unchanged")
-    return parameters
-
-
-def _text_of(image: "Image.Image") -> str | None:
+def parameters_text(image: "Image.Image") -> str | None:
+    """What `png_info` or `exif_bytes` put into a picture; None where there is nothing of the kind."""
     text = getattr(image, "text", {}).get(PNG_KEY) if image.format == "PNG" else None
     if isinstance(text, str):
         return str(text)

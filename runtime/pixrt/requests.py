@@ -6,7 +6,7 @@ Must not import a backend.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pixrt.errors import OptionError
 from pixrt.geometry import Geometry, plan_geometry
@@ -56,8 +56,8 @@ def make_requests(
     Several pictures and several instructions are paired one to one; one of either goes with all of the other. One seed
     serves every picture, so that a picture's result does not depend on its company. Raises OptionError, PictureError.
     """
-    given: list[PictureSource] = [*images] if isinstance(images, list | tuple) else [images]
-    texts: list[str] = [instructions] if isinstance(instructions, str) else [*instructions]
+    given: list[PictureSource] = _as_list(images)
+    texts: list[str] = _as_list(instructions)
     for text in texts:
         if not isinstance(text, str):
             raise OptionError(f"an instruction is {type(text).__name__}", remedy="Pass a string")
@@ -67,11 +67,8 @@ def make_requests(
             f"{len(given)} pictures and {len(texts)} instructions", remedy=f"Pass from 1 to {MAX_PICTURES} of each"
         )
     seed = parameters.get("seed")
-    seeds = [*seed] if isinstance(seed, list | tuple) else [seed]
-    resolved = [
-        EditOptions(**{**parameters, "seed": each}).resolve(manifest.defaults)  # type: ignore[arg-type]
-        for each in seeds
-    ]
+    seeds = _as_list(seed)
+    resolved = [EditOptions(**{**parameters, "seed": each}).resolve(manifest.defaults) for each in seeds]
     options = _spread(resolved, count, "seeds")
     tokens = _spread([tokenizer.encode(text) for text in texts], count, "instructions")
     pictures = _spread([load_picture(image) for image in given], count, "pictures")
@@ -114,6 +111,10 @@ def _with_seed(options: EditOptions) -> EditOptions:
     if options.seed is not None:
         return options
     return dataclasses.replace(options, seed=secrets.randbits(_RANDOM_SEED_BITS))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if is_several(value) else [value]
 
 
 def _spread(items: list[Item], count: int, name: str) -> list[Item]:

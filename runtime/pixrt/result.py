@@ -12,8 +12,8 @@ import numpy as np
 
 from pixrt._version import __version__
 from pixrt.buffers import Latents
+from pixrt.codecs import save_picture
 from pixrt.errors import PictureError
-from pixrt.images import save_picture
 from pixrt.options import EditOptions
 from pixrt.pipeline import combine
 from pixrt.plan import Step

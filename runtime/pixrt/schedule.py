@@ -25,8 +25,9 @@ def make_betas(kind: BetaSchedule, start: float, end: float, count: int) -> Colu
         betas: Column = np.linspace(start**0.5, end**0.5, count) ** 2
         return betas
     # Nichol & Dhariwal 2021, equation 17, betas capped.
-    bar = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+    angle: Column = (np.linspace(0, 1, count + 1) + 0.008) / 1.008 * np.pi / 2
+    bar = np.square(np.cos(angle))
+    return (1 - bar[1:] / bar[:-1]).clip(max=0.999)
 
 
 def rescale_zero_snr(betas: Column) -> Column:
@@ -34,13 +35,14 @@ def rescale_zero_snr(betas: Column) -> Column:
     root = np.sqrt(np.cumprod(1 - betas))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     bar = root**2
-    alphas = np.concatenate([bar[:1], bar[1:] / bar[:-1]])
+    alphas: Column = np.concatenate([bar[:1], bar[1:] / bar[:-1]])
     return 1 - alphas
 
 
 def make_alphas_cumprod(betas: Sequence[float] | Column) -> Column:
     """`[T]`: how much of the clean picture's variance is left at each training timestep."""
-    return np.cumprod(1 - np.asarray(betas, np.float64))
+    alphas_cumprod: Column = np.cumprod(1 - np.asarray(betas, np.float64))
+    return alphas_cumprod
 
 
 def sigmas_of(alphas_cumprod: Column) -> Column:
@@ -55,8 +57,9 @@ def space_timesteps(spacing: Spacing, train: int, steps: int, offset: int, *, fr
         even = np.linspace(0, train - 1, steps)[::-1]
         return even.copy() if fractional else np.rint(even)
     if spacing == "leading":
-        return (np.arange(steps) * (train // steps))[::-1] + float(offset)
-    return np.rint(np.arange(train, 0, -train / steps)[:steps]) - 1
+        return np.arange(steps, dtype=np.float64)[::-1] * (train // steps) + offset
+    trailing: Column = np.rint(np.arange(train, 0, -train / steps)[:steps]) - 1
+    return trailing
 
 
 def space_timesteps_open(spacing: Spacing, train: int, steps: int, offset: int) -> Column:
@@ -64,7 +67,7 @@ def space_timesteps_open(spacing: Spacing, train: int, steps: int, offset: int) 
     if spacing == "linspace":
         return np.rint(np.linspace(0, train - 1, steps + 1))[:0:-1].copy()
     if spacing == "leading":
-        return (np.arange(steps + 1) * (train // (steps + 1)))[:0:-1] + float(offset)
+        return np.arange(steps + 1, dtype=np.float64)[:0:-1] * (train // (steps + 1)) + offset
     return space_timesteps("trailing", train, steps, offset)
 
 

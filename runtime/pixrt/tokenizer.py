@@ -1,7 +1,7 @@
 """CLIP's byte-pair tokenizer, with the ids that transformers' CLIPTokenizer gives. Must not import a backend.
 
-Merging pairs is the `tokenizers` library's work; here stands what CLIPTokenizer does around it: cleaning, lower case, the
-split into words, special tokens written out in the text.
+Merging pairs is the `tokenizers` library's work; here stands what CLIPTokenizer does around it: cleaning, lower case,
+the split into words, special tokens written out in the text.
 """
 
 import re
@@ -16,8 +16,8 @@ from tokenizers.models import BPE
 from pixrt.errors import BundleError
 from pixrt.spec import TokenizerSpec
 
-# Words as CLIP splits them (Radford et al. 2021, simple_tokenizer.py), in lower case. There the pattern ignores case, by
-# which the long s is an s too, and U+0345, whose capital is a letter, is neither a letter nor none.
+# Words as CLIP splits them (Radford et al. 2021, simple_tokenizer.py), in lower case. There the pattern ignores case,
+# by which the long s is an s too, and U+0345, whose capital is a letter, is neither a letter nor none.
 _SPECIAL_WORDS = ("<|startoftext|>", "<|endoftext|>")
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
 # The Unicode blocks of CJK ideographs, which count as words of one character.

@@ -127,7 +127,7 @@ def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
 
 def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Instruction and parameters of an earlier result; flags given now come before them."""
-    from pixrt.metadata import read_parameters
+    from pixrt.codecs import read_parameters
     from pixrt.result import options_from
 
     instruction, options = options_from(read_parameters(picture), str(picture))

@@ -9,7 +9,7 @@ import typer
 from pixrt.cli.console import errors, results
 from pixrt.errors import CheckpointError
 from pixrt.options import SCHEDULERS
-from pixrt.spec import Precision
+from pixrt.spec import Component, Precision
 from pixrt.store import total_bytes
 
 _NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime")
@@ -71,8 +71,8 @@ def export(
                 errors.print(stage, markup=False)
 
         report = export_checkpoint(options, on_progress=on_progress)
-    for component, spec in report.manifest.components.items():
-        check = spec.check
+    for key, spec in report.manifest.components.items():
+        component, check = Component(key), spec.check
         results.print(
             f"{component}: {report.seconds[component]:.1f} s, against PyTorch max error {check.max_error:.1e},"
             f" mean {check.mean_error:.1e} (tolerance {check.tolerance:.0e})",

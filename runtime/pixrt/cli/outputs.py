@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pixrt.codecs import WRITABLE_SUFFIXES
 from pixrt.errors import OutputError
-from pixrt.images import WRITABLE_SUFFIXES
 
 
 def plan_outputs(inputs: Sequence[str], output: Path) -> list[Path]:

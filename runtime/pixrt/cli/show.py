@@ -95,8 +95,8 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
 
 
 def _inspect_picture(path: Path, as_json: bool) -> None:
+    from pixrt.codecs import read_parameters
     from pixrt.images import load_picture
-    from pixrt.metadata import read_parameters
 
     picture = load_picture(path)
     height, width = picture.rgb.shape[:2]

@@ -44,7 +44,11 @@ _DPM_ONLY = _MULTISTEP | {
     "euler_at_final": (False,),
     "lambda_min_clipped": (-math.inf,),
 }
-_UNIPC_ONLY = _MULTISTEP | {"solver_type": ("bh2", "midpoint"), "predict_x0": (True,), "disable_corrector": ([],)}
+_UNIPC_ONLY: dict[str, tuple[Any, ...]] = _MULTISTEP | {
+    "solver_type": ("bh2", "midpoint"),
+    "predict_x0": (True,),
+    "disable_corrector": ([],),
+}
 _EULER_ONLY = _SIGMAS | {"interpolation_type": ("linear",), "timestep_type": ("discrete",)}
 _DPM = SchedulerClass("DPMSolverMultistepScheduler", "linspace", _DPM_ONLY, finite_sigmas=True)
 

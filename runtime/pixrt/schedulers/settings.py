@@ -113,7 +113,7 @@ def _alphas_cumprod(given: Mapping[str, Any], defaults: SchedulerClass, predicti
         alphas_cumprod[-1] = SMALLEST_ALPHA
     elif prediction_type == "epsilon":
         raise OptionError(
-            "the checkpoint's scheduler has zero terminal SNR with epsilon prediction, which tells nothing at that step",
+            "the checkpoint's scheduler has zero terminal SNR with epsilon prediction, which says nothing at that step",
             remedy="Choose the scheduler euler, euler_ancestral, dpmpp_2m or unipc",
         )
     return alphas_cumprod
@@ -123,7 +123,7 @@ def _choice(given: Mapping[str, Any], name: str, default: Any, choices: tuple[An
     value = given.get(name, default)
     if value not in choices:
         raise OptionError(
-            f"the checkpoint's scheduler has {name} {value!r}, and pixrt computes {' or '.join(map(repr, choices))} only",
+            f"the checkpoint's scheduler has {name} {value!r}; pixrt computes {' or '.join(map(repr, choices))} only",
             remedy="Choose another --scheduler, or change the scheduler_config.json of the checkpoint and export again",
         )
     return value
