@@ -25,24 +25,22 @@ def make_betas(kind: BetaSchedule, start: float, end: float, count: int) -> Colu
         betas: Column = np.linspace(start**0.5, end**0.5, count) ** 2
         return betas
     # Nichol & Dhariwal 2021, equation 17, betas capped.
-    angle: Column = (np.linspace(0, 1, count + 1) + 0.008) / 1.008 * np.pi / 2
-    bar = np.square(np.cos(angle))
+    bar = np.square(np.cos(np.linspace(0.008 / 1.008, 1.0, count + 1) * (np.pi / 2)))
     return (1 - bar[1:] / bar[:-1]).clip(max=0.999)
 
 
 def rescale_zero_snr(betas: Column) -> Column:
     """Shift and scale so that the last alphas_cumprod is zero (Lin et al. 2024, algorithm 1)."""
-    root = np.sqrt(np.cumprod(1 - betas))
-    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    bar = root**2
-    alphas: Column = np.concatenate([bar[:1], bar[1:] / bar[:-1]])
+    root: Column = np.sqrt(make_alphas_cumprod(betas))
+    bar: Column = np.square((root - root[-1]) * (root[0] / (root[0] - root[-1])))
+    alphas = bar.copy()
+    alphas[1:] /= bar[:-1]
     return 1 - alphas
 
 
 def make_alphas_cumprod(betas: Sequence[float] | Column) -> Column:
     """`[T]`: how much of the clean picture's variance is left at each training timestep."""
-    alphas_cumprod: Column = np.cumprod(1 - np.asarray(betas, np.float64))
-    return alphas_cumprod
+    return np.cumprod(1 - np.asarray(betas, np.float64), dtype=np.float64)
 
 
 def sigmas_of(alphas_cumprod: Column) -> Column:
