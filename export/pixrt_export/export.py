@@ -36,6 +36,7 @@ from pixrt_export.options import ExportOptions
 from pixrt_export.precision import to_fp16
 from pixrt_export.preview import fit_preview
 from pixrt_export.tracing import files_of, trace
+from pixrt_export.weights import to_fp16_weights
 
 Progress = Callable[[str], None]
 _TOOLS = ("torch", "diffusers", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
@@ -113,9 +114,10 @@ def _export_component(
     del network, config
     gc.collect()
     kept: tuple[str, ...] = ()
-    if options.precision == "fp16":
-        on_progress(f"{component}: converting to FP16")
-        kept = to_fp16(traced, path, [reference.inputs for reference in expected])
+    if options.precision != "fp32":
+        on_progress(f"{component}: converting to {options.precision}")
+        convert = to_fp16 if options.precision == "fp16" else to_fp16_weights
+        kept = convert(traced, path, [reference.inputs for reference in expected])
         for file in files_of(traced):
             file.unlink()
     on_progress(f"{component}: checking against PyTorch")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pixrt.errors import OptionError
 from pixrt.options import SCHEDULERS
@@ -44,8 +45,8 @@ class ExportOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "fp16"):
-            raise OptionError(f"precision is {self.precision!r}", remedy="Choose fp32 or fp16")
+        if self.precision not in get_args(Precision):
+            raise OptionError(f"precision is {self.precision!r}", remedy=f"Choose {', '.join(get_args(Precision))}")
         if self.scheduler is not None and self.scheduler not in SCHEDULERS:
             raise OptionError(f"scheduler is {self.scheduler!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
         if self.source_scaling_factor is not None and not self.source_scaling_factor > 0:

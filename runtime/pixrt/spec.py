@@ -18,7 +18,7 @@ from pixrt.errors import BundleError, BundleTooNew
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "fp16-weights"]
 PredictionType = Literal["epsilon", "v_prediction"]
 Task = Literal["edit", "generate", "inpaint"]
 T = TypeVar("T")

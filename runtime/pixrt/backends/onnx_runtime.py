@@ -15,6 +15,18 @@ VERSION: str = onnxruntime.__version__
 PROVIDERS: tuple[str, ...] = tuple(onnxruntime.get_available_providers())
 
 
+def _share_arena() -> None:
+    """One arena for the scratch memory of all sessions: the networks of a bundle never run at the same time."""
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    same_as_requested = {"arena_extend_strategy": 1}  # the default doubles the arena at every extension
+    onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg(same_as_requested))
+
+
+_share_arena()
+
+
 class OrtEngine:
     """One session; inputs and outputs are bound by address, so a run moves nothing on the CPU."""
 
@@ -84,6 +96,9 @@ class OrtBackend:
         """See `Backend.open`."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # A memory pattern is one more block beside the arena; without it a full-size UNet takes 0.2 GiB less, as fast.
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.use_env_allocators", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         providers = (

@@ -18,7 +18,12 @@ _NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime
 def export(
     checkpoint: Annotated[str, typer.Argument(help="A diffusers-format folder, or a hub id such as OWNER/NAME.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
-    precision: Annotated[str, typer.Option(help="Of weights and activations in the graphs: fp32 or fp16.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the graphs: fp32; fp16 (weights and activations, for GPUs); fp16-weights (FP32 arithmetic, for CPUs)."
+        ),
+    ] = "fp32",
     name: Annotated[str | None, typer.Option(help="The bundle's name; the output folder's by default.")] = None,
     notice: Annotated[str, typer.Option(help="A line shown with every result of the model.")] = "",
     steps: Annotated[int, typer.Option(help="Default steps of the bundle.")] = 100,
