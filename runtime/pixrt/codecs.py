@@ -6,6 +6,7 @@ Pillow is imported when the first picture is. Must not import a backend.
 import io
 import json
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
     from PIL import Image, UnidentifiedImageError
 
     name = str(source) if isinstance(source, Path) else "the picture"
+    if isinstance(source, Path):
+        _require_regular(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -59,6 +62,16 @@ def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
         yield image
 
 
+def _require_regular(path: Path) -> None:
+    """A pipe or a device could keep the reader waiting for ever. What is missing or a folder is told by opening it."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise PictureError(f"{path} is not a file but a pipe or a device", remedy="Copy the picture into a file first")
+
+
 def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: int) -> None:
     """Write a picture with its parameters inside, whole or not at all. `quality` is for all but PNG.
 
@@ -72,10 +85,10 @@ def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: 
     else:
         options = {"format": {".webp": "WEBP", ".avif": "AVIF"}.get(suffix, "JPEG"), "quality": quality}
         options["exif"] = exif_bytes(parameters)
-    if options["format"] == "JPEG":
-        options["subsampling"] = 0
-        if image.mode == "RGBA":
-            image = over_white(image)
+    if options["format"] in ("JPEG", "AVIF"):
+        options["subsampling"] = "4:4:4"  # an edit's flat colours fray at their edges otherwise
+    if options["format"] == "JPEG" and image.mode == "RGBA":
+        image = over_white(image)
     encoded = io.BytesIO()
     try:
         image.save(encoded, **options)

@@ -20,9 +20,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
     precision: Annotated[
         str,
-        typer.Option(
-            help="Of the graphs: fp32; fp16 (weights and activations, for GPUs); fp16-weights (FP32 arithmetic, for CPUs)."
-        ),
+        typer.Option(help="fp32; fp16, weights and activations, for GPUs; fp16-weights, FP32 arithmetic, for CPUs."),
     ] = "fp32",
     name: Annotated[str | None, typer.Option(help="The bundle's name; the output folder's by default.")] = None,
     notice: Annotated[str, typer.Option(help="A line shown with every result of the model.")] = "",
