@@ -94,7 +94,7 @@ def test_the_caps_themselves_pass() -> None:
 
 
 def test_a_working_picture_too_large_or_too_small() -> None:
-    with pytest.raises(PictureError, match="smaller --resolution"):
+    with pytest.raises(PictureError, match=r"smaller resolution \(--resolution\)"):
         plan_geometry(3000, 3000, "exact", resolution=3000, multiple=8)
     with pytest.raises(PictureError, match="smaller than 8 x 8"):
         plan_geometry(7, 30, "floor8", resolution=512, multiple=8)

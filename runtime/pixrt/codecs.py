@@ -7,13 +7,12 @@ import io
 import json
 import os
 import stat
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixrt.errors import OutputError, PictureError
+from pixrt.errors import OptionError, OutputError, PictureError
 from pixrt.files import atomic_write
 from pixrt.geometry import check_size
 from pixrt.metadata import exif_bytes, parameters_text, png_info
@@ -36,9 +35,7 @@ def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
     if isinstance(source, Path):
         _require_regular(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(source, formats=READABLE_FORMATS)
+        image = Image.open(source, formats=READABLE_FORMATS)
     except FileNotFoundError:
         raise PictureError(f"there is no file {name}", remedy="Check the path") from None
     except IsADirectoryError:
@@ -73,10 +70,13 @@ def _require_regular(path: Path) -> None:
 
 
 def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: int) -> None:
-    """Write a picture with its parameters inside, whole or not at all. `quality` is for all but PNG.
+    """Write a picture with its parameters inside, whole or not at all. `quality`, 1 to 100, is for all but PNG.
 
-    Raises OutputError for a suffix that pixrt does not write, and where the file system refuses.
+    Raises OptionError for another quality, OutputError for a suffix that pixrt does not write, and where the file
+    system refuses.
     """
+    if not (isinstance(quality, int) and 1 <= quality <= 100):
+        raise OptionError(f"quality is {quality!r}", remedy="It must be from 1 to 100")
     suffix = path.suffix.lower()
     if suffix not in WRITABLE_SUFFIXES:
         raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(WRITABLE_SUFFIXES)}")
@@ -101,12 +101,15 @@ def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: 
 def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The parameters in a picture that pixrt wrote. Raises PictureError where the file is not such a picture."""
     with open_picture(Path(path)) as image:
-        text = parameters_text(image)
+        try:
+            text = parameters_text(image)
+        except Exception as error:  # a PNG's text needs its pixels read, and decoders raise many unrelated types
+            raise broken_picture(str(path), error) from error
     if text is None:
         raise PictureError(f"{path} holds no parameters of pixrt", remedy="Use a picture that pixrt wrote, unchanged")
     try:
         parameters = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         parameters = None
     if not isinstance(parameters, dict) or "pixrt" not in parameters:
         raise PictureError(

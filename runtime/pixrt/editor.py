@@ -2,35 +2,27 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pixrt.backends.registry import open_backend
-from pixrt.errors import Cancelled, OptionError
-from pixrt.guidance import active_branches, guidance_weights
+from pixrt.errors import OptionError, PixrtError
 from pixrt.images import PictureSource, from_network, to_network
 from pixrt.networks import Networks
 from pixrt.noise import draw_noise
-from pixrt.options import BackendName, EditOptions, EditParameters
+from pixrt.options import BackendName, EditParameters
 from pixrt.pipeline import denoise
-from pixrt.plan import Step, make_plan
+from pixrt.plan import Schedule, make_plan, make_schedule
 from pixrt.requests import Request, form_batches, is_several, make_requests
-from pixrt.result import EditResult, StepInfo
-from pixrt.schedulers import build_table
-from pixrt.schedulers.table import StepTable
+from pixrt.result import EditResult, OnStep, Progress
 from pixrt.spec import Component, Manifest
 from pixrt.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.tasks import edit_conditioning, require_edit
 from pixrt.timing import Stopwatch
 from pixrt.tokenizer import Tokenizer
-
-OnStep = Callable[[StepInfo], object]
-"""Called after every step; returning False, or raising, stops the edit."""
 
 MAX_BATCH = 64
 
@@ -81,6 +73,7 @@ class Editor:
         self._networks = Networks(self._bundle, opened, low_memory=low_memory)
         self._max_batch = max_batch
         self._lock = threading.Lock()
+        self._editing: int | None = None  # the thread whose turn it is
 
     @property
     def manifest(self) -> Manifest:
@@ -142,19 +135,31 @@ class Editor:
     ) -> Iterator[EditResult]:
         """Like `edit`, but yields each batch's results when they are done; `EditResult.index` is the place in the call.
 
-        Everything is checked before the first network runs.
+        Parameters, texts and the pictures' headers are checked by the call itself, before the first network runs;
+        pixels are decoded batch by batch, so that a long list takes no more memory than a short one.
         """
-        clock = Stopwatch()
-        with clock.stage("prepare"):
-            requests = make_requests(image, instruction, parameters, self.manifest, self._tokenizer)
-        schedule = self._schedule(requests[0].options)
+        requests = make_requests(image, instruction, parameters, self.manifest, self._tokenizer)
+        return self._run(requests, make_schedule(requests[0].options, self.manifest.scheduler), on_step)
+
+    def _run(self, requests: Sequence[Request], schedule: Schedule, on_step: OnStep | None) -> Iterator[EditResult]:
         batches = form_batches(requests, self._max_batch)
         for number, batch in enumerate(batches):
-            progress = _Progress(on_step, number * schedule.calls, len(batches) * schedule.calls)
-            with self._lock:
-                results = self._edit_batch(batch, schedule, progress, clock)
+            progress = Progress(on_step, number * schedule.calls, len(batches) * schedule.calls)
+            with self._turn():
+                results = self._edit_batch(batch, schedule, progress)
             yield from results
-            clock = Stopwatch()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread edits. Raises PixrtError inside a step callback, which would wait for itself."""
+        if self._editing == threading.get_ident():
+            raise PixrtError("on_step used the editor that is calling it", remedy="Use another Editor there")
+        with self._lock:
+            self._editing = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._editing = None
 
     def dry_run(
         self,
@@ -164,12 +169,12 @@ class Editor:
     ) -> list[Estimate]:
         """Check an edit and tell what it would take, without opening a network. Raises what `edit` raises."""
         requests = make_requests(image, instruction, parameters, self.manifest, self._tokenizer)
-        schedule = self._schedule(requests[0].options)
+        schedule = make_schedule(requests[0].options, self.manifest.scheduler)
         return [Estimate(request, schedule.calls, schedule.rows) for request in requests]
 
     def close(self) -> None:
         """Free the networks and arrays. The next edit would open them again."""
-        with self._lock:
+        with self._turn():
             self._networks.close()
 
     def __enter__(self) -> Self:
@@ -180,52 +185,37 @@ class Editor:
     ) -> None:
         self.close()
 
-    def _schedule(self, options: EditOptions) -> "_Schedule":
-        """Everything about the steps of an edit that the pictures do not change; `options` are resolved."""
-        assert options.scheduler is not None
-        assert options.steps is not None
-        assert options.guidance_scale is not None
-        assert options.image_guidance_scale is not None
-        table = build_table(options.scheduler, self.manifest.scheduler, options.steps, eta=options.eta)
-        weights = guidance_weights(
-            len(table), options.guidance_scale, options.image_guidance_scale, options.guidance_interval
-        )
-        return _Schedule(table, weights)
-
-    def _edit_batch(
-        self, batch: Sequence[Request], schedule: "_Schedule", progress: "_Progress", clock: Stopwatch
-    ) -> list[EditResult]:
+    def _edit_batch(self, batch: Sequence[Request], schedule: Schedule, progress: Progress) -> list[EditResult]:
         """Edit pictures of one padded size together."""
-        networks, manifest = self._networks, self.manifest
-        null = self._tokenizer.encode(batch[0].options.negative_prompt)
-        null_text = networks.text(null.ids, clock)
-        texts = [networks.text(request.tokens.ids, clock) for request in batch]
-        networks.end_stage(Component.TEXT_ENCODER)
+        networks, manifest, clock = self._networks, self.manifest, Stopwatch()
         with clock.stage("prepare"):
-            pixels = [to_network(request.picture, request.geometry) for request in batch]
-        sources = [networks.source(picture, clock) for picture in pixels]
-        networks.end_stage(Component.VAE_ENCODER)
+            pictures = [request.load() for request in batch]
+            pixels = [to_network(picture, request.geometry) for picture, request in zip(pictures, batch, strict=True)]
+        with networks.stage(Component.TEXT_ENCODER):
+            null_text = networks.text(batch[0].negative_tokens.ids, clock)
+            texts = [networks.text(request.tokens.ids, clock) for request in batch]
+        with networks.stage(Component.VAE_ENCODER):
+            sources = [networks.source(picture, clock) for picture in pixels]
 
-        height, width = sources[0].shape[1:]
-        workspace = networks.workspace(len(batch), (height, width), clock)
-        with clock.stage("denoise"):
-            calls = schedule.calls if schedule.table.noise.any() else 0
-            noise = draw_noise([request.seed for request in batch], calls, workspace.shape[1:])
-            plan = make_plan(workspace, schedule.table, schedule.weights, noise)
-            conditioning = edit_conditioning(texts, null_text, sources)
-            for rows in plan.rows:
-                rows.condition(conditioning.contexts, conditioning.sources)
-            for number, step in enumerate(denoise(plan), 1):
-                progress.tell(number, batch, step, manifest)
-            latents = plan.latents.copy()
-        networks.end_stage(Component.UNET)
+        with networks.stage(Component.UNET):
+            workspace = networks.workspace(len(batch), sources[0].shape[1:], clock)
+            with clock.stage("denoise"):
+                calls = schedule.calls if schedule.table.noise.any() else 0
+                noise = draw_noise([request.seed for request in batch], calls, workspace.shape[1:])
+                plan = make_plan(workspace, schedule.table, schedule.weights, noise)
+                conditioning = edit_conditioning(texts, null_text, sources)
+                for rows in plan.rows:
+                    rows.condition(conditioning.contexts, conditioning.sources)
+                for number, step in enumerate(denoise(plan), 1):
+                    progress.tell(number, batch, step, manifest)
+                latents = plan.latents.copy()
 
-        decoded = [networks.decode(item, clock) for item in latents]
-        networks.end_stage(Component.VAE_DECODER)
+        with networks.stage(Component.VAE_DECODER):
+            decoded = [networks.decode(item, clock) for item in latents]
         with clock.stage("finish"):
             images = [
-                from_network(picture, request.picture, request.geometry)
-                for picture, request in zip(decoded, batch, strict=True)
+                from_network(result, picture, request.geometry)
+                for result, picture, request in zip(decoded, pictures, batch, strict=True)
             ]
         return [
             EditResult(
@@ -234,6 +224,7 @@ class Editor:
                 instruction=request.instruction,
                 options=request.options,
                 dropped_tokens=request.tokens.dropped,
+                dropped_negative_tokens=request.negative_tokens.dropped,
                 working_size=request.geometry.padded,
                 network_rows=schedule.rows,
                 times=clock.times(),
@@ -244,40 +235,3 @@ class Editor:
             )
             for image, request in zip(images, batch, strict=True)
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Schedule:
-    """The coefficients of all steps: the solver's table, and guidance weights `[N, 3]`."""
-
-    table: StepTable
-    weights: NDArray[np.float64]
-
-    @property
-    def calls(self) -> int:
-        """Network calls, N."""
-        return len(self.table)
-
-    @property
-    def rows(self) -> int:
-        """Network evaluations of one picture: the branches that run, summed over the calls."""
-        return sum(len(active_branches(row)) for row in self.weights)
-
-
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """Reports steps to the caller, who may stop the edit."""
-
-    on_step: OnStep | None
-    before: int
-    total: int
-
-    def tell(self, number: int, batch: Sequence[Request], step: Step, manifest: Manifest) -> None:
-        if self.on_step is None:
-            return
-        info = StepInfo(self.before + number, self.total, batch, step, manifest)
-        if self.on_step(info) is False:
-            raise Cancelled(
-                f"the edit was stopped by on_step after {info.step} of {info.total} steps",
-                remedy="Return anything but False from on_step to go on",
-            )

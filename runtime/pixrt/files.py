@@ -1,7 +1,7 @@
 """Writing files so that a reader sees the old file, no file, or the whole new one. Must not import numpy or Pillow."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +16,17 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Raises OutputError where the file system refuses (no folder, no permission, disk full).
     """
+    temporary = path.with_name(f".pixrt-{secrets.token_hex(8)}.tmp")
     try:
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
+        # Not by `tempfile`, which would make a file for the owner alone.
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except (OSError, ValueError) as error:
         raise _refused(path, error) from error
-    temporary = Path(name)
     try:
         with os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise _refused(path, error) from error
@@ -34,14 +34,16 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they do not exist. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(folder, error) from error
 
 
-def _refused(path: Path, error: OSError) -> OutputError:
+def _refused(path: Path, error: Exception) -> OutputError:
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}",
+        f"cannot write {path}: {getattr(error, 'strerror', None) or error}",
         remedy="Choose a folder that exists, is writable and has free space",
     )

@@ -66,7 +66,7 @@ def plan_geometry(width: int, height: int, mode: ResizeMode, *, resolution: int,
         raise PictureError(
             f"the working picture would be {geometry.padded[0]} x {geometry.padded[1]}, {working / 1e6:.1f} megapixels,"
             f" more than {MAX_WORKING_PIXELS / 1e6:.1f}",
-            remedy="Use a smaller --resolution, or a smaller picture",
+            remedy="Use a smaller picture" + ("" if mode == "floor8" else ", or a smaller resolution (--resolution)"),
         )
     return geometry
 

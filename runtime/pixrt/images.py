@@ -5,6 +5,8 @@ Pillow is imported when the first picture is. Must not import a backend.
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 PictureSource: TypeAlias = Union[str, os.PathLike[str], bytes, NDArray[Any], "Image.Image"]
 """A path, an encoded file's bytes, an array `[H, W]` or `[H, W, 1|3|4]` (uint8, or float in [0, 1]), or a PIL image."""
 
+_ORIENTATION_TAG, _FIRST_ON_ITS_SIDE = 0x0112, 5
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -38,22 +42,48 @@ def load_picture(source: PictureSource) -> Picture:
 
     Raises PictureError for a file that is missing, broken, animated, of another format, or beyond the caps.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if isinstance(source, str | os.PathLike):
-        with open_picture(Path(source)) as image:
-            return _from_image(image, str(source))
-    if isinstance(source, bytes):
-        with open_picture(io.BytesIO(source)) as image:
-            return _from_image(image, "the picture")
+    with _opened(source) as (image, name):
+        try:
+            image.load()
+            image = _to_rgb(_upright(image))
+        except PictureError:
+            raise
+        except Exception as error:  # decoders raise many unrelated types on broken files
+            raise broken_picture(name, error) from error
+        if image.mode == "RGB":
+            return Picture(np.asarray(image), None, name)
+        alpha = np.asarray(image.getchannel("A"))
+        return Picture(np.asarray(over_white(image)), alpha, name)
+
+
+def measure_picture(source: PictureSource) -> tuple[int, int]:
+    """Width and height in pixels of what `load_picture` gives, from the header alone. Raises PictureError."""
+    with _opened(source) as (image, _):
+        width, height = image.size
+        return (height, width) if _orientation(image) >= _FIRST_ON_ITS_SIDE else (width, height)
+
+
+@contextmanager
+def _opened(source: PictureSource) -> "Iterator[tuple[Image.Image, str]]":
+    """Any source as a PIL image within the caps, and what to call it in errors."""
     from PIL import Image
 
-    if isinstance(source, Image.Image):
+    if isinstance(source, str | os.PathLike):
+        with open_picture(Path(source)) as image:
+            yield image, str(source)
+    elif isinstance(source, bytes):
+        with open_picture(io.BytesIO(source)) as image:
+            yield image, "the picture"
+    elif isinstance(source, np.ndarray):
+        yield _from_array(source), "the array"
+    elif isinstance(source, Image.Image):
         check_size(*source.size, "the picture")
-        return _from_image(source, "the picture")
-    raise PictureError(
-        f"a picture is a {type(source).__name__}", remedy="Pass a path, a file's bytes, a PIL image or a NumPy array"
-    )
+        yield source, "the picture"
+    else:
+        raise PictureError(
+            f"a picture is a {type(source).__name__}",
+            remedy="Pass a path, a file's bytes, a PIL image or a NumPy array",
+        )
 
 
 def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
@@ -89,7 +119,7 @@ def from_network(pixels: NDArray[np.float32], picture: Picture, geometry: Geomet
     return image
 
 
-def _from_array(array: NDArray[Any]) -> Picture:
+def _from_array(array: NDArray[Any]) -> "Image.Image":
     from PIL import Image
 
     shape = array.shape
@@ -107,49 +137,53 @@ def _from_array(array: NDArray[Any]) -> Picture:
         raise PictureError(f"the array is {array.dtype}", remedy="Pass uint8, or floats from 0 to 1")
     if len(shape) == 3 and shape[2] == 1:
         array = array[:, :, 0]
-    return _from_image(Image.fromarray(np.ascontiguousarray(array)), "the array")
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_image(image: "Image.Image", name: str) -> Picture:
+def _orientation(image: "Image.Image") -> int:
+    """EXIF's orientation, 1 to 8; 1 where it is missing, or the EXIF data is broken: so do browsers."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # as many unrelated types as decoders raise
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
     from PIL import ImageOps
 
-    try:
-        image.load()
-        image = _to_rgb(ImageOps.exif_transpose(image))
-    except PictureError:
-        raise
-    except Exception as error:  # as in open_picture
-        raise broken_picture(name, error) from error
-    if image.mode == "RGB":
-        return Picture(np.asarray(image), None, name)
-    alpha = np.asarray(image.getchannel("A"))
-    return Picture(np.asarray(over_white(image)), alpha, name)
+    return ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
 
 
 def _to_rgb(image: "Image.Image") -> "Image.Image":
     """RGB, or RGBA where anything can be transparent, in sRGB."""
     from PIL import Image
 
+    profile, transparent = image.info.get("icc_profile"), image.info.get("transparency")
+    alpha = None
     if image.mode.startswith("I"):  # 16 bits per pixel, in Pillow's several spellings
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 0xFFFF:
             raise PictureError(f"the picture's values are from {wide.min()} to {wide.max()}", remedy="Use 8 or 16 bits")
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
+        if isinstance(transparent, int):
+            alpha = Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8))
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
         raise PictureError("the picture's values are floats", remedy="Pass it as an array from 0 to 1")
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    if image.mode in ("P", "PA", "1", "LA", "La", "RGBA", "RGBa", "RGBX"):
-        profile = image.info.get("icc_profile")
-        image = image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
-        image.info["icc_profile"] = profile
-    image = _to_srgb(image)
+    elif image.has_transparency_data or image.mode == "La":
+        image = image.convert("LA") if image.mode == "La" else image
+        whole = image.convert("RGBA")
+        alpha = whole.getchannel("A")
+        image = image.convert("L") if image.mode == "LA" else whole.convert("RGB")
+    elif image.mode in ("P", "1", "RGBX"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    image = _to_srgb(image, profile)
     if alpha is not None:
         image.putalpha(alpha)
     return image
 
 
-def _to_srgb(image: "Image.Image") -> "Image.Image":
-    profile = image.info.get("icc_profile")
+def _to_srgb(image: "Image.Image", profile: bytes | None) -> "Image.Image":
     if profile:
         from PIL import ImageCms
 

@@ -3,7 +3,6 @@
 Pillow is imported when needed. Must not import a backend.
 """
 
-import json
 from typing import TYPE_CHECKING
 
 from pixrt.errors import OutputError
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
 
 PNG_KEY = "pixrt"
 _EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
-_ASCII = b"ASCII\x00\x00\x00"
+# The character codes of a user comment (EXIF 2.32, table 9); UTF-8 has none, so it goes as undefined.
+_ASCII, _UNDEFINED = b"ASCII\x00\x00\x00", b"\x00" * 8
 # A JPEG segment ends at 65,535 bytes; some are left for the frame around the comment.
 _MAX_EXIF_BYTES = 65_000
 
@@ -32,7 +32,7 @@ def exif_bytes(parameters: str) -> bytes:
     """EXIF data with the parameters as user comment. Raises OutputError where they are longer than EXIF can be."""
     from PIL import Image
 
-    text = json.dumps(json.loads(parameters)).encode("ascii")  # the comment's Unicode form is read by few
+    text = parameters.encode()
     if len(text) > _MAX_EXIF_BYTES:
         raise OutputError(
             f"the parameters take {len(text)} bytes, more than the {_MAX_EXIF_BYTES} that EXIF can hold",
@@ -40,7 +40,7 @@ def exif_bytes(parameters: str) -> bytes:
         )
     exif = Image.Exif()
     exif[_SOFTWARE] = "pixrt"
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _ASCII + text
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = (_ASCII if text.isascii() else _UNDEFINED) + text
     return exif.tobytes()
 
 
@@ -50,6 +50,6 @@ def parameters_text(image: "Image.Image") -> str | None:
     if isinstance(text, str):
         return str(text)
     comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    if isinstance(comment, bytes) and comment.startswith(_ASCII):
-        return comment[len(_ASCII) :].decode("ascii", errors="replace")
+    if isinstance(comment, bytes) and comment.startswith((_ASCII, _UNDEFINED)):
+        return comment[len(_ASCII) :].decode(errors="replace")
     return None

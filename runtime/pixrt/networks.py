@@ -5,7 +5,8 @@ edit of the same picture, or with the same instruction, computes neither again. 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -95,10 +96,14 @@ class Networks:
         tokens = self._bundle.manifest.tokenizer.max_length
         return self._workspaces.get((batch, size), lambda: Workspace(engine, batch, size, tokens))
 
-    def end_stage(self, component: Component) -> None:
-        """Say that a network will not be needed again in this edit."""
-        if self._low_memory:
-            self._close(component)
+    @contextmanager
+    def stage(self, component: Component) -> Iterator[None]:
+        """The part of an edit that needs a network; with `low_memory` it is closed after it, also after an error."""
+        try:
+            yield
+        finally:
+            if self._low_memory:
+                self._close(component)
 
     def close(self) -> None:
         """Free every network and array."""

@@ -4,7 +4,7 @@ Must not import numpy or Pillow.
 """
 
 import dataclasses
-import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, get_args
@@ -64,15 +64,15 @@ class EditOptions:
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
             value, low, high = getattr(self, option.name), option.metadata["low"], option.metadata["high"]
-            if low is None or value is None:
+            if low is None or (value is None and option.default is None):
                 continue
-            whole = "int" in str(option.type)
-            number = isinstance(value, int) or (isinstance(value, float) and not whole)
-            if isinstance(value, bool) or not number or not math.isfinite(value):
-                kind = "a whole number" if whole else "a number"
-                raise OptionError(f"{option.name} is {value!r}, which is not {kind}", remedy=_range(low, high))
+            # NumPy's numbers are taken too, as Python's: what is kept must be plain JSON.
+            kind, name = (int, "a whole number") if "int" in str(option.type) else (float, "a number")
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
+                raise OptionError(f"{option.name} is {value!r:.60}, which is not {name}", remedy=_range(low, high))
             if not low <= value <= high:
-                raise OptionError(f"{option.name} is {value}", remedy=_range(low, high))
+                raise OptionError(f"{option.name} is {value!s:.60}", remedy=_range(low, high))
+            object.__setattr__(self, option.name, kind(value))  # type: ignore[call-overload]
         if self.scheduler is not None:
             _choice("scheduler", self.scheduler, SCHEDULERS)
         _choice("resize", self.resize, RESIZE_MODES)
@@ -85,13 +85,14 @@ class EditOptions:
         if not (
             isinstance(interval, tuple)
             and len(interval) == 2
-            and all(isinstance(x, int | float) and not isinstance(x, bool) for x in interval)
+            and all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in interval)
             and 0 <= interval[0] <= interval[1] <= 1
         ):
             raise OptionError(
                 f"guidance_interval is {interval!r}",
                 remedy="Pass two fractions of the steps, 0 <= first <= second <= 1, for example (0.0, 0.8)",
             )
+        object.__setattr__(self, "guidance_interval", (float(interval[0]), float(interval[1])))
 
     def resolve(self, defaults: Defaults) -> "EditOptions":
         """The same options with the bundle's defaults where nothing was said. The seed stays as it is."""

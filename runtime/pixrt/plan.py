@@ -3,6 +3,7 @@
 Must not import a backend.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,44 @@ from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array
 from pixrt.buffers import Latents, Rows, Workspace
-from pixrt.guidance import active_branches
+from pixrt.guidance import active_branches, guidance_weights
+from pixrt.options import EditOptions
+from pixrt.schedulers import build_table
 from pixrt.schedulers.table import StepTable
 
 # Zero-dimensional float32 arrays: NumPy takes them without allocating, unlike Python numbers.
 Coefficient = NDArray[np.float32]
 # A linear combination: the sum of coefficient times array.
 Terms = tuple[tuple[Coefficient, Array], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """All about an edit's steps that its pictures do not change: the solver's table, guidance weights `[N, 3]`."""
+
+    table: StepTable
+    weights: NDArray[np.float64]
+
+    @property
+    def calls(self) -> int:
+        """Network calls, N."""
+        return len(self.table)
+
+    @property
+    def rows(self) -> int:
+        """Network evaluations of one picture: the branches that run, summed over the calls."""
+        return sum(len(active_branches(row)) for row in self.weights)
+
+
+def make_schedule(options: EditOptions, scheduler: Mapping[str, Any]) -> Schedule:
+    """The schedule of resolved options, for a checkpoint's scheduler config. Raises OptionError."""
+    assert options.scheduler is not None
+    assert options.steps is not None
+    assert options.guidance_scale is not None
+    assert options.image_guidance_scale is not None
+    table = build_table(options.scheduler, scheduler, options.steps, eta=options.eta)
+    scales = options.guidance_scale, options.image_guidance_scale
+    return Schedule(table, guidance_weights(len(table), *scales, options.guidance_interval))
 
 
 @dataclass(frozen=True, slots=True)

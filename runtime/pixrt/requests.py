@@ -3,14 +3,16 @@
 Must not import a backend.
 """
 
+import dataclasses
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pixrt.errors import OptionError
-from pixrt.geometry import Geometry, plan_geometry
-from pixrt.images import Picture, PictureSource, load_picture
+from pixrt.errors import OptionError, PictureError
+from pixrt.geometry import Geometry, Size, plan_geometry
+from pixrt.images import Picture, PictureSource, load_picture, measure_picture
 from pixrt.options import EditOptions, EditParameters
 from pixrt.spec import Manifest
 from pixrt.tokenizer import Tokenizer, Tokens
@@ -18,18 +20,25 @@ from pixrt.tokenizer import Tokenizer, Tokens
 Item = TypeVar("Item")
 
 MAX_PICTURES = 10_000
+# Of the instruction and the negative prompt together, so that the parameters fit into every format's metadata.
+MAX_TEXT_BYTES = 60_000
 _RANDOM_SEED_BITS = 32  # short enough to be typed again
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One picture and one instruction of a call; `index` is its place in the call's results."""
+    """One picture and one instruction of a call; `index` is its place in the call's results.
+
+    The picture's header has been read, its pixels have not: `size` is its width and height.
+    """
 
     index: int
-    picture: Picture
+    source: PictureSource
+    size: Size
     geometry: Geometry
     instruction: str
     tokens: Tokens
+    negative_tokens: Tokens
     options: EditOptions
 
     @property
@@ -37,6 +46,17 @@ class Request:
         """The seed, drawn when none was given."""
         assert self.options.seed is not None
         return self.options.seed
+
+    def load(self) -> Picture:
+        """Decode the picture. Raises PictureError, also where it is no longer the one that was measured."""
+        picture = load_picture(self.source)
+        height, width = picture.rgb.shape[:2]
+        if (width, height) != self.size:
+            raise PictureError(
+                f"{picture.name} is {width} x {height} pixels, and was {self.size[0]} x {self.size[1]} a moment ago",
+                remedy="Leave a picture alone while it is edited",
+            )
+        return picture
 
 
 def is_several(value: object) -> bool:
@@ -51,35 +71,36 @@ def make_requests(
     manifest: Manifest,
     tokenizer: Tokenizer,
 ) -> list[Request]:
-    """Load and check everything a call names before anything runs.
+    """Check everything a call names before anything runs: texts, options, and the pictures' headers.
 
     Several pictures and several instructions are paired one to one; one of either goes with all of the other. One seed
     serves every picture, so that a picture's result does not depend on its company. Raises OptionError, PictureError.
     """
     given: list[PictureSource] = _as_list(images)
     texts: list[str] = _as_list(instructions)
-    for text in texts:
-        if not isinstance(text, str):
-            raise OptionError(f"an instruction is {type(text).__name__}", remedy="Pass a string")
     count = max(len(given), len(texts))
     if not given or not texts or count > MAX_PICTURES:
         raise OptionError(
             f"{len(given)} pictures and {len(texts)} instructions", remedy=f"Pass from 1 to {MAX_PICTURES} of each"
         )
-    seed = parameters.get("seed")
-    seeds = _as_list(seed)
+    seeds = _as_list(parameters.get("seed"))
     resolved = [EditOptions(**{**parameters, "seed": each}).resolve(manifest.defaults) for each in seeds]
     options = _spread(resolved, count, "seeds")
+    for text in texts:
+        _check_texts(text, options[0].negative_prompt)
+    negative_tokens = tokenizer.encode(options[0].negative_prompt)
     tokens = _spread([tokenizer.encode(text) for text in texts], count, "instructions")
-    pictures = _spread([load_picture(image) for image in given], count, "pictures")
-    texts = _spread(texts, count, "instructions")
+    sizes = _spread([measure_picture(image) for image in given], count, "pictures")
+    given, texts = _spread(given, count, "pictures"), _spread(texts, count, "instructions")
     return [
         Request(
             index=index,
-            picture=pictures[index],
-            geometry=_geometry(pictures[index], options[index], manifest),
+            source=given[index],
+            size=sizes[index],
+            geometry=_geometry(sizes[index], options[index], manifest),
             instruction=texts[index],
             tokens=tokens[index],
+            negative_tokens=negative_tokens,
             options=_with_seed(options[index]),
         )
         for index in range(count)
@@ -88,26 +109,37 @@ def make_requests(
 
 def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Request]]:
     """Group requests whose pictures have the same padded size, in order, at most `max_batch` in a group."""
-    groups: dict[tuple[int, int], list[Request]] = {}
+    groups: dict[Size, list[Request]] = {}
     for request in requests:
         groups.setdefault(request.geometry.padded, []).append(request)
     return [group[i : i + max_batch] for group in groups.values() for i in range(0, len(group), max_batch)]
 
 
-def _geometry(picture: Picture, options: EditOptions, manifest: Manifest) -> Geometry:
+def _check_texts(instruction: object, negative_prompt: str) -> None:
+    if not isinstance(instruction, str):
+        raise OptionError(f"an instruction is {type(instruction).__name__}", remedy="Pass a string")
+    try:
+        length = sum(len(json.dumps(text, ensure_ascii=False).encode()) for text in (instruction, negative_prompt))
+    except UnicodeEncodeError as error:
+        raise OptionError("the instruction or negative prompt is not valid Unicode", remedy="Pass UTF-8") from error
+    if length > MAX_TEXT_BYTES:
+        raise OptionError(
+            f"the instruction and the negative prompt take {length} bytes together, more than {MAX_TEXT_BYTES}",
+            remedy="Shorten them: the text encoder reads a few dozen words",
+        )
+
+
+def _geometry(size: Size, options: EditOptions, manifest: Manifest) -> Geometry:
     if options.resize == "floor8" and options.resolution is not None:
         raise OptionError(
             f"resolution is {options.resolution}, and resize is floor8, which keeps the picture's own size",
             remedy="Leave the resolution out, or choose resize exact or fit",
         )
-    height, width = picture.rgb.shape[:2]
     resolution = options.resolution or manifest.native_resolution
-    return plan_geometry(width, height, options.resize, resolution=resolution, multiple=manifest.size_multiple)
+    return plan_geometry(*size, options.resize, resolution=resolution, multiple=manifest.size_multiple)
 
 
 def _with_seed(options: EditOptions) -> EditOptions:
-    import dataclasses
-
     if options.seed is not None:
         return options
     return dataclasses.replace(options, seed=secrets.randbits(_RANDOM_SEED_BITS))

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from pixrt._version import __version__
 from pixrt.buffers import Latents
 from pixrt.codecs import save_picture
-from pixrt.errors import PictureError
+from pixrt.errors import Cancelled, PictureError
 from pixrt.options import EditOptions
 from pixrt.pipeline import combine
 from pixrt.plan import Step
@@ -33,7 +33,8 @@ class EditResult:
         index: the place in the call that asked for it.
         image: the picture, of the size that `options.resize` says.
         options: every parameter in force, the seed included.
-        dropped_tokens: how many tokens of the instruction did not fit the text encoder and were cut.
+        dropped_tokens, dropped_negative_tokens: how many tokens of the instruction, and of the negative prompt, did
+            not fit the text encoder and were cut.
         working_size: width and height in pixels of what the networks saw, padding included.
         network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran.
         times: where the time went; shared by the pictures of a batch.
@@ -45,6 +46,7 @@ class EditResult:
     instruction: str
     options: EditOptions
     dropped_tokens: int
+    dropped_negative_tokens: int
     working_size: tuple[int, int]
     network_rows: int
     times: StageTimes
@@ -124,3 +126,27 @@ class StepInfo:
         matrix = np.asarray(self._manifest.preview, np.float32)  # [C + 1, 3]
         rgb = np.einsum("chw,cr->hwr", predicted[item], matrix[:-1]) + matrix[-1]
         return Image.fromarray(np.rint((rgb / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8))
+
+
+OnStep = Callable[[StepInfo], object]
+"""Called after every step; returning False, or raising, stops the edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Reports steps to the caller, who may stop the edit."""
+
+    on_step: OnStep | None
+    before: int
+    total: int
+
+    def tell(self, number: int, batch: Sequence[Request], step: Step, manifest: Manifest) -> None:
+        """After step `number` of a batch. Raises Cancelled where the caller returns False."""
+        if self.on_step is None:
+            return
+        info = StepInfo(self.before + number, self.total, batch, step, manifest)
+        if self.on_step(info) is False:
+            raise Cancelled(
+                f"the edit was stopped by on_step after {info.step} of {info.total} steps",
+                remedy="Return anything but False from on_step to go on",
+            )

@@ -6,6 +6,7 @@ A bundle is one folder: `manifest.json`, an ONNX file per component, the tokeniz
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -164,6 +165,15 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
+# The tensor names of every bundle, as optimum and diffusers have them: inputs in order, then the output.
+_TENSORS = {
+    Component.TEXT_ENCODER: (("input_ids",), "last_hidden_state"),
+    Component.UNET: (("sample", "timestep", "encoder_hidden_states"), "out_sample"),
+    Component.VAE_ENCODER: (("sample",), "latent_sample"),
+    Component.VAE_DECODER: (("latent_sample",), "sample"),
+}
+
+
 def parse_manifest(text: str, where: str) -> Manifest:
     """Read a manifest strictly; `where` names it in errors.
 
@@ -171,7 +181,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(where, f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise _bad(where, "it is not a JSON object")
@@ -198,8 +208,17 @@ def _check(manifest: Manifest, where: str) -> None:
         "scaling_factor": manifest.scaling_factor,
     }
     for name, number in positive.items():
-        if not number > 0:
-            raise _bad(where, f"{name} is {number}, which must be above 0")
+        if not 0 < number < math.inf:
+            raise _bad(where, f"{name} is {number}, which must be above 0 and finite")
+    if manifest.tokenizer.max_length < 3:
+        raise _bad(where, f"tokenizer.max_length is {manifest.tokenizer.max_length}: no room for a word")
+    for key, (inputs, output) in _TENSORS.items():
+        component = manifest.components.get(key)
+        if component is None:
+            continue
+        given = tuple(tensor.name for tensor in component.inputs), tuple(tensor.name for tensor in component.outputs)
+        if given != (inputs, (output,)):
+            raise _bad(where, f"{key} has the tensors {given}, which must be {inputs}, {(output,)}")
     if len(manifest.preview) != manifest.latent_channels + 1 or any(len(row) != 3 for row in manifest.preview):
         raise _bad(where, f"preview must have {manifest.latent_channels} + 1 rows of 3 numbers")
     named = {spec.file for spec in manifest.components.values()}

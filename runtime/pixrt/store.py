@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,21 +41,28 @@ def list_bundles() -> list[tuple[str, Path]]:
     """The bundles that have a name: the built-in ones, then the user's. A user's bundle hides a built-in one."""
     found: dict[str, Path] = {}
     for folder in (BUILT_IN, models_folder()):
-        if folder.is_dir():
+        # A folder that may not be read, such as another user's, holds no bundle for this one.
+        with suppress(OSError):
             found |= {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{MANIFEST_NAME}"))}
     return list(found.items())
 
 
 def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a bundle, given by path or by a name of `list_bundles`. Raises BundleError for neither."""
-    path = Path(name_or_path)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise BundleError(f"{path} is a file", remedy="A bundle is a folder; `pixrt export` writes one")
+    """The folder of a bundle, given by a name of `list_bundles` or by path. Raises BundleError for neither.
+
+    A name comes first: a folder that happens to be called like a bundle must not take its place; `./demo` is a path.
+    """
     bundles = dict(list_bundles())
     if str(name_or_path) in bundles:
         return bundles[str(name_or_path)]
+    path = Path(name_or_path)
+    try:
+        if path.is_dir():
+            return path
+        if path.is_file():
+            raise BundleError(f"{path} is a file", remedy="A bundle is a folder; `pixrt export` writes one")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"the bundle {path} cannot be reached: {error}", remedy="Check the path") from error
     raise BundleError(
         f"there is no bundle {str(name_or_path)!r}: it is neither a folder nor one of {', '.join(bundles) or '(none)'}",
         remedy="Give the folder that `pixrt export` wrote, or a name that `pixrt models` lists",

@@ -8,7 +8,7 @@ import numpy as np
 from pixrt.backends.protocol import Array
 from pixrt.errors import OptionError
 from pixrt.guidance import Branch
-from pixrt.spec import Manifest
+from pixrt.spec import Component, Manifest
 
 _NEEDS = {
     "generate": "the network sees noisy latents alone (text-to-image)",
@@ -40,7 +40,12 @@ def edit_conditioning(texts: Sequence[Array], null_text: Array, sources: Sequenc
 
 
 def require_edit(manifest: Manifest) -> None:
-    """Raise OptionError unless the bundle's network takes a source picture beside the noise."""
+    """Raise OptionError unless the bundle's network takes a source picture beside the noise.
+
+    Raises BundleError where it lacks a network that an edit needs.
+    """
+    for component in Component:
+        manifest.component(component)
     if manifest.task != "edit":
         raise OptionError(
             f"the bundle {manifest.name!r} cannot edit: {_NEEDS[manifest.task]},"

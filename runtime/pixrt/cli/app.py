@@ -1,21 +1,22 @@
 """The application: its commands, and every error as one line with a documented exit code."""
 
+import io
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from pixrt._version import __version__
-from pixrt.cli.console import errors
+from pixrt.cli.console import fail
 from pixrt.cli.doctor import doctor
 from pixrt.cli.edit import edit
 from pixrt.cli.export import export
 from pixrt.cli.show import inspect, models
-from pixrt.errors import Cancelled, PixrtError
+from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
 
 app = typer.Typer(
     name="pixrt",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,31 +36,48 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _pixrt(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Edit pictures as instructed, on your own hardware."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
 
 
 def main() -> None:
     """The entry point. A mistake of the user's ends in one line on standard error, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is spelt out
+            stream.reconfigure(errors="backslashreplace")
+    # A picture so large that Pillow warns of it is refused by pixrt, with its numbers.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="pixrt", standalone_mode=False)
     except PixrtError as error:
-        sys.exit(_report(str(error), error.exit_code))
+        sys.exit(_report(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_report(_CANCELLED))
+    except MemoryError:
+        sys.exit(_report(BackendError("the machine ran out of memory", remedy=_LESS_MEMORY)))
+    except OSError as error:  # of printing: all others have been given a name
+        sys.exit(_report(OutputError(f"cannot print: {error.strerror}", remedy="Check where the output goes")))
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one
             raise
         remedy = "See `pixrt --help`, and `pixrt COMMAND --help`"
-        sys.exit(_report(f"{error.format_message().rstrip('.')}. {remedy}.", 2))
-    if code == Cancelled.exit_code:
-        _report("cancelled.", code)
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_report(PixrtError(error.format_message().rstrip("."), remedy=remedy), 2))
+    sys.exit(_report(_CANCELLED) if code == Cancelled.exit_code else code if isinstance(code, int) else 0)
 
 
-def _report(message: str, code: int) -> int:
-    errors.print(f"error: {' '.join(message.split())}", markup=False, highlight=False, soft_wrap=True)
-    return code
+_CANCELLED = Cancelled("cancelled", remedy="What was finished before is kept")
+_LESS_MEMORY = "Use a smaller --resolution or --max-batch, or --low-memory"
+
+
+def _report(error: PixrtError, code: int | None = None) -> int:
+    fail(str(error))
+    return error.exit_code if code is None else code

@@ -1,11 +1,55 @@
-"""The two consoles of the command line: results, and everything that is not a result."""
+"""What the command line prints: results to standard output, everything else to standard error.
+
+A line is printed as it is: no markup, no emoji codes, no colours of somebody's file name.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-results = Console(soft_wrap=True, highlight=False)
-errors = Console(stderr=True, highlight=False)
+results = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def say(line: object) -> None:
+    """One line of results. A reader that has gone away does not stop the work: the rest is not printed."""
+    try:
+        print(_plain(str(line)), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(message: str) -> None:
     """One line on standard error."""
-    errors.print(f"note: {message}", markup=False, soft_wrap=True)
+    _tell(f"note: {message}")
+
+
+def fail(message: str) -> None:
+    """The one line that says why a command failed, on standard error."""
+    _tell(f"error: {message}")
+
+
+def _tell(line: str) -> None:
+    print(_plain(line), file=sys.stderr, flush=True)
+
+
+def add_row(table: Table, *cells: object) -> None:
+    """A row of plain texts; long ones are folded, never cut."""
+    table.add_row(*(Text(_plain(str(cell)), overflow="fold") for cell in cells))
+
+
+def facts_table(facts: Sequence[tuple[str, object]]) -> Table:
+    """Names and facts in two columns."""
+    table = Table(box=None, show_header=False)
+    for name, fact in facts:
+        add_row(table, name, fact)
+    return table
+
+
+def _plain(text: str) -> str:
+    """Control characters spelt out: a file name or a picture's metadata must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,13 +4,11 @@ import os
 import platform
 from importlib import metadata
 
-import numpy as np
 import typer
-from rich.table import Table
 
 from pixrt._version import __version__
 from pixrt.backends.registry import backend_statuses
-from pixrt.cli.console import results
+from pixrt.cli.console import facts_table, results, say
 from pixrt.errors import BackendError, PixrtError
 
 _LIBRARIES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "optimum", "diffusers")
@@ -18,32 +16,33 @@ _LIBRARIES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu",
 
 def doctor() -> None:
     """Print versions, backends and threads, and edit one picture with one step of the built-in model."""
+    import numpy as np
+
     from pixrt.editor import Editor
 
-    table = Table(box=None, show_header=False)
-    table.add_row("pixrt", __version__)
-    table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    table.add_row("cores", str(os.cpu_count()))
-    for name in _LIBRARIES:
-        table.add_row(name, _version(name))
+    facts = [
+        ("pixrt", __version__),
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("threads", f"{os.cpu_count()}, one per core unless --threads says otherwise"),
+        *((name, _version(name)) for name in _LIBRARIES),
+    ]
     for status in backend_statuses():
-        table.add_row(f"backend {status.name}", f"{'yes' if status.available else 'no'}, {status.reason}")
-    results.print(table, markup=False)
+        facts.append((f"backend {status.name}", f"{'yes' if status.available else 'no'}, {status.reason}"))
+    results.print(facts_table(facts))
     try:
         with Editor() as editor:
             size = editor.manifest.native_resolution
             picture = np.full((size, size, 3), 128, np.uint8)
             result = editor.edit(picture, "make the background blue", steps=1, seed=0)
     except PixrtError as error:
-        results.print(f"self-test: failed: {error}", markup=False)
+        say(f"self-test: failed: {error}")
         raise typer.Exit(error.exit_code) from error
     pixels = np.asarray(result.image)
     if pixels.shape != picture.shape or np.array_equal(pixels, picture):
         raise BackendError("the self-test gave back a wrong picture", remedy="Reinstall pixrt and onnxruntime")
-    results.print(
+    say(
         f"self-test: one step at {size} px on {result.backend}: {result.times.model_ms:.0f} ms"
         f" (opening the networks {result.times.load_ms:.0f} ms)",
-        markup=False,
     )
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixrt.cli.console import errors, results, warn
+from pixrt.cli.console import errors, say, warn
 from pixrt.cli.outputs import plan_outputs
 from pixrt.cli.parameters import with_edit_flags
+from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
 from pixrt.errors import OptionError
+from pixrt.files import make_folder
 from pixrt.options import BackendName
 from pixrt.store import DEFAULT_BUNDLE
 
@@ -51,12 +53,15 @@ def edit(
     from pixrt.editor import Editor
 
     pictures, instruction = _split(pictures_and_instruction, repeat)
+    model = None
     if repeat is not None:
-        instruction, parameters = _repeated(repeat, parameters)
-    targets = plan_outputs(pictures, output)
+        instruction, parameters, model = _repeated(repeat, parameters)
+    targets = plan_outputs(pictures, output, keep=[repeat] if repeat else [])
     editor = Editor(bundle, backend=_backend(backend), threads=threads, max_batch=max_batch, low_memory=low_memory)
     if editor.manifest.notice and not quiet:
         warn(editor.manifest.notice)
+    if model not in (None, editor.manifest.source.sha256) and not quiet:
+        warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
     if dry_run:
         estimates = editor.dry_run(pictures, [instruction], **parameters)
         for path, target, estimate in zip(pictures, targets, estimates, strict=True):
@@ -71,10 +76,16 @@ def edit(
 
         # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
         for result in editor.stream(pictures, [instruction], on_step=on_step, **parameters):
-            result.save(targets[result.index], quality=quality)
-            _print_result(pictures[result.index], targets[result.index], result, as_json)
-    if result.dropped_tokens and not quiet:
-        warn(f"the last {result.dropped_tokens} tokens of the instruction did not fit the text encoder: left out")
+            target = targets[result.index]
+            make_folder(target.parent)
+            result.save(target, quality=quality)
+            _print_result(pictures[result.index], target, result, as_json)
+    for text, dropped in (
+        ("instruction", result.dropped_tokens),
+        ("negative prompt", result.dropped_negative_tokens),
+    ):
+        if dropped and not quiet:
+            warn(f"the last {dropped} tokens of the {text} did not fit the text encoder: left out")
     if not quiet and not as_json:
         warn(f"{len(pictures)} edited in {time.perf_counter() - started:.2f} s on {editor.backend}")
 
@@ -89,13 +100,14 @@ def _print_estimate(path: str, target: Path, estimate: "Estimate", as_json: bool
         "network_calls": estimate.network_calls,
         "network_rows": estimate.network_rows,
         "dropped_tokens": request.tokens.dropped,
+        "dropped_negative_tokens": request.negative_tokens.dropped,
         "parameters": {"instruction": request.instruction, **dataclasses.asdict(request.options)},
     }
     text = (
         f"{path} -> {target}  worked on at {width} x {height}, {estimate.network_calls} network calls,"
         f" {estimate.network_rows} branch evaluations, seed {request.seed}"
     )
-    results.print(json.dumps(facts, ensure_ascii=False) if as_json else text, markup=False)
+    say(json.dumps(facts) if as_json else text)
 
 
 def _print_result(path: str, target: Path, result: "EditResult", as_json: bool) -> None:
@@ -106,12 +118,13 @@ def _print_result(path: str, target: Path, result: "EditResult", as_json: bool) 
         "height": result.image.height,
         "backend": result.backend,
         "dropped_tokens": result.dropped_tokens,
+        "dropped_negative_tokens": result.dropped_negative_tokens,
         "network_rows": result.network_rows,
         "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
         "parameters": result.parameters,
     }
     text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
-    results.print(json.dumps(facts, ensure_ascii=False) if as_json else text, markup=False)
+    say(json.dumps(facts) if as_json else text)
 
 
 def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
@@ -122,16 +135,21 @@ def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
         raise OptionError(
             f"{words[0]!r} alone is not enough", remedy="Give pictures, then the instruction: IMAGE... INSTRUCTION"
         )
+    if Path(words[-1]).suffix.lower() in WRITABLE_SUFFIXES:
+        raise OptionError(
+            f"the last argument, {words[-1]!r}, looks like a picture, and it must be the instruction",
+            remedy="Give pictures, then the instruction: IMAGE... INSTRUCTION",
+        )
     return words[:-1], words[-1]
 
 
-def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Instruction and parameters of an earlier result; flags given now come before them."""
-    from pixrt.codecs import read_parameters
+def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any], str | None]:
+    """Instruction, parameters and checkpoint of an earlier result; flags given now come before its parameters."""
     from pixrt.result import options_from
 
-    instruction, options = options_from(read_parameters(picture), str(picture))
-    return instruction, dataclasses.asdict(options) | parameters
+    earlier = read_parameters(picture)
+    instruction, options = options_from(earlier, str(picture))
+    return instruction, dataclasses.asdict(options) | parameters, earlier.get("model_sha256")
 
 
 def _backend(name: str) -> BackendName:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pixrt.cli.console import errors, results
+from pixrt.cli.console import errors, say
 from pixrt.errors import CheckpointError
 from pixrt.options import SCHEDULERS
 from pixrt.spec import Component, Precision
@@ -71,20 +71,19 @@ def export(
         def on_progress(stage: str) -> None:
             status.update(stage)
             if not errors.is_terminal:
-                errors.print(stage, markup=False)
+                errors.print(stage)
 
         report = export_checkpoint(options, on_progress=on_progress)
     for key, spec in report.manifest.components.items():
         component, check = Component(key), spec.check
-        results.print(
+        say(
             f"{component}: {report.seconds[component]:.1f} s, against PyTorch max error {check.max_error:.1e},"
             f" mean {check.mean_error:.1e} (tolerance {check.tolerance:.0e})",
-            markup=False,
         )
         if spec.kept_fp32:
-            results.print(f"  kept in FP32: {', '.join(spec.kept_fp32)}", markup=False)
+            say(f"  kept in FP32: {', '.join(spec.kept_fp32)}")
     size = total_bytes(report.manifest.files.values()) / 2**20
-    results.print(f"{report.folder}: {options.precision}, {size:.0f} MiB", markup=False)
+    say(f"{report.folder}: {options.precision}, {size:.0f} MiB")
 
 
 def _precision(value: str) -> Precision:

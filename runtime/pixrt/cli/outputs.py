@@ -8,12 +8,21 @@ from pixrt.codecs import WRITABLE_SUFFIXES
 from pixrt.errors import OutputError
 
 
-def plan_outputs(inputs: Sequence[str], output: Path) -> list[Path]:
+def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = ()) -> list[Path]:
     """One target per input. A path with a picture's suffix is a file, for one input; any other is a folder.
 
-    In a folder a picture keeps its name (and its suffix where pixrt can write it). Raises OutputError where a target is
-    an input, two inputs share a target, or the folder cannot be written to.
+    In a folder a picture keeps its name (and its suffix where pixrt can write it). `keep` are further files that must
+    not be written to. Nothing is created. Raises OutputError where a target is an input or a folder, two inputs share a
+    target, or the folder cannot be written to.
     """
+    try:
+        return _plan(inputs, output, keep)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, no permission to look
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write to {output}: {reason}", remedy="Choose another -o") from error
+
+
+def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path]) -> list[Path]:
     is_file = output.suffix.lower() in WRITABLE_SUFFIXES and not output.is_dir()
     if is_file and len(inputs) > 1:
         raise OutputError(f"{len(inputs)} pictures cannot all become {output}", remedy="Give a folder with -o")
@@ -24,7 +33,7 @@ def plan_outputs(inputs: Sequence[str], output: Path) -> list[Path]:
         )
     targets = [output] if is_file else [output / _name(Path(path)) for path in inputs]
     taken: dict[Path, str] = {}
-    sources = {Path(path).resolve() for path in inputs}
+    sources = {path.resolve() for path in (*map(Path, inputs), *keep)}
     for path, target in zip(inputs, targets, strict=True):
         if target.resolve() in sources:
             raise OutputError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")
@@ -32,8 +41,13 @@ def plan_outputs(inputs: Sequence[str], output: Path) -> list[Path]:
             raise OutputError(
                 f"{taken[target]} and {path} would both be written to {target}", remedy="Edit them in two calls"
             )
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder", remedy="Choose another -o")
         taken[target] = path
-    _require_writable(output.parent if is_file else output, create=not is_file)
+    folder = output.parent if is_file else output
+    if is_file and not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist", remedy="Make it first, or choose another -o")
+    _require_writable(folder)
     return targets
 
 
@@ -41,13 +55,10 @@ def _name(path: Path) -> str:
     return path.name if path.suffix.lower() in WRITABLE_SUFFIXES else f"{path.stem}.png"
 
 
-def _require_writable(folder: Path, *, create: bool) -> None:
-    try:
-        if create:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}", remedy="Choose another -o") from error
-    if not folder.is_dir():
-        raise OutputError(f"the folder {folder} does not exist", remedy="Make it first, or choose another -o")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"the folder {folder} is not writable", remedy="Change its permissions, or choose another -o")
+def _require_writable(folder: Path) -> None:
+    """The folder, or where it does not exist yet the nearest one above it, is one and can be written to."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputError(f"{existing} is a file, not a folder", remedy="Choose another -o")
+    if not os.access(existing, os.W_OK):
+        raise OutputError(f"the folder {existing} is not writable", remedy="Change its permissions, or choose another")

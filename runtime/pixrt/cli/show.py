@@ -1,5 +1,6 @@
 """`pixrt models` and `pixrt inspect`: what bundles there are, and what a bundle or a picture holds."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import results
+from pixrt.cli.console import add_row, facts_table, results, say
 from pixrt.errors import BundleError, PictureError
 from pixrt.spec import MANIFEST_NAME
 from pixrt.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
@@ -21,7 +22,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
             manifest = open_bundle(folder, verify=False).manifest
         except BundleError as error:
             row: dict[str, object] = {"name": name, "folder": str(folder), "error": str(error)}
-            table.add_row(name, "unusable", "", "", "", error.problem)
+            add_row(table, name, "unusable", "", "", "", error.problem)
         else:
             mib = total_bytes(manifest.files.values()) / 2**20
             row = {
@@ -32,14 +33,12 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
                 "mib": round(mib, 1),
                 "folder": str(folder),
             }
-            table.add_row(
-                name, manifest.task, manifest.precision, str(manifest.native_resolution), f"{mib:.1f}", str(folder)
-            )
+            add_row(table, name, manifest.task, manifest.precision, manifest.native_resolution, f"{mib:.1f}", folder)
         if as_json:
-            results.print(json.dumps(row), markup=False)
+            say(json.dumps(row))
     if not as_json:
         results.print(table)
-        results.print(f"Bundles in {models_folder()} are found by name.", markup=False)
+        say(f"Bundles in {models_folder()} are found by name.")
 
 
 def inspect(
@@ -48,18 +47,26 @@ def inspect(
 ) -> None:
     """Check a bundle and print what it holds, or print the parameters inside a picture that pixrt wrote."""
     path = Path(target)
-    if path.is_file() and path.name != MANIFEST_NAME:
+    if path.name == MANIFEST_NAME:
+        _inspect_bundle(str(path.parent), as_json)
+    elif _is_file(path):
         _inspect_picture(path, as_json)
     else:
-        _inspect_bundle(target if path.name != MANIFEST_NAME else str(path.parent), as_json)
+        _inspect_bundle(target, as_json)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, no permission to look: the bundle's error tells
+        return False
 
 
 def _inspect_bundle(target: str, as_json: bool) -> None:
     manifest = open_bundle(find_bundle(target)).manifest
     if as_json:
-        results.print(manifest.to_json(), markup=False, end="")
+        say(json.dumps(dataclasses.asdict(manifest)))
         return
-    table = Table(box=None, show_header=False)
     defaults = manifest.defaults
     facts = {
         "name": manifest.name,
@@ -75,23 +82,21 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
         "files": f"{len(manifest.files)}, {total_bytes(manifest.files.values()) / 2**20:.1f} MiB, as in the manifest",
     }
-    for name, fact in facts.items():
-        table.add_row(name, fact)
-    results.print(table, markup=False)
+    results.print(facts_table([*facts.items()]))
     for name, component in manifest.components.items():
-        results.print(f"\n{name}  ({component.file})", markup=False)
+        say("")
+        say(f"{name}  ({component.file})")
         for arrow, tensors in (("in ", component.inputs), ("out", component.outputs)):
             for tensor in tensors:
                 shape = ", ".join(map(str, tensor.shape))
-                results.print(f"  {arrow} {tensor.name}  {tensor.dtype} [{shape}]", markup=False)
+                say(f"  {arrow} {tensor.name}  {tensor.dtype} [{shape}]")
         check = component.check
-        results.print(
+        say(
             f"  against PyTorch: max error {check.max_error:.1e}, mean {check.mean_error:.1e}"
-            f" (tolerance {check.tolerance:.0e})",
-            markup=False,
+            f" (tolerance {check.tolerance:.0e})"
         )
         if component.kept_fp32:
-            results.print(f"  kept in FP32: {', '.join(component.kept_fp32)}", markup=False)
+            say(f"  kept in FP32: {', '.join(component.kept_fp32)}")
 
 
 def _inspect_picture(path: Path, as_json: bool) -> None:
@@ -107,12 +112,12 @@ def _inspect_picture(path: Path, as_json: bool) -> None:
         facts["parameters"] = None
         facts["note"] = error.problem
     if as_json:
-        results.print(json.dumps(facts, ensure_ascii=False), markup=False)
+        say(json.dumps(facts))
         return
-    results.print(f"{path}  {width} x {height}{', with alpha' if picture.alpha is not None else ''}", markup=False)
+    say(f"{path}  {width} x {height}{', with alpha' if picture.alpha is not None else ''}")
     parameters = facts["parameters"]
     if isinstance(parameters, dict):
         for name, value in parameters.items():
-            results.print(f"  {name}: {value}", markup=False)
+            say(f"  {name}: {value}")
     else:
-        results.print(f"  {facts['note']}", markup=False)
+        say(f"  {facts['note']}")

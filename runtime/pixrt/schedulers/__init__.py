@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pixrt.errors import OptionError
 from pixrt.options import SCHEDULERS
 from pixrt.schedulers.ddim import ddim, ddpm
@@ -79,12 +81,21 @@ def build_table(name: str, config: Mapping[str, Any], steps: int, *, eta: float 
     """The table of solver `name` over `steps` steps, for a checkpoint's scheduler_config.json.
 
     PNDM makes one network call more than `steps`. Raises OptionError for an unknown name, a setting that pixrt does not
-    compute, or more steps than the solver has.
+    compute, more steps than the solver has, or steps so many or a schedule so steep that it has no finite answer.
     """
     if name not in _SOLVERS:
         raise OptionError(f"scheduler is {name!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
     solver = _SOLVERS[name]
-    return solver.solve(read_settings({**config, **solver.implied}, solver.saved_as, steps, eta))
+    settings = read_settings({**config, **solver.implied}, solver.saved_as, steps, eta)
+    # A last sigma of zero makes intermediate infinities that cancel; what does not cancel is refused below.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table = solver.solve(settings)
+    if not table.is_finite():
+        raise OptionError(
+            f"{name} has no finite coefficients for {steps} steps of this checkpoint's noise schedule",
+            remedy="Use fewer steps, or another scheduler such as ddim or euler",
+        )
+    return table
 
 
 def scheduler_name(config: Mapping[str, Any]) -> str:

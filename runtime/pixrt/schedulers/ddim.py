@@ -10,7 +10,7 @@ from pixrt.schedulers.table import StepTable, denoised_of, make_table, noise_of
 def ddim(settings: Settings) -> StepTable:
     """Song et al. 2021 (arXiv:2010.02502), equation 12; eta scales the noise of equation 16."""
     t = space_timesteps(settings.spacing, settings.train, settings.steps, settings.steps_offset)
-    a = settings.alphas_cumprod[t.astype(int)]
+    a = settings.alphas_at(t)
     t_prev = t.astype(int) - settings.train // settings.steps
     a_prev = np.where(t_prev >= 0, settings.alphas_cumprod[t_prev.clip(0)], settings.final_alpha)
     sigma = settings.eta * np.sqrt((1 - a_prev) / (1 - a) * (1 - a / a_prev))
@@ -23,7 +23,7 @@ def ddim(settings: Settings) -> StepTable:
 def ddpm(settings: Settings) -> StepTable:
     """Ho et al. 2020 (arXiv:2006.11239), equations 6 and 7, over the chosen timesteps; the last step adds no noise."""
     t = space_timesteps(settings.spacing, settings.train, settings.steps, settings.steps_offset)
-    a_bar = settings.alphas_cumprod[t.astype(int)]
+    a_bar = settings.alphas_at(t)
     a_bar_prev = np.append(a_bar[1:], 1.0)
     alpha = a_bar / a_bar_prev
     beta = 1 - alpha

@@ -38,8 +38,7 @@ def solver_grid(settings: Settings) -> tuple[Column, Column, Column]:
 
 def _second_order(settings: Settings, *, stochastic: bool) -> StepTable:
     t, alpha, sigma = solver_grid(settings)
-    with np.errstate(divide="ignore"):
-        lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
+    lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
     h = np.diff(lambda_)
     denoised = denoised_of(settings.prediction_type, alpha[:-1], sigma[:-1])
     if stochastic:

@@ -52,7 +52,7 @@ def pndm(settings: Settings) -> StepTable:
         history[1, 0] = output[1] / 2 - x[1] * c / k
         x = x.copy()
         x[1] = x[1] / k
-    asked_alpha = settings.alphas_cumprod[asked.astype(int)]
+    asked_alpha = settings.alphas_at(asked)
     return make_table(
         asked,
         Linear(x, newest),

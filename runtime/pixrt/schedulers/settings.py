@@ -46,6 +46,16 @@ class Settings:
         """Training timesteps, T."""
         return len(self.alphas_cumprod)
 
+    def alphas_at(self, timesteps: Column) -> Column:
+        """`alphas_cumprod` at whole timesteps. Raises OptionError where one is beyond the training's last."""
+        if timesteps.max() > self.train - 1:
+            raise OptionError(
+                f"{self.steps} steps begin at timestep {timesteps.max():g}, and training ended at {self.train - 1}",
+                remedy="Use fewer steps",
+            )
+        found: Column = self.alphas_cumprod[timesteps.astype(int)]
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerClass:
@@ -69,6 +79,16 @@ class SchedulerClass:
 
 def read_settings(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: float) -> Settings:
     """Read a config. Raises OptionError for what pixrt does not compute, and for more steps than training timesteps."""
+    try:
+        return _read(config, defaults, steps, eta)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"the checkpoint's scheduler config cannot be read: {error}",
+            remedy="Mend the scheduler_config.json of the checkpoint and export again",
+        ) from error
+
+
+def _read(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: float) -> Settings:
     unsaid = config.get("_use_default_values") or ()
     given = {name: value for name, value in config.items() if name not in unsaid and value is not None}
     for name, known in defaults.only.items():

@@ -9,7 +9,7 @@ Every solver here is linear in the state x, the network's output, its stored pre
 and the predicted clean latents, for previews, are denoised_x[i] * x + denoised_output[i] * output.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,10 @@ class StepTable:
     def depth(self) -> int:
         """How many stored predictions a step may look back on."""
         return int(self.history.shape[1])
+
+    def is_finite(self) -> bool:
+        """Whether every coefficient is a number."""
+        return all(np.isfinite(getattr(self, field.name)).all() for field in fields(self))
 
 
 class Linear(NamedTuple):

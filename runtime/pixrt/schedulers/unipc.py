@@ -16,8 +16,7 @@ def unipc(settings: Settings) -> StepTable:
     """UniPC-2: predictor of equation 9, corrector of equation 10, h in lambda = log(alpha / sigma)."""
     t, alpha, sigma = solver_grid(settings)
     steps = settings.steps
-    with np.errstate(divide="ignore"):
-        lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
+    lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
     h = np.diff(lambda_)
     grow = alpha[1:] * np.expm1(-h)  # alpha' (e^-h - 1): B(h) alpha'
     order = np.minimum(2, np.minimum(np.arange(steps) + 1, steps - np.arange(steps)))
