@@ -51,6 +51,9 @@ SCHEDULER = {
     "num_train_timesteps": 1000,
     "steps_offset": 1,
     "prediction_type": "epsilon",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
 }
 
 
@@ -62,7 +65,7 @@ def main(folder: Annotated[Path, typer.Argument(help="Where to write it (5 GB)."
     del unet
     diffusers.AutoencoderKL(**VAE).save_pretrained(folder / "vae")
     transformers.CLIPTextModel(transformers.CLIPTextConfig(**TEXT)).save_pretrained(folder / "text_encoder")
-    diffusers.EulerAncestralDiscreteScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    diffusers.EulerAncestralDiscreteScheduler.from_config(SCHEDULER).save_pretrained(folder / "scheduler")
     shutil.copytree(TOKENIZER, folder / "tokenizer", dirs_exist_ok=True)
     index = {
         "_class_name": "StableDiffusionInstructPix2PixPipeline",

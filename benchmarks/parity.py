@@ -73,9 +73,16 @@ def pictures(size: tuple[int, int], count: int) -> list[Image.Image]:
 INSTRUCTIONS = ("make the background blue", "turn the circle into a star", "invert the colors")
 
 
-def compare(pipeline: Any, editor: Editor, case: Case) -> Deviation:
-    """Run one case on both sides with the same noise."""
-    images, texts = pictures(case.size, case.batch), list(INSTRUCTIONS[: case.batch])
+def compare(
+    pipeline: Any,
+    editor: Editor,
+    case: Case,
+    *,
+    images: list[Image.Image] | None = None,
+    texts: list[str] | None = None,
+) -> Deviation:
+    """Run one case on both sides with the same noise, on pictures of its size where none are given."""
+    images, texts = images or pictures(case.size, case.batch), texts or list(INSTRUCTIONS[: case.batch])
     seeds = [100 + i for i in range(case.batch)]
     ours: list[np.ndarray[Any, Any]] = []
     results = editor.edit(

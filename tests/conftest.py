@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from exported import Exports
 from pixrt import Editor
 
 ROOT = Path(__file__).parent.parent
@@ -23,3 +24,10 @@ def scene() -> Image.Image:
     """An example of the built-in model's world, 64 x 64."""
     with Image.open(ROOT / "examples" / "scene.png") as image:
         return image.convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Random-weight checkpoints and their bundles. Needs PyTorch."""
+    pytest.importorskip("diffusers")
+    return Exports(tmp_path_factory.mktemp("exports"))

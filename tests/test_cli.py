@@ -169,7 +169,7 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "resolution": (["scene.png", BLUE, "-o", "o.png", "--resolution", 4], 2, "from 16 to 8192"),
     "resolution large": (["scene.png", BLUE, "-o", "o.png", "--resolution", 8192], 3, "megapixels"),
     "floor8 resolution": (["scene.png", BLUE, "-o", "o.png", "--resize", "floor8", "--resolution", 64], 2, "floor8"),
-    "quality": (["scene.png", BLUE, "-o", "o.jpg", "--quality", 0], 2, "1<=x<=100"),
+    "quality": (["scene.png", BLUE, "-o", "o.jpg", "--quality", 0], 2, "--quality"),
     "threads": (["scene.png", BLUE, "-o", "o.png", "--threads", 0], 2, "threads is 0"),
     "max batch": (["scene.png", BLUE, "-o", "o.png", "--max-batch", 0], 2, "max_batch is 0"),
     "backend": (["scene.png", BLUE, "-o", "o.png", "--backend", "tpu"], 2, "Choose one of auto"),

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from pixrt.errors import ExportMismatch
 from pixrt.spec import Component, ExportCheck, Precision
 from pixrt_export.components import Traceable
+from pixrt_export.tracing import open_session
 
 # Relative to the largest PyTorch value. FP32: both sides do the same sums in another order; the largest seen over
 # the tested checkpoints is 2e-5. FP16 has 11 bits, and its rounding adds up over the layers: up to 1e-2 was seen.
@@ -43,7 +43,7 @@ def references(network: Traceable) -> list[Reference]:
 
 def check(component: Component, path: Path, given: Sequence[Reference], precision: Precision) -> ExportCheck:
     """Run the ONNX file on the references. Raises ExportMismatch beyond the tolerance or for values not finite."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     dtypes = {value.name: np.float16 if value.type == "tensor(float16)" else None for value in session.get_inputs()}
     largest, errors = 0.0, []
     for reference in given:

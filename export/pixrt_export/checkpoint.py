@@ -124,7 +124,10 @@ class Checkpoint:
         }
         try:
             module = classes[part].from_pretrained(
-                self.folder / part, torch_dtype=torch.float32, use_safetensors=not self.allow_pickle or None
+                self.folder / part,
+                torch_dtype=torch.float32,
+                use_safetensors=not self.allow_pickle or None,
+                variant=_variant(self.folder, part),
             )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -149,11 +152,17 @@ class Checkpoint:
 def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
     """Find a checkpoint (a folder, or a hub id) and check that it can be exported. Raises CheckpointError."""
     folder = Path(name)
+    try:
+        local = folder.exists()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{name[:60]!r} is no path: {error}", remedy="Give a diffusers folder, or a hub id"
+        ) from error
     if folder.is_file():
         raise CheckpointError(f"{name} is a single file", remedy=_CONVERT)
-    if not folder.is_dir():
+    id_ = folder.resolve().name if local else name
+    if not local:
         folder = _download(name)
-    id_ = name if "/" in name and not Path(name).exists() else folder.resolve().name
     if not (folder / "model_index.json").is_file() and not (folder / "unet").is_dir():
         pickles = [path.name for path in folder.iterdir() if path.suffix in _PICKLES]
         if pickles:
@@ -203,6 +212,13 @@ def _download(name: str) -> Path:
             f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__})",
             remedy="Download the checkpoint on a machine that reaches the hub, and pass its folder",
         ) from error
+
+
+def _variant(folder: Path, part: str) -> str | None:
+    """ "fp16" where a part's weights are there in that variant only."""
+    stem = _WEIGHTS[part]
+    names = [path.name for path in (folder / part).glob(f"{stem}*.safetensors")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
 def _require_weights(folder: Path, part: str, allow_pickle: bool) -> None:

@@ -139,6 +139,14 @@ def _write_tokenizer_and_hash(checkpoint: Checkpoint, folder: Path) -> dict[str,
     return {path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())}
 
 
+def _open_to_readers(folder: Path) -> None:
+    """Give every file the permissions that the umask gave the manifest; the libraries' own are for the owner alone."""
+    mode = (folder / MANIFEST_NAME).stat().st_mode & 0o777
+    for path in folder.iterdir():
+        path.chmod(mode)
+    folder.chmod(mode | 0o100 | (mode & 0o044) >> 2)
+
+
 @contextmanager
 def _folder(options: ExportOptions) -> Iterator[Path]:
     """A temporary folder beside the output that takes its place when everything went well, and is removed if not."""
@@ -157,7 +165,7 @@ def _folder(options: ExportOptions) -> Iterator[Path]:
         raise OutputError(f"cannot write to {output.parent}: {error.strerror}", remedy="Choose another -o") from error
     try:
         yield folder
-        folder.chmod(0o755)
+        _open_to_readers(folder)
         if output.exists():
             shutil.rmtree(output)
         folder.rename(output)

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from pixrt.errors import CheckpointError
-from pixrt_export.tracing import save
+from pixrt_export.tracing import open_session, save
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -181,7 +180,7 @@ def activation_ranges(path: Path, feeds: Sequence[Feeds]) -> dict[str, float]:
     measured = path.with_name(f"{path.stem}.ranges.onnx")
     try:
         onnx.save(model, str(measured))
-        session = onnxruntime.InferenceSession(str(measured), providers=["CPUExecutionProvider"])
+        session = open_session(measured)
         ranges = dict.fromkeys(names, 0.0)
         for feed in feeds:
             for name, value in zip(names, session.run(None, feed), strict=True):

@@ -1,20 +1,22 @@
 """The linear map from latents to colours that makes previews cheap, fitted on the checkpoint's own VAE."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+
+from pixrt_export.tracing import open_session
 
 _PICTURES = 24
 
 
-def fit_preview(encoder: Any, scale: int, scaling_factor: float) -> tuple[tuple[float, ...], ...]:
+def fit_preview(encoder: Path, scale: int, scaling_factor: float) -> tuple[tuple[float, ...], ...]:
     """Least squares of `[latents, 1] @ map = colour`: `[C + 1]` rows of RGB in [-1, 1].
 
     `encoder` is the path of the exported VAE encoder, which gives unscaled latents; `scale` is pixels per latent. The
     latents of the map are scaled, as in the loop. The pictures are synthetic: smooth, flat and noisy colours, seeded.
     """
-    session = onnxruntime.InferenceSession(str(encoder), providers=["CPUExecutionProvider"])
+    session = open_session(encoder)
     dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
     cells = 16
     rows, colours = [], []

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import torch
 from optimum.exporters.onnx.convert import export_pytorch
 
@@ -60,6 +61,13 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     else:
         onnx.save(model, str(path))
     onnx.checker.check_model(str(path))
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX file on the CPU, without ONNX Runtime's remarks on its graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def files_of(path: Path) -> list[Path]:
