@@ -1,4 +1,4 @@
-"""Export: every kind of checkpoint becomes a bundle that opens and computes what PyTorch computes; the rest is refused."""
+"""Export: every kind of checkpoint becomes a bundle that computes what PyTorch computes; the rest is refused."""
 
 import dataclasses
 import json
@@ -334,6 +334,8 @@ def test_the_check_sees_a_wrong_weight(exports: Exports, tmp_path: Path, monkeyp
 
     def spoiled(network: Any, path: Path) -> None:
         original(network, path)
+        if network.component is not Component.VAE_ENCODER:
+            return
         model = onnx.load(str(path))
         tensor = next(t for t in model.graph.initializer if len(t.dims) == 4)
         values = onnx.numpy_helper.to_array(tensor).copy()
