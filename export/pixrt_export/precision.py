@@ -43,7 +43,7 @@ def to_fp16(source: Path, target: Path, calibration: Sequence[Feeds]) -> tuple[s
         or any(name in large or ranges.get(name, 0.0) > LIMIT for name in (*node.input, *node.output))
     }
     order = [node.name for node in model.graph.node if node.name in kept]
-    _Conversion(model.graph, floats, kept).run()
+    _Conversion(model.graph, floats, kept, ranges).run()
     save(model, target)
     return tuple(order)
 
@@ -51,10 +51,11 @@ def to_fp16(source: Path, target: Path, calibration: Sequence[Feeds]) -> tuple[s
 class _Conversion:
     """Rewrites a graph in place. A value may exist in both precisions; a cast is added where it is first needed."""
 
-    def __init__(self, graph: onnx.GraphProto, floats: set[str], kept: set[str]) -> None:
+    def __init__(self, graph: onnx.GraphProto, floats: set[str], kept: set[str], ranges: dict[str, float]) -> None:
         self._graph = graph
         self._floats = floats
         self._kept = kept
+        self._ranges = ranges
         self._given = {tensor.name: tensor for tensor in graph.initializer}
         # The names under which a value exists so far, by (value, precision).
         self._versions: dict[tuple[str, int], str] = {}
@@ -71,15 +72,25 @@ class _Conversion:
         for node in self._graph.node:
             self._convert(node)
         for value in self._graph.output:
-            if (value.name, FLOAT) in self._versions:
-                raise CheckpointError(
-                    f"the output {value.name} is beyond the range of FP16", remedy="Export with --precision fp32"
-                )
+            if self._versions.get((value.name, FLOAT)) == value.name:
+                self._halve_output(value.name)
             if value.name in self._floats:
                 value.type.tensor_type.elem_type = HALF
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
         self._graph.node.extend(self._nodes)
         self._graph.initializer.extend(self._weights.values())
+
+    def _halve_output(self, name: str) -> None:
+        """Cast an output that a kept node writes; the node writes under another name."""
+        if self._ranges.get(name, 0.0) > LIMIT:
+            raise CheckpointError(
+                f"the output {name} is beyond the range of FP16", remedy="Export with --precision fp32"
+            )
+        single = f"{name}/fp32"
+        for node in self._nodes:
+            node.input[:] = [single if given == name else given for given in node.input]
+            node.output[:] = [single if given == name else given for given in node.output]
+        self._nodes.append(onnx.helper.make_node("Cast", [single], [name], f"{name}/fp16/Cast", to=HALF))
 
     def _convert(self, node: onnx.NodeProto) -> None:
         precision = FLOAT if node.name in self._kept else HALF

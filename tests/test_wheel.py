@@ -1,0 +1,52 @@
+"""The wheel, outside the source tree: built, unpacked elsewhere, and editing there."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LARGEST_MIB = 60
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_what_is_in_it(wheel: Path) -> None:
+    assert wheel.stat().st_size < LARGEST_MIB * 2**20
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("pixrt/models/demo/manifest.json", "pixrt/models/demo/unet.onnx", "pixrt/py.typed"):
+        assert name in names
+    for package in ("pixrt_export/py.typed", "pixrt_engines/py.typed"):
+        assert package in names
+    tops = {name.split("/")[0] for name in names}
+    assert tops - {"pixrt", "pixrt_export", "pixrt_engines"} == {name for name in tops if name.endswith(".dist-info")}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
+    core = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
+    wanted = {"numpy", "pillow", "tokenizers", "typer", "rich", "platformdirs", "filelock"}
+    assert {line.split(": ")[1].split("<")[0].split(">")[0] for line in core} == wanted
+
+
+def test_it_edits_from_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import pixrt, sys; assert pixrt.__file__.startswith(sys.argv[1]), pixrt.__file__\n"
+        "from pixrt.cli import main; sys.argv[1:] = sys.argv[2:]; main()"
+    )
+    scene = ROOT / "examples" / "scene.png"
+    words = ["edit", str(scene), "make it darker", "-o", "out.png", "--steps", "2"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-c", code, str(tmp_path / "site"), *words]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "out.png").is_file()
