@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
-	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 7
+	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 4
 	@echo "before: examples/scene.png   after: out/scene-blue.png"
 
 test: lint

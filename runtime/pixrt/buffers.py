@@ -68,7 +68,14 @@ class Workspace:
         self._engine = engine
         self._tokens = tokens
         self._history: list[Latents] = []
+        self._noise: NDArray[np.float32] = np.zeros((0, *self.shape), np.float32)
         self._rows: dict[tuple[Branch, ...], Rows] = {}
+
+    def noise(self, calls: int) -> NDArray[np.float32]:
+        """Room for the initial noise and one draw per call, `[1 + calls, B, C, h, w]`."""
+        if len(self._noise) < 1 + calls:
+            self._noise = np.zeros((1 + calls, *self.shape), np.float32)
+        return self._noise[: 1 + calls]
 
     def history(self, slots: int) -> list[Latents]:
         """`slots` arrays for stored predictions, allocated at the first request for so many."""

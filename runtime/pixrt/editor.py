@@ -201,7 +201,8 @@ class Editor:
             workspace = networks.workspace(len(batch), sources[0].shape[1:], clock)
             with clock.stage("denoise"):
                 calls = schedule.calls if schedule.table.noise.any() else 0
-                noise = draw_noise([request.seed for request in batch], calls, workspace.shape[1:])
+                seeds = [request.seed for request in batch]
+                noise = draw_noise(seeds, calls, workspace.shape[1:], out=workspace.noise(calls))
                 plan = make_plan(workspace, schedule.table, schedule.weights, noise)
                 conditioning = edit_conditioning(texts, null_text, sources)
                 for rows in plan.rows:
