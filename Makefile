@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint check-slow clean
+.PHONY: demo test lint model check-slow clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -24,6 +24,12 @@ lint: $(VENV)/.dev
 
 check-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+# The built-in model out of its checkpoint. To ship another one, replace the checkpoint and run this.
+model: $(VENV)/.dev
+	$(BIN)/pixrt export tests/data/demo_checkpoint -o runtime/pixrt/models/demo --overwrite --name pixrt-demo \
+		--notice "pixrt-demo is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
+		--steps 20 --guidance-scale 3 --image-guidance-scale 1.2 --scheduler ddim
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

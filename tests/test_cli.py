@@ -278,10 +278,11 @@ def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
-def test_ctrl_c_leaves_no_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_edit_leaves_no_file(kind: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "edit", str(SCENE), BLUE, "-o", "o.png", "--steps", "900")
     time.sleep(2.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(kind)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert b"cancelled" in err

@@ -234,6 +234,13 @@ def _drop(folder: Path) -> None:
     save_file(weights, path)
 
 
+def _drop_from(path: Path, ending: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(path)
+    save_file({name: value for name, value in weights.items() if not name.endswith(ending)}, path, {"format": "pt"})
+
+
 UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no unet": (lambda f: shutil.rmtree(f / "unet"), "unet"),
@@ -263,6 +270,27 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "prediction": (lambda f: _edit_json(f / "scheduler" / "scheduler_config.json", prediction_type="sample"), "sample"),
     "scheduler": (lambda f: _edit_json(f / "scheduler" / "scheduler_config.json", _class_name="Heun"), "Heun"),
+    "text weights missing": (
+        lambda f: _drop_from(f / "text_encoder" / "model.safetensors", "final_layer_norm.bias"),
+        "final_layer_norm.bias of text_encoder is missing",
+    ),
+    "text weights cut": (lambda f: os.truncate(f / "text_encoder" / "model.safetensors", 900), "the text_encoder of"),
+    "variance learned": (lambda f: _edit_json(f / "unet" / "config.json", out_channels=8), "out_channels 8"),
+    "class count": (lambda f: _edit_json(f / "unet" / "config.json", num_class_embeds=5), "num_class_embeds"),
+    "latent channels in words": (lambda f: _edit_json(f / "vae" / "config.json", latent_channels="four"), "value"),
+    "sample size of nothing": (lambda f: _edit_json(f / "unet" / "config.json", sample_size=[]), "value"),
+    "grey pictures": (lambda f: _edit_json(f / "vae" / "config.json", in_channels=1), "RGB"),
+    "broken vocabulary": (lambda f: (f / "tokenizer" / "vocab.json").write_text("{oops"), "tokenizer"),
+    "empty vocabulary": (lambda f: (f / "tokenizer" / "vocab.json").write_text("{}"), "out of vocabulary"),
+    "too many words": (lambda f: _edit_json(f / "text_encoder" / "config.json", vocab_size=1000), "ids up to 49407"),
+    "thresholding": (
+        lambda f: _edit_json(f / "scheduler" / "scheduler_config.json", thresholding=True),
+        "thresholding",
+    ),
+    "betas in words": (
+        lambda f: _edit_json(f / "scheduler" / "scheduler_config.json", beta_start="x"),
+        "cannot be read",
+    ),
     "scaling factor": (lambda f: _edit_json(f / "vae" / "config.json", scaling_factor=-1), "scaling_factor is -1"),
 }
 
@@ -350,7 +378,16 @@ def test_the_check_sees_a_wrong_weight(exports: Exports, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"precision": "int8"}, {"scheduler": "heun"}, {"steps": 0}, {"source_scaling_factor": 0}]
+    "wrong",
+    [
+        {"precision": "int8"},
+        {"scheduler": "heun"},
+        {"steps": 0},
+        {"source_scaling_factor": 0},
+        {"guidance_scale": float("nan")},
+        {"image_guidance_scale": float("inf")},
+        {"guidance_scale": -3},
+    ],
 )
 def test_wrong_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
@@ -379,3 +416,107 @@ def test_the_tokenizers_files_come_along(exports: Exports) -> None:
     bundle = exports.bundle("sd1", "fp32")
     assert (bundle / "merges.txt").read_bytes() == (exports.checkpoint("sd1") / "tokenizer" / "merges.txt").read_bytes()
     assert json.loads((bundle / "vocab.json").read_text()) == json.loads((TOKENIZER / "vocab.json").read_text())
+
+
+def test_the_same_weights_are_read_wherever_they_stand(tmp_path: Path) -> None:
+    from pixrt_export.hub import wanted_files
+
+    hub = [
+        "README.md",
+        "instruct-pix2pix-00-22000.ckpt",
+        "instruct-pix2pix-00-22000.safetensors",
+        "model_index.json",
+        "safety_checker/model.safetensors",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder/model.safetensors",
+        "text_encoder/pytorch_model.bin",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.bin",
+    ]
+    wanted = set(wanted_files(hub, allow_pickle=False))
+    assert wanted == {
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "vae/config.json",
+    }
+    assert set(wanted_files(hub, allow_pickle=True)) - wanted == {"vae/diffusion_pytorch_model.bin"}
+
+
+def test_the_output_is_swapped_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails while the new bundle takes its place, one whole bundle is there afterwards."""
+    from pixrt.store import BUILT_IN
+    from pixrt_export.output import bundle_folder
+
+    output = tmp_path / "bundle"
+    shutil.copytree(BUILT_IN / "demo", output)
+    original = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(KeyboardInterrupt), bundle_folder(output, overwrite=True) as folder:
+        shutil.copy(BUILT_IN / "demo" / "manifest.json", folder)
+    open_bundle(output)
+    assert list(tmp_path.iterdir()) == [output]
+    monkeypatch.undo()
+    with bundle_folder(output, overwrite=True) as folder:
+        shutil.copy(BUILT_IN / "demo" / "manifest.json", folder)
+    assert [path.name for path in output.iterdir()] == ["manifest.json"]
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_what_appears_during_an_export_stays(tmp_path: Path) -> None:
+    from pixrt_export.output import bundle_folder
+
+    def work(folder: Path) -> None:
+        (folder / "manifest.json").write_text("{}")
+        (tmp_path / "it").mkdir()
+        (tmp_path / "it" / "thesis.txt").write_text("x")
+
+    with pytest.raises(OutputError, match="not empty"), bundle_folder(tmp_path / "it", overwrite=False) as folder:
+        work(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["it", "thesis.txt"]
+
+
+def test_a_bundle_with_a_users_file_is_not_overwritten(tmp_path: Path) -> None:
+    from pixrt.store import BUILT_IN
+    from pixrt_export.output import bundle_folder
+
+    shutil.copytree(BUILT_IN / "demo", tmp_path / "it")
+    (tmp_path / "it" / "notes.txt").write_text("x")
+    with pytest.raises(OutputError, match=r"notes\.txt"), bundle_folder(tmp_path / "it", overwrite=True):
+        raise AssertionError
+
+
+def test_the_current_folder_as_output(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export(exports.checkpoint("demo"), Path())
+    assert open_bundle(tmp_path / "here").manifest.task == "edit"
+
+
+def test_a_tiny_vaes_preview_is_in_the_loops_scale(exports: Exports, tmp_path: Path) -> None:
+    export(exports.checkpoint("tiny_vae"), tmp_path / "one", source_scaling_factor=1.0)
+    one, other = (open_bundle(path).manifest.preview for path in (tmp_path / "one", exports.bundle("tiny_vae", "fp32")))
+    # The loop's latents do not depend on what the source latents are divided by.
+    np.testing.assert_allclose(one, other, atol=1e-3)

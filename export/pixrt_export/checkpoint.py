@@ -14,20 +14,7 @@ from typing import Any, Literal
 
 from pixrt.errors import CheckpointError
 from pixrt.spec import PredictionType, TokenizerSpec
-
-_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
-_BIN_WEIGHTS = {"text_encoder": "pytorch_model"}
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_CONVERT = (
-    "Convert it once with diffusers: `StableDiffusionInstructPix2PixPipeline.from_single_file(...)` or"
-    " `.from_pretrained(...)`, then `.save_pretrained(FOLDER, safe_serialization=True)`; or pass --allow-pickle to read"
-    " .bin weights with PyTorch's weights_only loading"
-)
+from pixrt_export.hub import CONVERT, PARTS, PICKLES, WEIGHTS, best_variant, find_checkpoint, require_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +72,7 @@ class Checkpoint:
         special = _read_json(self.folder / "tokenizer" / "special_tokens_map.json", required=False)
 
         def token(name: str, default: str) -> str:
-            value = special.get(name, config.get(name, default))
+            value = special.get(name) or config.get(name) or default
             return str(value["content"] if isinstance(value, dict) else value)
 
         length = config.get("model_max_length", 77)
@@ -102,10 +89,13 @@ class Checkpoint:
     def sha256(self) -> str:
         """SHA-256 over the names and contents of the configs and weights, in the order of their names."""
         digest = hashlib.sha256()
-        for path in sorted(self._identity_files()):
-            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            for path in sorted(self._identity_files()):
+                digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise CheckpointError(f"the checkpoint cannot be read: {error}", remedy="Check its permissions") from error
         return digest.hexdigest()
 
     def load(self, part: str) -> Any:
@@ -123,50 +113,53 @@ class Checkpoint:
             "text_encoder": transformers.CLIPTextModel,
         }
         try:
-            module = classes[part].from_pretrained(
+            module, found = classes[part].from_pretrained(
                 self.folder / part,
                 torch_dtype=torch.float32,
                 use_safetensors=not self.allow_pickle or None,
-                variant=_variant(self.folder, part),
+                variant=best_variant(self.folder, part),
+                output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except Exception as error:  # the libraries raise many unrelated types on configs and weights
+            raise_if_out_of_memory(error)
             raise CheckpointError(
                 f"the {part} of {self.id} cannot be loaded: {str(error).strip()[:300]}",
                 remedy="Check that its config and its weights belong together",
             ) from error
+        # transformers fills what is missing with random values, and says so only here.
+        for name in sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}):
+            raise CheckpointError(
+                f"the weight {name} of {part} is missing or of another shape", remedy="Get the checkpoint again"
+            )
         for name, values in module.named_parameters():
-            if values.is_meta or not bool(torch.isfinite(values).all()):
-                problem = "is missing" if values.is_meta else "holds values that are not finite"
-                raise CheckpointError(f"the weight {name} of {part} {problem}", remedy="Get the checkpoint again")
+            if not bool(torch.isfinite(values).all()):
+                raise CheckpointError(
+                    f"the weight {name} of {part} holds values that are not finite", remedy="Get the checkpoint again"
+                )
         return module.eval()
 
     def _identity_files(self) -> Iterator[Path]:
-        for part in _PARTS:
+        for part in PARTS:
             yield from (
                 path
                 for path in (self.folder / part).iterdir()
-                if path.suffix in (".json", ".safetensors", ".txt", *(_PICKLES if self.allow_pickle else ()))
+                if path.suffix in (".json", ".safetensors", ".txt", *(PICKLES if self.allow_pickle else ()))
             )
+
+
+def raise_if_out_of_memory(error: Exception) -> None:
+    """Raise CheckpointError for what PyTorch and Python say where memory is short; else do nothing."""
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        raise CheckpointError("the machine ran out of memory", remedy="Use one with more memory") from error
 
 
 def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
     """Find a checkpoint (a folder, or a hub id) and check that it can be exported. Raises CheckpointError."""
-    folder = Path(name)
-    try:
-        local = folder.exists()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{name[:60]!r} is no path: {error}", remedy="Give a diffusers folder, or a hub id"
-        ) from error
-    if folder.is_file():
-        raise CheckpointError(f"{name} is a single file", remedy=_CONVERT)
-    id_ = folder.resolve().name if local else name
-    if not local:
-        folder = _download(name)
+    folder, id_ = find_checkpoint(name, allow_pickle)
     if not (folder / "model_index.json").is_file() and not (folder / "unet").is_dir():
-        pickles = [path.name for path in folder.iterdir() if path.suffix in _PICKLES]
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
         if pickles:
-            raise CheckpointError(f"{name} holds {pickles[0]}, a pickle, and no diffusers folder", remedy=_CONVERT)
+            raise CheckpointError(f"{name} holds {pickles[0]}, a pickle, and no diffusers folder", remedy=CONVERT)
         raise CheckpointError(
             f"{name} is not in diffusers' format: it has neither model_index.json nor unet/",
             remedy="Give the folder that `save_pretrained` wrote",
@@ -176,11 +169,11 @@ def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
         raise CheckpointError(
             f"{name} has a second text encoder (Stable Diffusion XL)", remedy="Use a Stable Diffusion 1.x or 2.x one"
         )
-    for part in _PARTS:
+    for part in PARTS:
         if not (folder / part).is_dir():
             raise CheckpointError(f"{name} has no folder {part}/", remedy="Download the whole checkpoint")
-    for part in _WEIGHTS:
-        _require_weights(folder, part, allow_pickle)
+    for part in WEIGHTS:
+        require_weights(folder, part, allow_pickle)
     checkpoint = Checkpoint(
         id=id_,
         folder=folder,
@@ -193,43 +186,15 @@ def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
     for file in ("vocab.json", "merges.txt"):
         if not (folder / "tokenizer" / file).is_file():
             raise CheckpointError(f"{name} has no tokenizer/{file}", remedy="Download the whole checkpoint")
-    _require_supported(checkpoint)
-    return checkpoint
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
-    except HFValidationError as error:
+        _require_supported(checkpoint)
+        checkpoint.tokenizer()
+        _ = checkpoint.vae_scale, checkpoint.sample_size, checkpoint.scaling_factor
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(
-            f"{name!r} is neither a folder nor a hub id", remedy="Give a diffusers folder, or a hub id like OWNER/NAME"
+            f"a config of {name} has a value that cannot be: {error}", remedy="Get the checkpoint's configs again"
         ) from error
-    except Exception as error:  # offline, unknown or private: the hub's clients raise many unrelated types
-        raise CheckpointError(
-            f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__})",
-            remedy="Download the checkpoint on a machine that reaches the hub, and pass its folder",
-        ) from error
-
-
-def _variant(folder: Path, part: str) -> str | None:
-    """ "fp16" where a part's weights are there in that variant only."""
-    stem = _WEIGHTS[part]
-    names = [path.name for path in (folder / part).glob(f"{stem}*.safetensors")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
-
-
-def _require_weights(folder: Path, part: str, allow_pickle: bool) -> None:
-    stem = _WEIGHTS[part]
-    if any((folder / part).glob(f"{stem}*.safetensors")):
-        return
-    pickles = sorted(path.name for path in (folder / part).iterdir() if path.suffix in _PICKLES)
-    if pickles and not allow_pickle:
-        raise CheckpointError(f"the weights of {part} are a pickle ({pickles[0]})", remedy=_CONVERT)
-    if not pickles:
-        raise CheckpointError(f"{part}/ has no {stem}.safetensors", remedy="Download the whole checkpoint")
+    return checkpoint
 
 
 def _require_supported(checkpoint: Checkpoint) -> None:
@@ -242,7 +207,8 @@ def _require_supported(checkpoint: Checkpoint) -> None:
     for part, (kind, known) in kinds.items():
         if kind not in known:
             raise CheckpointError(f"the {part} is {kind}", remedy=f"Supported: {', '.join(known)}")
-    for key in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim"):
+    conditions = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+    for key in (*conditions, "time_cond_proj_dim"):
         if unet.get(key) is not None:
             raise CheckpointError(
                 f"the unet has {key} {unet[key]!r}", remedy="Use a Stable Diffusion 1.x or 2.x checkpoint without it"
@@ -254,6 +220,16 @@ def _require_supported(checkpoint: Checkpoint) -> None:
     if unet.get("in_channels") not in supported:
         listed = ", ".join(f"{channels} ({task})" for channels, task in supported.items())
         raise CheckpointError(f"the unet has in_channels {unet.get('in_channels')}", remedy=f"Supported: {listed}")
+    if unet.get("out_channels", 4) != latent:
+        raise CheckpointError(
+            f"the unet has out_channels {unet.get('out_channels')}, the latents have {latent}",
+            remedy="Use a checkpoint that predicts noise or v alone, without a variance",
+        )
+    if (vae.get("in_channels", 3), vae.get("out_channels", 3)) != (3, 3):
+        raise CheckpointError(
+            f"the vae goes from {vae.get('in_channels')} to {vae.get('out_channels')} channels",
+            remedy="Use one for RGB pictures",
+        )
     if unet.get("cross_attention_dim") != checkpoint.text_encoder.get("hidden_size"):
         raise CheckpointError(
             f"the unet wants text of width {unet.get('cross_attention_dim')}, the text encoder gives"

@@ -75,6 +75,17 @@ def source_scale(checkpoint: Checkpoint, given: float | None) -> float:
     )
 
 
+def _pictures(batch: int, height: int, width: int) -> torch.Tensor:
+    """`[B, 3, H, W]` in [-1, 1], noise, nearly white and nearly black in turn.
+
+    Networks reach their extremes on plain pictures. Not quite plain, for group normalisation of no variance at all is
+    rounding made large.
+    """
+    ramp = torch.linspace(0.7, 1.0, width).expand(3, height, width)
+    kinds = [torch.rand(3, height, width) * 2 - 1, ramp, -ramp]
+    return torch.stack([kinds[(item + batch) % len(kinds)] for item in range(batch)])
+
+
 class _Encoder(torch.nn.Module):
     """Pixels to the unscaled posterior mean."""
 
@@ -126,6 +137,7 @@ def _unet(checkpoint: Checkpoint) -> Traceable:
     module = checkpoint.load("unet")
     tokens = checkpoint.tokenizer().max_length
     unet = module.config
+    channels, factor = checkpoint.latent_channels, checkpoint.scaling_factor
     levels = len(unet.block_out_channels) - 1
 
     class Config(UNetOnnxConfig):  # type: ignore[misc]
@@ -148,8 +160,11 @@ def _unet(checkpoint: Checkpoint) -> Traceable:
             return inputs(2, side, side)
 
     def inputs(batch: int, height: int, width: int) -> Inputs:
+        sample = torch.randn(batch, unet.in_channels, height, width)
+        if unet.in_channels == 2 * channels:  # the source is unscaled
+            sample[:, channels:] /= factor
         return {
-            "sample": torch.randn(batch, unet.in_channels, height, width),
+            "sample": sample,
             "timestep": torch.rand(batch) * 999,
             "encoder_hidden_states": torch.randn(batch, tokens, unet.cross_attention_dim),
         }
@@ -175,15 +190,16 @@ def _vae_encoder(checkpoint: Checkpoint, scale: float) -> Traceable:
             return inputs(2, 8, 8)
 
     def inputs(batch: int, height: int, width: int) -> Inputs:
-        return {"sample": torch.rand(batch, 3, height * pixels, width * pixels) * 2 - 1}
+        return {"sample": _pictures(batch, height * pixels, width * pixels)}
 
     config = Config(module.config, task="semantic-segmentation")
     return Traceable(Component.VAE_ENCODER, module.eval(), config, inputs, "latent_sample")
 
 
 def _vae_decoder(checkpoint: Checkpoint) -> Traceable:
-    module = _Decoder(checkpoint.load("vae"))
-    channels, factor = checkpoint.latent_channels, checkpoint.scaling_factor
+    vae = checkpoint.load("vae")
+    module = _Decoder(vae)
+    encoder, pixels = _Encoder(vae, 1.0), checkpoint.vae_scale
 
     class Config(VaeDecoderOnnxConfig):  # type: ignore[misc]
         @property
@@ -198,8 +214,8 @@ def _vae_decoder(checkpoint: Checkpoint) -> Traceable:
             return inputs(2, 8, 8)
 
     def inputs(batch: int, height: int, width: int) -> Inputs:
-        # Scaled latents have about unit variance; the decoder takes them divided by the factor.
-        return {"latent_sample": torch.randn(batch, channels, height, width) / factor}
+        with torch.no_grad():
+            return dict(encoder(_pictures(batch, height * pixels, width * pixels)))
 
     config = Config(module.config, task="semantic-segmentation")
     return Traceable(Component.VAE_DECODER, module.eval(), config, inputs, "sample")

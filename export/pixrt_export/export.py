@@ -1,8 +1,8 @@
-"""The export: each network traced, converted, checked, written; the manifest last; then the folder takes its name."""
+"""The export: each network traced, checked, converted, checked again; the manifest last."""
 
 import gc
+import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,11 @@ from importlib import metadata
 from pathlib import Path
 
 import onnx
-import torch
 
 from pixrt._version import __version__
-from pixrt.errors import CheckpointError, OutputError
+from pixrt.errors import BundleError, CheckpointError, PixrtError
 from pixrt.files import atomic_write
-from pixrt.schedulers import scheduler_name
+from pixrt.schedulers import build_table, scheduler_name
 from pixrt.spec import (
     MANIFEST_NAME,
     SCHEMA,
@@ -29,10 +28,12 @@ from pixrt.spec import (
     TensorSpec,
 )
 from pixrt.store import sha256_file
+from pixrt.tokenizer import Tokenizer
 from pixrt_export.check import check, references, tensor_table
-from pixrt_export.checkpoint import Checkpoint, open_checkpoint
+from pixrt_export.checkpoint import Checkpoint, open_checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, source_scale, traceables
 from pixrt_export.options import ExportOptions
+from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16
 from pixrt_export.preview import fit_preview
 from pixrt_export.tracing import files_of, trace
@@ -62,7 +63,8 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
     checkpoint = open_checkpoint(options.checkpoint, allow_pickle=options.allow_pickle)
     divisor = source_scale(checkpoint, options.source_scaling_factor)
     scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
-    with _folder(options) as folder:
+    _require_usable(checkpoint, scheduler, options)
+    with bundle_folder(options.output, overwrite=options.overwrite) as folder:
         on_progress("hashing the checkpoint")
         source = Source(checkpoint.id, checkpoint.sha256())
         components: dict[str, ComponentSpec] = {}
@@ -89,7 +91,8 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
             scheduler=checkpoint.scheduler,
             tokenizer=checkpoint.tokenizer(),
             defaults=Defaults(options.steps, options.guidance_scale, options.image_guidance_scale, scheduler),
-            preview=fit_preview(encoder, checkpoint.vae_scale, checkpoint.scaling_factor),
+            # The encoder gives latents divided by `divisor`; the loop's are not, and are scaled.
+            preview=fit_preview(encoder, checkpoint.vae_scale, checkpoint.scaling_factor * divisor),
             components=components,
             files=_write_tokenizer_and_hash(checkpoint, folder),
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
@@ -99,31 +102,68 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
     return ExportReport(options.output, manifest, seconds)
 
 
+def _require_usable(checkpoint: Checkpoint, scheduler: str, options: ExportOptions) -> None:
+    """Open the tokenizer and build the default table as the runtime will, before hours are spent on the networks.
+
+    Raises CheckpointError or OptionError.
+    """
+    build_table(scheduler, checkpoint.scheduler, options.steps)
+    try:
+        Tokenizer(checkpoint.folder / "tokenizer", checkpoint.tokenizer())
+    except BundleError as error:
+        raise CheckpointError(error.problem, remedy="Get the checkpoint's tokenizer again") from error
+    vocabulary = json.loads((checkpoint.folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    known = int(checkpoint.text_encoder.get("vocab_size", 49408))
+    if max(vocabulary.values()) >= known:
+        raise CheckpointError(
+            f"the tokenizer has ids up to {max(vocabulary.values())}, the text encoder {known} embeddings",
+            remedy="Check that the parts belong together",
+        )
+
+
 def _export_component(
     load: Callable[[], Traceable], folder: Path, options: ExportOptions, on_progress: Progress
 ) -> tuple[Component, ComponentSpec]:
-    """Trace, convert and check one network; only one is in memory at a time."""
+    """Trace, check, convert and check again one network; only one is in memory at a time."""
     network = load()
-    component, config = network.component, network.inputs
-    path = folder / f"{component}.onnx"
-    traced = path if options.precision == "fp32" else folder / f"{component}.fp32.onnx"
-    on_progress(f"{component}: tracing")
-    trace(network, traced)
-    on_progress(f"{component}: running PyTorch")
-    expected = references(network)
-    del network, config
-    gc.collect()
-    kept: tuple[str, ...] = ()
-    if options.precision != "fp32":
-        on_progress(f"{component}: converting to {options.precision}")
-        convert = to_fp16 if options.precision == "fp16" else to_fp16_weights
-        kept = convert(traced, path, [reference.inputs for reference in expected])
-        for file in files_of(traced):
-            file.unlink()
-    on_progress(f"{component}: checking against PyTorch")
-    result = check(component, path, expected, options.precision)
-    inputs, outputs = (tuple(map(_tensor, values)) for values in tensor_table(path))
+    component = network.component
+    traced = folder / f"{component}{'' if options.precision == 'fp32' else '.fp32'}.onnx"
+    with _naming(component):
+        on_progress(f"{component}: tracing")
+        trace(network, traced)
+        on_progress(f"{component}: checking against PyTorch")
+        expected = references(network)
+        del network
+        gc.collect()
+        result = check(component, traced, expected, "fp32")
+        path = traced
+        kept: tuple[str, ...] = ()
+        if options.precision != "fp32":
+            on_progress(f"{component}: converting to {options.precision}")
+            path = folder / f"{component}.onnx"
+            convert = to_fp16 if options.precision == "fp16" else to_fp16_weights
+            kept = convert(traced, path, [reference.inputs for reference in expected])
+            for file in files_of(traced):
+                file.unlink()
+            on_progress(f"{component}: checking {options.precision} against PyTorch")
+            result = check(component, path, expected, options.precision)
+        inputs, outputs = (tuple(map(_tensor, values)) for values in tensor_table(path))
     return component, ComponentSpec(path.name, inputs, outputs, kept, result)
+
+
+@contextmanager
+def _naming(component: Component) -> Iterator[None]:
+    """Give the errors of PyTorch, optimum and ONNX Runtime, of many unrelated types, the name of the component."""
+    try:
+        yield
+    except (PixrtError, OSError):
+        raise
+    except Exception as error:
+        raise_if_out_of_memory(error)
+        raise CheckpointError(
+            f"the {component} cannot be exported: {str(error).strip()[:300]}",
+            remedy="Use an architecture of Stable Diffusion 1.x or 2.x",
+        ) from error
 
 
 def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
@@ -137,43 +177,3 @@ def _write_tokenizer_and_hash(checkpoint: Checkpoint, folder: Path) -> dict[str,
     for name in (spec.vocab, spec.merges):
         shutil.copyfile(checkpoint.folder / "tokenizer" / name, folder / name)
     return {path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())}
-
-
-def _open_to_readers(folder: Path) -> None:
-    """Give every file the permissions that the umask gave the manifest; the libraries' own are for the owner alone."""
-    mode = (folder / MANIFEST_NAME).stat().st_mode & 0o777
-    for path in folder.iterdir():
-        path.chmod(mode)
-    folder.chmod(mode | 0o100 | (mode & 0o044) >> 2)
-
-
-@contextmanager
-def _folder(options: ExportOptions) -> Iterator[Path]:
-    """A temporary folder beside the output that takes its place when everything went well, and is removed if not."""
-    output = options.output
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file", remedy="Choose another -o")
-    if output.is_dir() and any(output.iterdir()):
-        if not options.overwrite:
-            raise OutputError(f"{output} is not empty", remedy="Choose another -o, or pass --overwrite")
-        if not (output / MANIFEST_NAME).is_file():
-            raise OutputError(f"{output} is not a bundle, so it is not overwritten", remedy="Choose another -o")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write to {output.parent}: {error.strerror}", remedy="Choose another -o") from error
-    try:
-        yield folder
-        _open_to_readers(folder)
-        if output.exists():
-            shutil.rmtree(output)
-        folder.rename(output)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}", remedy="Free space, or choose another -o"
-        ) from error
-    except torch.OutOfMemoryError as error:
-        raise CheckpointError("the machine ran out of memory", remedy="Use one with more memory") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

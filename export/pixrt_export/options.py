@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from pixrt.errors import OptionError
-from pixrt.options import SCHEDULERS
+from pixrt.options import SCHEDULERS, EditOptions
 from pixrt.spec import Precision
 
 # 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
@@ -51,5 +51,6 @@ class ExportOptions:
             raise OptionError(f"scheduler is {self.scheduler!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
         if self.source_scaling_factor is not None and not self.source_scaling_factor > 0:
             raise OptionError(f"source_scaling_factor is {self.source_scaling_factor}", remedy="It must be above 0")
-        if not 1 <= self.steps <= 1000:
-            raise OptionError(f"steps is {self.steps}", remedy="It must be from 1 to 1000")
+        EditOptions(
+            steps=self.steps, guidance_scale=self.guidance_scale, image_guidance_scale=self.image_guidance_scale
+        )

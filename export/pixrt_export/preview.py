@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pixrt.errors import CheckpointError
 from pixrt_export.tracing import open_session
 
 _PICTURES = 24
@@ -13,8 +14,9 @@ _PICTURES = 24
 def fit_preview(encoder: Path, scale: int, scaling_factor: float) -> tuple[tuple[float, ...], ...]:
     """Least squares of `[latents, 1] @ map = colour`: `[C + 1]` rows of RGB in [-1, 1].
 
-    `encoder` is the path of the exported VAE encoder, which gives unscaled latents; `scale` is pixels per latent. The
-    latents of the map are scaled, as in the loop. The pictures are synthetic: smooth, flat and noisy colours, seeded.
+    `encoder` is the path of the exported VAE encoder, which gives unscaled latents; `scale` is pixels per latent;
+    `scaling_factor` makes them what the loop sees. The pictures are synthetic: smooth and flat colours, seeded. Raises
+    CheckpointError where the encoder gives values that are not finite.
     """
     session = open_session(encoder)
     dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
@@ -27,6 +29,10 @@ def fit_preview(encoder: Path, scale: int, scaling_factor: float) -> tuple[tuple
         means = picture.reshape(3, cells, scale, cells, scale).mean(axis=(2, 4))
         colours.append(means.reshape(3, -1).T)
     latents_, target = np.concatenate(rows), np.concatenate(colours)
+    if not np.isfinite(latents_).all():
+        raise CheckpointError(
+            "the VAE encoder gives values that are not finite on plain pictures", remedy="Export with --precision fp32"
+        )
     design = np.concatenate([latents_, np.ones((len(latents_), 1))], axis=1)
     fitted, *_ = np.linalg.lstsq(design, target, rcond=None)
     return tuple(tuple(round(float(value), 5) for value in row) for row in fitted)

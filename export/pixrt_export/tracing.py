@@ -27,7 +27,9 @@ def trace(network: Traceable, path: Path) -> None:
     model = onnx.load(str(path), load_external_data=False)
     _fix_free_dimensions(network, model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        _strip(model)  # the weights stay where they are
         onnx.save(model, str(path))
+        onnx.checker.check_model(str(path))
         return
     save(model, path)
 
@@ -47,11 +49,7 @@ def _fix_free_dimensions(network: Traceable, model: onnx.ModelProto) -> None:
 
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write a model without anything that names the machine or the moment, weights outside where they are large."""
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    del model.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
+    _strip(model)
     external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL_ABOVE_BYTES
     data = path.with_name(f"{path.name}_data")
     data.unlink(missing_ok=True)
@@ -61,6 +59,14 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     else:
         onnx.save(model, str(path))
     onnx.checker.check_model(str(path))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del model.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:

@@ -43,7 +43,7 @@ def list_bundles() -> list[tuple[str, Path]]:
     for folder in (BUILT_IN, models_folder()):
         # A folder that may not be read, such as another user's, holds no bundle for this one.
         with suppress(OSError):
-            found |= {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{MANIFEST_NAME}"))}
+            found |= {path.parent.name: path.parent for path in sorted(folder.glob(f"[!.]*/{MANIFEST_NAME}"))}
     return list(found.items())
 
 

@@ -1,6 +1,7 @@
 """The application: its commands, and every error as one line with a documented exit code."""
 
 import io
+import signal
 import sys
 import warnings
 from typing import Annotated
@@ -56,6 +57,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     # A picture so large that Pillow warns of it is refused by pixrt, with its numbers.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name="pixrt", standalone_mode=False)
     except PixrtError as error:
@@ -72,6 +74,11 @@ def main() -> None:
         remedy = "See `pixrt --help`, and `pixrt COMMAND --help`"
         sys.exit(_report(PixrtError(error.format_message().rstrip("."), remedy=remedy), 2))
     sys.exit(_report(_CANCELLED) if code == Cancelled.exit_code else code if isinstance(code, int) else 0)
+
+
+def _terminate(*_: object) -> None:
+    """A polite kill ends like Ctrl-C, so that temporary files are removed."""
+    raise KeyboardInterrupt
 
 
 _CANCELLED = Cancelled("cancelled", remedy="What was finished before is kept")

@@ -1,0 +1,88 @@
+"""The output folder of an export: made aside, and put in place whole or not at all. Nothing of the user's is lost."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixrt.errors import BundleError, OutputError
+from pixrt.spec import MANIFEST_NAME, parse_manifest
+
+
+@contextmanager
+def bundle_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside the output that takes its place when everything went well, and is removed if not.
+
+    What stands at the output is moved aside first and removed last, so that at every moment the old bundle or the new
+    one is whole. Raises OutputError before the work begins where the output cannot be used: it is a file or a mount
+    point, is not empty, or (with `overwrite`) is not a bundle and nothing but a bundle.
+    """
+    try:
+        target = Path(os.path.abspath(output)).resolve()  # noqa: PTH100  # resolve() alone raises on a loop of links
+        _require_replaceable(target, overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        folder.mkdir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _refused(output, error) from error
+    try:
+        yield folder
+        _open_to_readers(folder)
+        _require_replaceable(target, overwrite)  # again: a long time has passed
+        _put_in_place(folder, target)
+    except OSError as error:
+        raise _refused(output, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_replaceable(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise OutputError(f"{target} is a file", remedy="Choose another -o")
+    if target.is_mount():
+        raise OutputError(f"{target} is a mount point, which cannot be replaced", remedy="Name a folder inside it")
+    names = {path.name for path in target.iterdir()}
+    if not names:
+        return
+    if not overwrite:
+        raise OutputError(f"{target} is not empty", remedy="Choose another -o, or pass --overwrite")
+    try:
+        manifest = parse_manifest((target / MANIFEST_NAME).read_text(encoding="utf-8"), str(target))
+    except (OSError, UnicodeDecodeError, BundleError) as error:
+        raise OutputError(f"{target} is not a bundle, so it is not overwritten", remedy="Choose another -o") from error
+    others = names - manifest.files.keys() - {MANIFEST_NAME}
+    if others:
+        raise OutputError(
+            f"{target} holds {sorted(others)[0]}, which is not of the bundle, so it is not overwritten",
+            remedy="Move it elsewhere, or choose another -o",
+        )
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    aside = folder.with_suffix(".old")
+    replaces = target.exists() and any(target.iterdir())
+    if replaces:
+        target.rename(aside)
+    try:
+        folder.rename(target)
+    except BaseException:
+        if replaces:
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give every file the permissions that the umask gave the manifest; the libraries' own are for the owner alone."""
+    mode = (folder / MANIFEST_NAME).stat().st_mode & 0o777
+    for path in folder.iterdir():
+        path.chmod(mode)
+
+
+def _refused(output: Path, error: Exception) -> OutputError:
+    reason = getattr(error, "strerror", None) or error
+    return OutputError(f"cannot write {output}: {reason}", remedy="Free space, or choose another -o")
