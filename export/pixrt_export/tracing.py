@@ -14,8 +14,9 @@ from optimum.exporters.onnx.convert import export_pytorch
 from pixrt_export.components import Traceable
 from pixrt_export.options import OPSET
 
-# Protobuf ends at 2 GiB; from here on the weights stand beside the graph.
-EXTERNAL_ABOVE_BYTES = 2**30
+# From here on the weights stand beside the graph. Protobuf ends at 2 GiB; but already smaller files are better apart:
+# ONNX Runtime maps weights that stand outside, and holds those inside twice while it opens a file.
+EXTERNAL_ABOVE_BYTES = 2**25
 
 
 def trace(network: Traceable, path: Path) -> None:
