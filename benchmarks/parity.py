@@ -55,6 +55,7 @@ class Deviation:
 def load_pipeline(checkpoint: Path) -> Any:
     """diffusers' pipeline in FP32, without the parts that pictures of noise would upset."""
     torch.set_grad_enabled(False)
+    diffusers.logging.set_verbosity_error()
     pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(
         checkpoint, torch_dtype=torch.float32, safety_checker=None
     )

@@ -326,3 +326,49 @@ def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_picture_that_is_not_finite_is_an_error(scene: Image.Image) -> None:
     with Editor() as editor, pytest.raises(pixrt.PixrtError, match="1 of 12288 values that are not finite"):
         editor.edit(scene, BLUE, **QUICK)
+
+
+def test_an_editor_inside_its_own_callback(editor: Editor, scene: Image.Image) -> None:
+    def again(info: pixrt.StepInfo) -> None:
+        editor.edit(scene, INVERT, **QUICK)
+
+    with pytest.raises(pixrt.PixrtError, match="on_step used the editor"):
+        editor.edit(scene, BLUE, on_step=again, **QUICK)
+    editor.edit(scene, BLUE, **QUICK)  # and the lock is free again
+
+
+def test_low_memory_closes_the_network_of_a_cancelled_edit(scene: Image.Image) -> None:
+    with Editor(low_memory=True) as editor:
+        with pytest.raises(Cancelled):
+            editor.edit(scene, BLUE, on_step=lambda info: False, **QUICK)
+        assert not editor._networks._engines
+
+
+def test_a_picture_that_changes_while_it_waits(editor: Editor, scene: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "it.png"
+    scene.save(path)
+    results = editor.stream([scene.resize((80, 64)), path], BLUE, **QUICK)
+    next(results)
+    scene.resize((32, 32)).save(path)
+    with pytest.raises(PictureError, match="was 64 x 64 a moment ago"):
+        next(results)
+
+
+def test_wrong_calls_fail_at_the_call_of_stream(editor: Editor, scene: Image.Image) -> None:
+    with pytest.raises(OptionError):
+        editor.stream(scene, BLUE, steps=0)
+
+
+def test_a_long_list_is_not_held_in_memory(editor: Editor, scene: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+    original = pixrt.requests.Request.load  # type: ignore[attr-defined]
+
+    def counting(self: Any) -> Any:
+        loaded.append(self.index)
+        return original(self)
+
+    monkeypatch.setattr("pixrt.requests.Request.load", counting)
+    results = editor.stream([scene] * 20, BLUE, steps=1)
+    assert loaded == []
+    next(results)
+    assert loaded == [0, 1, 2, 3]

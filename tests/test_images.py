@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from pixrt.errors import PictureError
 from pixrt.geometry import plan_geometry
-from pixrt.images import from_network, load_picture, to_network
+from pixrt.images import from_network, load_picture, measure_picture, to_network
 
 COLOURS = np.array([[[220, 40, 40], [50, 80, 220]], [[40, 160, 60], [240, 210, 50]]], np.uint8)
 BLOCKS = np.kron(COLOURS, np.ones((16, 16, 1), np.uint8))  # 32 x 32 pixels of four colours
@@ -188,3 +188,41 @@ def test_wrong_arrays(name: str) -> None:
 def test_what_is_no_picture(source: Any) -> None:
     with pytest.raises(PictureError):
         load_picture(source)
+
+
+def test_broken_exif_is_as_good_as_none() -> None:
+    for format in ("PNG", "WEBP", "JPEG"):
+        data = encoded(rgb(), format, exif=b"Exif\x00\x00junk" * 3, **({"lossless": True} if format == "WEBP" else {}))
+        assert load_picture(data).rgb.shape == BLOCKS.shape
+        assert measure_picture(data) == (32, 32)
+
+
+def test_a_transparent_grey_of_sixteen_bits() -> None:
+    wide = np.full((32, 32), 30000, np.uint16)
+    wide[:16] = 1000
+    picture = load_picture(encoded(Image.fromarray(wide), "PNG", transparency=1000))
+    assert picture.alpha is not None
+    assert (picture.alpha[:16] == 0).all()
+    assert (picture.alpha[16:] == 255).all()
+    assert (picture.rgb[:16] == 255).all()
+
+
+def test_premultiplied_grey() -> None:
+    picture = load_picture(rgb().convert("LA").convert("La"))
+    assert picture.alpha is not None
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_the_header_tells_the_upright_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(rgb().resize((48, 32)), "JPEG", exif=exif)
+    picture = load_picture(data)
+    assert measure_picture(data) == picture.rgb.shape[1::-1]
+
+
+def test_the_callers_picture_stays_as_it_is() -> None:
+    image = rgb()
+    load_picture(image)
+    assert image.info == {}
+    assert image.mode == "RGB"

@@ -29,6 +29,8 @@ DEFAULTS = Defaults(steps=100, guidance_scale=7.5, image_guidance_scale=1.5, sch
         {"image_guidance_scale": -1},
         {"eta": 1.5},
         {"eta": -0.1},
+        {"eta": None},
+        {"steps": 10**400},
         {"seed": -1},
         {"seed": 2**63},
         {"seed": 1.0},
@@ -70,6 +72,14 @@ def test_eta_belongs_to_ddim() -> None:
 
 def test_the_keyword_arguments_are_the_fields() -> None:
     assert list(EditParameters.__annotations__) == [field.name for field in dataclasses.fields(EditOptions)]
+
+
+def test_what_is_kept_is_plain_numbers() -> None:
+    import numpy as np
+
+    options = EditOptions(steps=np.int32(3), guidance_scale=2, guidance_interval=(0, np.float32(0.5)))  # type: ignore[arg-type]
+    kept = (options.steps, options.guidance_scale, *options.guidance_interval)
+    assert [type(value) for value in kept] == [int, float, float, float]
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

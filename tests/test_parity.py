@@ -69,6 +69,15 @@ def test_ddim_with_noise(sides: Any) -> None:
     check(sides, scheduler="ddim", eta=0.6)
 
 
+@pytest.mark.slow
+def test_the_whole_matrix(sides: Any) -> None:
+    parity, pipeline, editor = sides
+    for case in parity.cases(editor.manifest.native_resolution, editor.manifest.size_multiple):
+        found = parity.compare(pipeline, editor, case)
+        assert found.latents <= parity.LATENTS_TOLERANCE, (case, found)
+        assert found.picture <= parity.PICTURE_TOLERANCE, (case, found)
+
+
 def test_the_edit_is_carried_out_as_well_as_diffusers_does(exports: Exports) -> None:
     """The built-in model on its own world: the same picture as diffusers to the grey level, at 20 steps."""
     parity = pytest.importorskip("parity")

@@ -201,6 +201,21 @@ def test_what_is_not_computed_is_refused(name: str, change: dict[str, Any], word
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.filterwarnings("error")
+def test_a_table_is_finite_or_refused(name: str, spacing: str, zero_snr: bool) -> None:
+    change = {"timestep_spacing": spacing, "rescale_betas_zero_snr": zero_snr, "prediction_type": "v_prediction"}
+    for steps in (1, 2, 50, 500, 998, 999, 1000):
+        try:
+            table = build_table(name, STABLE_DIFFUSION | change, steps)
+        except OptionError as error:
+            assert steps > 50 or (name, zero_snr) == ("pndm", True), error  # noqa: PT017
+        else:
+            assert table.is_finite()
+
+
 def test_more_steps_than_there_are() -> None:
     with pytest.raises(OptionError, match="more than the 500"):
         build_table("ddim", STABLE_DIFFUSION | {"num_train_timesteps": 500}, 501)

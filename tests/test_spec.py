@@ -42,6 +42,10 @@ def _unlisted_file(value: dict[str, Any]) -> None:
         (lambda v: v["files"].update({"../../etc/passwd": {"bytes": 1, "sha256": ""}}), "leaves the bundle"),
         (lambda v: v["files"].update({"/etc/passwd": {"bytes": 1, "sha256": ""}}), "leaves the bundle"),
         (_unlisted_file, "other.onnx is used but not listed"),
+        (lambda v: v["components"]["unet"]["inputs"][0].update(name="x"), "unet has the tensors"),
+        (lambda v: v["components"]["unet"]["outputs"].append(v["components"]["unet"]["inputs"][0]), "unet has"),
+        (lambda v: v["tokenizer"].update(max_length=1), "no room for a word"),
+        (lambda v: v.update(scaling_factor=float("inf")), "above 0 and finite"),
         (lambda v: v.update(schema=0), "schema is 0"),
         (lambda v: v.update(schema="1"), "schema is '1'"),
         (lambda v: v.update(schema=True), "schema is True"),
@@ -63,7 +67,7 @@ def test_a_newer_schema_has_its_own_error(value: dict[str, Any]) -> None:
         parse_manifest(json.dumps(value), "m")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00", "[" * 100_000])
 def test_text_that_is_no_object(text: str) -> None:
     with pytest.raises(BundleError):
         parse_manifest(text, "m")

@@ -97,3 +97,17 @@ def test_the_users_bundles_have_names(bundle: Path, monkeypatch: pytest.MonkeyPa
     assert dict(list_bundles())["copy"] == bundle
     assert open_bundle("copy").folder == bundle
     assert dict(list_bundles())["demo"] == BUILT_IN / "demo"
+
+
+def test_a_folder_called_like_a_bundle_does_not_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_bundle("demo").folder == BUILT_IN / "demo"
+    with pytest.raises(BundleError, match="manifest"):
+        open_bundle("./demo/")
+
+
+def test_unfinished_bundles_are_not_listed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXRT_MODELS", str(bundle.parent))
+    bundle.rename(bundle.with_name(".copy.abc.tmp"))
+    assert [name for name, _ in list_bundles()] == ["demo"]
