@@ -3,8 +3,8 @@
     python benchmarks/make_checkpoint.py CHECKPOINT
     python benchmarks/export_full_size.py CHECKPOINT FOLDER
 
-exports the checkpoint to FOLDER/fp32 and FOLDER/fp16, each in a process of its own, and prints seconds and the highest
-resident memory that the operating system counted for that process.
+exports the checkpoint to FOLDER/fp32, FOLDER/fp16 and FOLDER/fp16-weights, each in a process of its own, and prints
+seconds and the highest resident memory that the operating system counted for that process.
 """
 
 import os
@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
+
+from pixrt.spec import Precision
 
 
 def main(
@@ -22,7 +24,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Where the bundles go.")],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for precision in ("fp32", "fp16"):
+    for precision in get_args(Precision):
         command = [str(Path(sys.executable).with_name("pixrt")), "export", str(checkpoint)]
         command += ["-o", str(folder / precision), "--precision", precision, "--overwrite"]
         started = time.perf_counter()

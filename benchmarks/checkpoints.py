@@ -1,10 +1,10 @@
-"""Random-weight checkpoints in diffusers' format, small enough for a test, of every shape that the exporter takes."""
+"""Random-weight checkpoints in diffusers' format: of full size, and small ones of every shape the exporter takes."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "tests" / "data"
 TOKENIZER = DATA / "demo_checkpoint" / "tokenizer"
 
 UNET: dict[str, Any] = {
@@ -57,7 +57,33 @@ SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
 }
+FULL_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "in_channels": 8,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+FULL_VAE = VAE | {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "sample_size": 512,
+}
+FULL_TEXT = TEXT | {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+}
 KINDS: dict[str, dict[str, Any]] = {
+    # Stable Diffusion 1.5 with an 8-channel UNet of 860 M parameters, as InstructPix2Pix has it.
+    "full": {"unet": FULL_UNET, "vae": FULL_VAE, "text": FULL_TEXT},
     "sd1": {},
     "sd2": {
         "unet": SD2_UNET,
@@ -79,7 +105,11 @@ def make_checkpoint(kind: str, folder: Path, *, seed: int = 0, **save: Any) -> P
 
     parts = KINDS[kind]
     torch.manual_seed(seed)
-    vae = diffusers.AutoencoderTiny(**parts["tiny_vae"]) if "tiny_vae" in parts else diffusers.AutoencoderKL(**VAE)
+    vae = (
+        diffusers.AutoencoderTiny(**parts["tiny_vae"])
+        if "tiny_vae" in parts
+        else diffusers.AutoencoderKL(**parts.get("vae", VAE))
+    )
     pipeline = diffusers.StableDiffusionInstructPix2PixPipeline(
         vae=vae,
         text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig(**parts.get("text", TEXT))),
