@@ -1,15 +1,15 @@
 """What several test files share: one opened editor, and the example scene."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from demo import SCENE, Outcome, Run
 from exported import Exports
 from pixrt import Editor
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def editor() -> Iterator[Editor]:
 @pytest.fixture
 def scene() -> Image.Image:
     """An example of the built-in model's world, 64 x 64."""
-    with Image.open(ROOT / "examples" / "scene.png") as image:
+    with Image.open(SCENE) as image:
         return image.convert("RGB")
 
 
@@ -31,3 +31,22 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """Random-weight checkpoints and their bundles. Needs PyTorch."""
     pytest.importorskip("diffusers")
     return Exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the entry point in a folder that holds `scene.png`."""
+    from pixrt.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene.png").write_bytes(SCENE.read_bytes())
+
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["pixrt", *map(str, words)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        code = exit_.value.code
+        return Outcome(code if isinstance(code, int) else 0, out, err)
+
+    return call
