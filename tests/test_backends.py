@@ -162,3 +162,19 @@ def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [status.name for status in backend_statuses() if status.available] == ["null"]
     with pytest.raises(BackendError, match=r"onnxruntime is not installed.*pip install 'pixrt\[cpu\]'"):
         open_backend("auto", None)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_is_listed_and_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-gpu lists CUDA on every machine; where its libraries or a GPU are missing, "auto" goes on to the CPU."""
+    from pixrt.backends import onnx_runtime
+
+    if "CUDAExecutionProvider" in onnx_runtime.PROVIDERS:
+        pytest.skip("CUDA is really there")
+    monkeypatch.setattr(onnx_runtime, "PROVIDERS", ("CUDAExecutionProvider", "CPUExecutionProvider"))
+    status = backend_statuses()[0]
+    assert (status.name, status.available) == ("ort-cuda", False)
+    assert "cannot load CUDAExecutionProvider" in status.reason
+    assert open_backend("auto", None).name == "ort-cpu"
+    with pytest.raises(BackendError, match="cannot load CUDAExecutionProvider"):
+        open_backend("ort-cuda", None)

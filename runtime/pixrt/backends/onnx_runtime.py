@@ -1,5 +1,6 @@
 """ONNX Runtime behind the `Engine` protocol. The only module of the runtime that imports onnxruntime."""
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,43 @@ from pixrt.errors import BackendError
 from pixrt.spec import ComponentSpec, TensorSpec
 
 VERSION: str = onnxruntime.__version__
+_CPU = "CPUExecutionProvider"
 PROVIDERS: tuple[str, ...] = tuple(onnxruntime.get_available_providers())
+
+
+# A graph of one Identity node, y = x, in opset 17.
+_ONE_NODE = (
+    b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+
+
+def provider_problem(provider: str) -> str | None:
+    """Why an execution provider cannot run here, None where it can.
+
+    That a provider is listed says only that it was compiled in: a graph of one node is opened on it. ONNX Runtime falls
+    back to the CPU in silence; what its library lacks, if it lacks one, is told by loading that.
+    """
+    if provider not in PROVIDERS:
+        return f" has no {provider}"
+    if provider == _CPU:
+        return None
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=[provider, _CPU])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        return f" cannot open {provider}: {_first_line(error)}"
+    if provider in session.get_providers():
+        return None
+    name = provider.removesuffix("ExecutionProvider").lower()
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return f" cannot load {provider}: {error}"
+    return f" found no device for {provider}"
 
 
 def _share_arena() -> None:
@@ -101,9 +138,7 @@ class OrtBackend:
         options.add_session_config_entry("session.use_env_allocators", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        providers = (
-            [self._provider] if self._provider == "CPUExecutionProvider" else [self._provider, "CPUExecutionProvider"]
-        )
+        providers = [self._provider] if self._provider == _CPU else [self._provider, _CPU]
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # as above
@@ -116,7 +151,7 @@ class OrtBackend:
                 f"ONNX Runtime {VERSION} did not take {self._provider} for {path.name}",
                 remedy="See `pixrt doctor` for what this machine has, or choose --backend ort-cpu",
             )
-        return OrtEngine(session, spec, self._provider == "CPUExecutionProvider")
+        return OrtEngine(session, spec, self._provider == _CPU)
 
 
 def _first_line(error: Exception) -> str:

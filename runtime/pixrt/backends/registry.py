@@ -24,28 +24,20 @@ class BackendStatus:
 
 def backend_statuses() -> list[BackendStatus]:
     """Every backend, in the order that "auto" tries them; the null backend, which computes nothing, is last."""
+    return [*map(_status, _PROVIDERS), BackendStatus("null", True, "computes nothing")]
+
+
+def _status(name: str) -> BackendStatus:
     if importlib.util.find_spec("onnxruntime") is None:
-        missing = "onnxruntime is not installed"
-        return [*(BackendStatus(name, False, missing) for name in _PROVIDERS), _NULL]
+        return BackendStatus(name, False, "onnxruntime is not installed")
     from pixrt.backends import onnx_runtime
 
-    with_version = f"onnxruntime {onnx_runtime.VERSION}"
-    return [
-        *(
-            BackendStatus(name, True, with_version)
-            if provider in onnx_runtime.PROVIDERS
-            else BackendStatus(name, False, f"{with_version} has no {provider}")
-            for name, provider in _PROVIDERS.items()
-        ),
-        _NULL,
-    ]
-
-
-_NULL = BackendStatus("null", True, "computes nothing")
+    problem = onnx_runtime.provider_problem(_PROVIDERS[name])
+    return BackendStatus(name, problem is None, f"onnxruntime {onnx_runtime.VERSION}{problem or ''}")
 
 
 def open_backend(name: BackendName, threads: int | None) -> Backend:
-    """Open a backend; "auto" takes the first available one.
+    """Open a backend; "auto" takes the first that can run here.
 
     `threads` is for the CPU kernels, None for one per core. Raises OptionError for an unknown name or a thread count
     out of range, BackendError where the backend is not available here.
@@ -59,7 +51,11 @@ def open_backend(name: BackendName, threads: int | None) -> Backend:
         from pixrt.backends.null import NullBackend
 
         return NullBackend()
-    statuses = [status for status in backend_statuses() if status.name == name or (name == "auto" and status != _NULL)]
+    statuses: list[BackendStatus] = []
+    for candidate in _PROVIDERS if name == "auto" else (name,):
+        statuses.append(_status(candidate))
+        if statuses[-1].available:
+            break
     usable = next((status for status in statuses if status.available), None)
     if usable is None:
         raise BackendError(
