@@ -166,7 +166,7 @@ def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_is_listed_and_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """onnxruntime-gpu lists CUDA on every machine; where its libraries or a GPU are missing, "auto" goes on to the CPU."""
+    """onnxruntime-gpu lists CUDA on every machine; where it cannot run there, "auto" goes on to the CPU."""
     from pixrt.backends import onnx_runtime
 
     if "CUDAExecutionProvider" in onnx_runtime.PROVIDERS:
