@@ -9,6 +9,7 @@ so that nothing but the instruction is remembered from the one before. Peak memo
 that the operating system kept for the process, loading included.
 """
 
+import functools
 import multiprocessing
 import platform
 import resource
@@ -29,7 +30,7 @@ GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE = 7.5, 1.5
 Edit = Callable[[Image.Image], Any]
 
 
-def open_diffusers(checkpoint: Path, low_memory: bool, size: int, steps: int, threads: int) -> Edit:
+def open_diffusers(checkpoint: Path, *, steps: int, threads: int) -> Edit:
     import diffusers
     import torch
 
@@ -48,7 +49,7 @@ def open_diffusers(checkpoint: Path, low_memory: bool, size: int, steps: int, th
     )
 
 
-def open_pixrt(bundle: Path, low_memory: bool, size: int, steps: int, threads: int) -> Edit:
+def open_pixrt(bundle: Path, *, low_memory: bool, size: int, steps: int, threads: int) -> Edit:
     from pixrt import Editor
 
     editor = Editor(bundle, backend="ort-cpu", threads=threads, low_memory=low_memory)
@@ -63,9 +64,9 @@ def open_pixrt(bundle: Path, low_memory: bool, size: int, steps: int, threads: i
     )
 
 
-def serve(connection: Connection, opener: Callable[..., Edit], *arguments: Any) -> None:
+def serve(connection: Connection, open_side: Callable[[], Edit]) -> None:
     """Load, then edit the pictures that come, answering with seconds and GiB."""
-    edit = opener(*arguments)
+    edit = open_side()
     connection.send(None)
     while (picture := connection.recv()) is not None:
         start = time.perf_counter()
@@ -82,15 +83,19 @@ def main(
     rounds: Annotated[int, typer.Option(help="Edits of each side, after one that warms up.")] = 5,
     threads: Annotated[int, typer.Option(help="Threads of each side.")] = 2,
 ) -> None:
-    sides: dict[str, tuple[Any, ...]] = {"diffusers": (open_diffusers, checkpoint, False)}
+    sides: dict[str, Callable[[], Edit]] = {
+        "diffusers": functools.partial(open_diffusers, checkpoint, steps=steps, threads=threads)
+    }
     for bundle in bundles:
-        sides[f"pixrt {bundle.name}"] = (open_pixrt, bundle, False)
-        sides[f"pixrt {bundle.name} low_memory"] = (open_pixrt, bundle, True)
+        for low_memory in (False, True):
+            sides[f"pixrt {bundle.name}{' low_memory' if low_memory else ''}"] = functools.partial(
+                open_pixrt, bundle, low_memory=low_memory, size=size, steps=steps, threads=threads
+            )
     context = multiprocessing.get_context("spawn")
     connections = {}
-    for name, (opener, *rest) in sides.items():
+    for name, open_side in sides.items():
         connections[name], theirs = context.Pipe()
-        context.Process(target=serve, args=(theirs, opener, *rest, size, steps, threads), daemon=True).start()
+        context.Process(target=serve, args=(theirs, open_side), daemon=True).start()
         connections[name].recv()
 
     generator = np.random.default_rng(0)

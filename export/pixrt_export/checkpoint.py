@@ -127,9 +127,10 @@ class Checkpoint:
                 remedy="Check that its config and its weights belong together",
             ) from error
         # transformers fills what is missing with random values, and says so only here.
-        for name in sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}):
+        absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+        if absent:
             raise CheckpointError(
-                f"the weight {name} of {part} is missing or of another shape", remedy="Get the checkpoint again"
+                f"the weight {absent[0]} of {part} is missing or of another shape", remedy="Get the checkpoint again"
             )
         for name, values in module.named_parameters():
             if not bool(torch.isfinite(values).all()):

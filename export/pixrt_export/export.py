@@ -141,8 +141,10 @@ def _export_component(
         if options.precision != "fp32":
             on_progress(f"{component}: converting to {options.precision}")
             path = folder / f"{component}.onnx"
-            convert = to_fp16 if options.precision == "fp16" else to_fp16_weights
-            kept = convert(traced, path, [reference.inputs for reference in expected])
+            if options.precision == "fp16":
+                kept = to_fp16(traced, path, [reference.inputs for reference in expected])
+            else:
+                kept = to_fp16_weights(traced, path)
             for file in files_of(traced):
                 file.unlink()
             on_progress(f"{component}: checking {options.precision} against PyTorch")

@@ -4,9 +4,8 @@ ONNX Runtime has no FP16 kernels for x86 and turns an FP16 graph's weights into 
 weights are cast each time their layer runs, into memory that the next layer uses again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,10 +20,10 @@ LARGEST_VALUE = 65504  # of FP16
 _WEIGHT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1}
 
 
-def to_fp16_weights(source: Path, target: Path, calibration: Sequence[Any] = ()) -> tuple[str, ...]:
+def to_fp16_weights(source: Path, target: Path) -> tuple[str, ...]:
     """Store the large weights of the FP32 graph at `source` as FP16 in `target`.
 
-    Returns the names of those that are too large for FP16 in value and stay FP32. Nothing is calibrated.
+    Returns the names of those that are too large for FP16 in value and stay FP32.
     """
     model = onnx.load(str(source))
     graph = model.graph
@@ -41,7 +40,7 @@ def to_fp16_weights(source: Path, target: Path, calibration: Sequence[Any] = ())
         # As an input with a default it is not a constant, so no optimiser folds the cast back into FP32.
         halved[tensor.name] = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
     graph.input.extend(halved.values())
-    nodes = [new for node in graph.node for new in _with_casts(node, halved.keys())]
+    nodes = [new for node in graph.node for new in _with_casts(node, halved)]
     del graph.node[:]
     graph.node.extend(nodes)
     save(model, target)
@@ -66,7 +65,7 @@ def _is_large(tensor: onnx.TensorProto, uses: list[tuple[str, int]]) -> bool:
     )
 
 
-def _with_casts(node: onnx.NodeProto, halved: Any) -> Iterator[onnx.NodeProto]:
+def _with_casts(node: onnx.NodeProto, halved: Container[str]) -> Iterator[onnx.NodeProto]:
     """The node with what makes its FP16 weight FP32: a cast before it, or after it where it only picks rows."""
     index = _WEIGHT.get(node.op_type)
     if index is None or index >= len(node.input) or node.input[index] not in halved:

@@ -14,6 +14,7 @@ from pixrt.spec import ComponentSpec, TensorSpec
 
 VERSION: str = onnxruntime.__version__
 _CPU = "CPUExecutionProvider"
+_WARNING, _FATAL = 2, 4  # severities of its logger; the first is its default
 PROVIDERS: tuple[str, ...] = tuple(onnxruntime.get_available_providers())
 
 
@@ -31,16 +32,18 @@ def provider_problem(provider: str) -> str | None:
     back to the CPU in silence; what its library lacks, if it lacks one, is told by loading that.
     """
     if provider not in PROVIDERS:
-        return f" has no {provider}"
+        return f"has no {provider}"
     if provider == _CPU:
         return None
-    onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = _FATAL
+    onnxruntime.set_default_logger_severity(_FATAL)  # what it would print is returned
     try:
         session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=[provider, _CPU])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        return f" cannot open {provider}: {_first_line(error)}"
+        return f"cannot open {provider}: {_first_line(error)}"
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
     if provider in session.get_providers():
         return None
     name = provider.removesuffix("ExecutionProvider").lower()
@@ -48,8 +51,8 @@ def provider_problem(provider: str) -> str | None:
     try:
         ctypes.CDLL(str(library))
     except OSError as error:
-        return f" cannot load {provider}: {error}"
-    return f" found no device for {provider}"
+        return f"cannot load {provider}: {error}"
+    return f"found no device for {provider}"
 
 
 def _share_arena() -> None:

@@ -33,7 +33,8 @@ def _status(name: str) -> BackendStatus:
     from pixrt.backends import onnx_runtime
 
     problem = onnx_runtime.provider_problem(_PROVIDERS[name])
-    return BackendStatus(name, problem is None, f"onnxruntime {onnx_runtime.VERSION}{problem or ''}")
+    version = f"onnxruntime {onnx_runtime.VERSION}"
+    return BackendStatus(name, problem is None, version if problem is None else f"{version} {problem}")
 
 
 def open_backend(name: BackendName, threads: int | None) -> Backend:
@@ -51,17 +52,15 @@ def open_backend(name: BackendName, threads: int | None) -> Backend:
         from pixrt.backends.null import NullBackend
 
         return NullBackend()
-    statuses: list[BackendStatus] = []
+    refused = []
     for candidate in _PROVIDERS if name == "auto" else (name,):
-        statuses.append(_status(candidate))
-        if statuses[-1].available:
-            break
-    usable = next((status for status in statuses if status.available), None)
-    if usable is None:
-        raise BackendError(
-            "; ".join(f"{status.name} is not available: {status.reason}" for status in statuses),
-            remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
-        )
-    from pixrt.backends.onnx_runtime import OrtBackend
+        status = _status(candidate)
+        if status.available:
+            from pixrt.backends.onnx_runtime import OrtBackend
 
-    return OrtBackend(usable.name, _PROVIDERS[usable.name], threads)
+            return OrtBackend(candidate, _PROVIDERS[candidate], threads)
+        refused.append(f"{candidate} is not available: {status.reason}")
+    raise BackendError(
+        "; ".join(refused),
+        remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
+    )
