@@ -148,9 +148,15 @@ class Checkpoint:
             )
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this is what PyTorch or Python say where memory is short."""
+    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return short or "DefaultCPUAllocator" in str(error)
+
+
 def raise_if_out_of_memory(error: Exception) -> None:
-    """Raise CheckpointError for what PyTorch and Python say where memory is short; else do nothing."""
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+    """Raise CheckpointError where memory is short; else do nothing."""
+    if is_out_of_memory(error):
         raise CheckpointError("the machine ran out of memory", remedy="Use one with more memory") from error
 
 

@@ -84,3 +84,15 @@ class Cancelled(PixrtError):
     """The edit was stopped before its last step, by `on_step` or by Ctrl-C."""
 
     exit_code = 130
+
+
+class TrainingError(PixrtError):
+    """Training cannot go on: a loss that is not finite, no memory, a run folder of another run."""
+
+    exit_code = 8
+
+
+class DataError(PixrtError):
+    """A training set is missing, empty, or of no layout that is known."""
+
+    exit_code = 9

@@ -1,0 +1,81 @@
+"""Learning an autoencoder: pictures through a narrow place and back."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from pixrt_export.data.pairs import PairSet
+from pixrt_export.training.options import AutoencoderOptions
+
+
+class NoisyAutoencoder(nn.Module):
+    """An AutoencoderKL that decodes from the mean of its posterior and a given noise."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures [B, 3, H, W] in [-1, 1] and noise [B, C, h, w] to pictures, posterior means and log variances."""
+        posterior = self.vae.encode(pictures).latent_dist
+        return self.vae.decode(posterior.mean + noise).sample, posterior.mean, posterior.logvar
+
+
+class AutoencoderJob:
+    """Reconstruct the targets of a training set.
+
+    The latents get a little noise of a fixed size rather than a full posterior sample: with few channels a posterior
+    that starts wide wipes out flat colours. The log variance is led to that same size, so that a posterior sample
+    decodes as well as the mean does.
+    """
+
+    def __init__(self, vae: AutoencoderKL, pairs: PairSet, size: int, options: AutoencoderOptions) -> None:
+        self.network = NoisyAutoencoder(vae)
+        self.vae, self.pairs, self.size, self.options = vae, pairs, size, options
+        downsamples = len(vae.config["block_out_channels"]) - 1
+        self.latent_shape = (vae.config["latent_channels"], size >> downsamples, size >> downsamples)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def load(self, samples: Sequence[int]) -> torch.Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1]."""
+        return to_tensor(np.stack([self.pairs.load(index, self.size).target for index in samples]))
+
+    def loss(self, network: nn.Module, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Mean of absolute and squared error, and what keeps the latents small and the variance at the noise's."""
+        noise = torch.randn((len(batch), *self.latent_shape), generator=generator) * self.options.latent_noise
+        device = next(network.parameters()).device
+        batch = batch.to(device)
+        made, mean, logvar = network(batch, noise.to(device))
+        wanted = 2 * float(np.log(self.options.latent_noise or 1e-3))
+        error = made - batch
+        return (
+            error.abs().mean()
+            + error.square().mean()
+            + self.options.latent_decay * (mean.square().mean() + (logvar - wanted).square().mean())
+        )
+
+    def preview(self) -> Image.Image:
+        """The first pictures of the set above what comes back."""
+        batch = self.load(range(min(12, len(self.pairs)))).to(next(self.network.parameters()).device)
+        made = self.vae.decode(self.vae.encode(batch).latent_dist.mean).sample
+        rows = [np.concatenate(list(to_pictures(part)), axis=1) for part in (batch, made)]
+        return Image.fromarray(np.concatenate(rows))
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures uint8 [B, H, W, 3] to FP32 [B, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pictures(tensor: torch.Tensor) -> NDArray[np.uint8]:
+    """FP32 [B, 3, H, W] in [-1, 1] to pictures uint8 [B, H, W, 3]."""
+    scaled = ((tensor.float() + 1) * 127.5).round().clamp(0, 255)
+    pictures: NDArray[np.uint8] = scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return pictures

@@ -1,0 +1,65 @@
+"""What a run leaves to look at: `metrics.jsonl`, TensorBoard events and the grids of samples.
+
+The rows of `metrics.jsonl` are {"step", "loss", "learning_rate"}, and {"step", "edit_accuracy"} where it was measured.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pixrt.errors import OutputError
+from pixrt.files import atomic_write, make_folder
+from torch.utils.tensorboard import SummaryWriter
+
+from pixrt_export.training.loop import StepReport
+
+
+class RunLog:
+    """An observer that writes into a run's folder. `close` it."""
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder / "samples")
+        self.folder = folder
+        self.events: SummaryWriter | None = None
+
+    def started(self, step: int, steps: int) -> None:
+        """Forget what was logged after the checkpoint the run goes on from."""
+        kept = [row for row in read_metrics(self.folder) if row["step"] <= step]
+        with atomic_write(self.folder / "metrics.jsonl") as file:
+            file.writelines(json.dumps(row).encode() + b"\n" for row in kept)
+        self.events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+
+    def stepped(self, report: StepReport) -> None:
+        self.metric(report.step, loss=report.loss, learning_rate=report.learning_rate)
+
+    def sampled(self, step: int, picture: Image.Image) -> None:
+        with atomic_write(self.folder / "samples" / f"step-{step:08d}.png") as file:
+            picture.save(file, "PNG")
+
+    def metric(self, step: int, **values: float) -> None:
+        """Log some numbers of one step."""
+        try:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+            for name, value in values.items():
+                if self.events is not None:
+                    self.events.add_scalar(name, value, step)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.folder}: {error}", remedy="Free some space and start again") from error
+
+    def close(self) -> None:
+        if self.events is not None:
+            self.events.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Every whole row of a run's `metrics.jsonl`."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # the last line of a run that was killed
+            break
+    return rows

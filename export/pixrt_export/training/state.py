@@ -1,0 +1,68 @@
+"""Checkpoints of a run: weights, averaged weights and the optimiser's moments, as safetensors and JSON, never pickles.
+
+A checkpoint is a folder `step-00000500` that is written under another name and renamed, so it is whole or not there.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pixrt.errors import OutputError, TrainingError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a run needs to go on after `step` optimiser steps. Every tensor by the name of its parameter."""
+
+    step: int
+    weights: dict[str, torch.Tensor]
+    averaged: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]  # `PARAMETER/exp_avg`, `PARAMETER/exp_avg_sq`, `PARAMETER/step`
+    scaler: dict[str, Any]  # of fp16's loss scaling, else empty
+
+
+def save_state(folder: Path, state: State, keep: int) -> Path:
+    """Write `folder/step-XXXXXXXX` and remove all but the newest `keep`. Raises OutputError (disk full, no permission)."""
+    target = folder / f"step-{state.step:08d}"
+    temporary = folder / f".{target.name}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name in ("weights", "averaged", "optimizer"):
+            tensors = {key: tensor.detach().contiguous() for key, tensor in getattr(state, name).items()}
+            save_file(tensors, temporary / f"{name}.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": state.step, "scaler": state.scaler}), "utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(
+            f"cannot write the checkpoint of step {state.step} to {folder}: {error}",
+            remedy="Free some space and start again: the run goes on from the checkpoint before",
+        ) from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_state(checkpoint: Path) -> State:
+    """Read one checkpoint. Raises TrainingError where it cannot be read."""
+    try:
+        facts = json.loads((checkpoint / "state.json").read_text("utf-8"))
+        tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in ("weights", "averaged", "optimizer")}
+        return State(step=facts["step"], scaler=facts["scaler"], **tensors)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise TrainingError(
+            f"the checkpoint {checkpoint} cannot be read: {error}",
+            remedy="Remove that folder: the run goes on from the checkpoint before",
+        ) from error
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
