@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
 from pixrt_export.data.pairs import PairSet
+from pixrt_export.training.loop import Preview
 from pixrt_export.training.options import AutoencoderOptions
+from pixrt_export.training.pictures import to_pictures, to_tensor
 
 
 class NoisyAutoencoder(nn.Module):
@@ -61,21 +62,10 @@ class AutoencoderJob:
             + self.options.latent_decay * (mean.square().mean() + (logvar - wanted).square().mean())
         )
 
-    def preview(self) -> Image.Image:
+    def preview(self) -> Preview:
         """The first pictures of the set above what comes back."""
         batch = self.load(range(min(12, len(self.pairs)))).to(next(self.network.parameters()).device)
         made = self.vae.decode(self.vae.encode(batch).latent_dist.mean).sample
         rows = [np.concatenate(list(to_pictures(part)), axis=1) for part in (batch, made)]
-        return Image.fromarray(np.concatenate(rows))
+        return Preview(Image.fromarray(np.concatenate(rows)))
 
-
-def to_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    """Pictures uint8 [B, H, W, 3] to FP32 [B, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_pictures(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    """FP32 [B, 3, H, W] in [-1, 1] to pictures uint8 [B, H, W, 3]."""
-    scaled = ((tensor.float() + 1) * 127.5).round().clamp(0, 255)
-    pictures: NDArray[np.uint8] = scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return pictures

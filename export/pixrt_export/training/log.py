@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from pixrt.errors import OutputError
 from pixrt.files import atomic_write, make_folder
 from torch.utils.tensorboard import SummaryWriter
 
-from pixrt_export.training.loop import StepReport
+from pixrt_export.training.loop import Preview, StepReport
 
 
 class RunLog:
@@ -33,9 +32,11 @@ class RunLog:
     def stepped(self, report: StepReport) -> None:
         self.metric(report.step, loss=report.loss, learning_rate=report.learning_rate)
 
-    def sampled(self, step: int, picture: Image.Image) -> None:
+    def sampled(self, step: int, preview: Preview) -> None:
         with atomic_write(self.folder / "samples" / f"step-{step:08d}.png") as file:
-            picture.save(file, "PNG")
+            preview.picture.save(file, "PNG")
+        if preview.metrics:
+            self.metric(step, **preview.metrics)
 
     def metric(self, step: int, **values: float) -> None:
         """Log some numbers of one step."""

@@ -7,7 +7,7 @@ nothing: it reports to an `Observer`.
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,14 @@ from pixrt_export.training.ema import AveragedWeights, copy_into, trainable
 from pixrt_export.training.options import LoopOptions, learning_rate
 from pixrt_export.training.order import samples_of, seed_of
 from pixrt_export.training.state import State, checkpoints, load_state, save_state
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a network does: a grid of samples, and what was measured on them, such as `edit_accuracy`."""
+
+    picture: Image.Image
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Job(Protocol):
@@ -42,8 +50,8 @@ class Job(Protocol):
         """The loss of one forward pass, a scalar. Everything random comes from the generator."""
         ...
 
-    def preview(self) -> Image.Image | None:
-        """A grid of samples of the network as it is now (in eval mode, without gradients)."""
+    def preview(self) -> Preview:
+        """What the network does now (in eval mode, without gradients)."""
         ...
 
 
@@ -64,7 +72,7 @@ class Observer(Protocol):
 
     def stepped(self, report: StepReport) -> None: ...
 
-    def sampled(self, step: int, picture: Image.Image) -> None: ...
+    def sampled(self, step: int, preview: Preview) -> None: ...
 
     def saved(self, step: int, folder: Path) -> None: ...
 
@@ -182,10 +190,9 @@ class _Run:
         """Report a grid of samples made with the averaged weights."""
         self.job.network.eval()
         with self.average.in_place_of(self.job.network), torch.no_grad():
-            picture = self.job.preview()
+            preview = self.job.preview()
         self.job.network.train()
-        if picture is not None:
-            self.observer.sampled(self.step, picture)
+        self.observer.sampled(self.step, preview)
 
     def stopping(self) -> bool:
         """Whether to leave, the same answer in every process."""

@@ -1,14 +1,14 @@
-"""What a training run is told: frozen dataclasses, read from TOML and checked once. Must not import PyTorch."""
+"""What a training run is told: frozen dataclasses, checked once. Must not import PyTorch."""
 
-import tomllib
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from math import cos, pi
+from typing import Literal, get_args
 
 from pixrt.errors import OptionError
 
 Precision = Literal["no", "fp16", "bf16"]
 Decay = Literal["constant", "cosine"]
+Weights = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class LoopOptions:
     mixed_precision: Precision = field(default="no", metadata={"help": "arithmetic of the forward pass"})
     checkpoint_every: int = field(default=500, metadata={"help": "steps between two checkpoints"})
     keep_checkpoints: int = field(default=2, metadata={"help": "checkpoints kept, the newest ones"})
+    weights: Weights = field(default="fp32", metadata={"help": "how the finished weights are stored"})
     sample_every: int = field(default=1000, metadata={"help": "steps between two grids of samples; 0 = none"})
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class LoopOptions:
         for name in ("learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}", "Give more than 0")
         _require(0 <= self.ema_decay < 1, f"ema_decay is {self.ema_decay}", "Give 0 or more and less than 1")
-        for name, kind in (("decay", Decay), ("mixed_precision", Precision)):
+        for name, kind in (("decay", Decay), ("mixed_precision", Precision), ("weights", Weights)):
             known = get_args(kind)
             _require(getattr(self, name) in known, f"{name} is {getattr(self, name)!r}", f"Give one of {known}")
 
@@ -52,13 +53,14 @@ class AutoencoderOptions(LoopOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class EditOptions(LoopOptions):
+class EditTrainingOptions(LoopOptions):
     """Training of UNet and text encoder, or of a LoRA, on edits (arXiv:2211.09800, section 3.2)."""
 
     drop_text: float = field(default=0.05, metadata={"help": "share of samples that lose their text alone"})
     drop_image: float = field(default=0.05, metadata={"help": "share of samples that lose their source alone"})
     drop_both: float = field(default=0.05, metadata={"help": "share of samples that lose both"})
     train_text_encoder: bool = field(default=False, metadata={"help": "train the text encoder too"})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "less memory for more time"})
 
     def __post_init__(self) -> None:
         LoopOptions.__post_init__(self)
@@ -68,22 +70,12 @@ class EditOptions(LoopOptions):
 
 def learning_rate(options: LoopOptions, step: int) -> float:
     """The learning rate of step `step`, counted from 0: linear warm-up, then constant or half a cosine to 0."""
-    from math import cos, pi
-
     if step < options.warmup_steps:
         return options.learning_rate * (step + 1) / options.warmup_steps
     if options.decay == "constant":
         return options.learning_rate
     done = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
     return options.learning_rate * (1 + cos(pi * done)) / 2
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises OptionError."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"cannot read {path}: {error}", remedy="Give a TOML file, see docs/training.md") from error
 
 
 def _require(holds: bool, problem: str, remedy: str) -> None:

@@ -1,0 +1,65 @@
+"""What training writes at its end: a checkpoint in diffusers' format, whole or not at all."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pixrt.errors import OutputError
+from safetensors import SafetensorError
+
+from pixrt_export.checkpoint import Checkpoint
+from pixrt_export.hub import PARTS
+
+INDEX = {
+    "_class_name": "StableDiffusionInstructPix2PixPipeline",
+    "feature_extractor": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+@contextmanager
+def checkpoint_folder(target: Path, index: Mapping[str, Any] = INDEX) -> Iterator[Path]:
+    """A temporary folder that takes the place of `target` when everything in it is written; `index` is written last.
+
+    Raises OutputError.
+    """
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        (folder / "model_index.json").write_text(json.dumps(dict(index), indent=1) + "\n", "utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {target}: {error}", remedy="Free some space and start again") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Write the checkpoint `start` with some parts replaced by trained networks, all weights as `dtype`.
+
+    Raises OutputError.
+    """
+    described = start.folder / "model_index.json"
+    index = json.loads(described.read_text("utf-8")) if described.is_file() else INDEX
+    if "unet" in trained:  # one that came from text-to-image has become an editing one
+        index = {**index, "_class_name": INDEX["_class_name"]}
+    with checkpoint_folder(target, index) as folder:
+        for part in PARTS:
+            if part in ("scheduler", "tokenizer"):
+                shutil.copytree(start.folder / part, folder / part)
+            else:
+                network = trained[part] if part in trained else start.load(part)
+                network.to(dtype).save_pretrained(folder / part)

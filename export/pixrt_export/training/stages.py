@@ -1,0 +1,123 @@
+"""The three kinds of training, from plan to result."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import PartialState
+from diffusers import DDPMScheduler
+from pixrt.options import EditOptions
+from pixrt.tokenizer import Tokenizer
+
+from pixrt_export.checkpoint import Checkpoint, open_checkpoint
+from pixrt_export.training.autoencoder import AutoencoderJob
+from pixrt_export.training.edit import EditJob, EditNetwork, scaling_factor_of
+from pixrt_export.training.latents import Latents, cached_latents
+from pixrt_export.training.loop import Observer, train
+from pixrt_export.training.networks import freeze, load_for_editing, new_checkpoint
+from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
+from pixrt_export.training.output import write_checkpoint
+from pixrt_export.training.plan import TrainingPlan
+from pixrt_export.training.previews import edit_preview
+from pixrt_export.training.torch_editor import TorchEditor
+
+SCALING_SAMPLES = 1024
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class Watcher(Observer, Protocol):
+    """An observer that also hears of the work before the first step."""
+
+    def encoded(self, done: int, total: int) -> None:
+        """`done` of `total` samples have their latents."""
+        ...
+
+
+def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], watcher: Watcher) -> Path | None:
+    """Train the autoencoder of a model on the targets of a training set.
+
+    Returns the new checkpoint, whose VAE config has the scaling factor of its latents; None where the run was stopped.
+    Raises what `train` raises, CheckpointError and DataError.
+    """
+    options, pairs = plan.training, plan.data.open()
+    start = starting_point(plan)
+    vae = start.load("vae")
+    job = AutoencoderJob(vae, pairs, plan.data.size, options)
+    if not train(job, options, plan.output / "checkpoints", watcher):
+        return None
+    with torch.no_grad():
+        batches = (job.load(range(k, min(k + 32, len(pairs)))) for k in range(0, min(SCALING_SAMPLES, len(pairs)), 32))
+        means = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean.cpu() for batch in batches])
+    vae.register_to_config(scaling_factor=float(1 / means.std()))
+    return finish(plan, start, {"vae": vae})
+
+
+def train_edit(plan: TrainingPlan[EditTrainingOptions], watcher: Watcher) -> Path | None:
+    """Train a model's UNet, and its text encoder where the options say so, to edit.
+
+    A text-to-image UNet gets input channels for the source first. Returns the new checkpoint; None where the run was
+    stopped. Raises what `train` raises, CheckpointError and DataError.
+    """
+    options = plan.training
+    start = starting_point(plan)
+    network = EditNetwork(load_for_editing(start), start.load("text_encoder"))
+    if not options.train_text_encoder:
+        freeze(network.text_encoder)
+    job = edit_job(plan, start, network, watcher)
+    if not train(job, options, plan.output / "checkpoints", watcher):
+        return None
+    trained = {"unet": network.unet}
+    if options.train_text_encoder:
+        trained["text_encoder"] = network.text_encoder
+    return finish(plan, start, trained)
+
+
+def edit_job(
+    plan: TrainingPlan[Any], start: Checkpoint, network: EditNetwork, watcher: Watcher
+) -> EditJob:
+    """What editing is learned from: latents, texts, and a preview of the networks at work."""
+    pairs, options = plan.data.open(), plan.training
+    state = PartialState()
+    vae = start.load("vae").to(state.device)
+    with state.main_process_first():
+        latents: Latents = cached_latents(vae, pairs, plan.data.size, plan.output / "latents", watcher.encoded)
+    if options.gradient_checkpointing:
+        network.unet.enable_gradient_checkpointing()
+    tokenizer = Tokenizer(start.folder / "tokenizer", start.tokenizer())
+    resolved = EditOptions(
+        steps=plan.preview.steps,
+        guidance_scale=plan.preview.guidance_scale,
+        image_guidance_scale=plan.preview.image_guidance_scale,
+        scheduler=plan.preview.scheduler,  # type: ignore[arg-type]  # EditOptions checks it
+    )
+    editor = TorchEditor(network.unet, network.text_encoder, vae, tokenizer, start.scheduler, resolved)
+    return EditJob(
+        network=network,
+        pairs=pairs,
+        latents=latents,
+        scheduler=DDPMScheduler.from_config(start.scheduler),
+        scaling_factor=start.scaling_factor,
+        encode=lambda text: tokenizer.encode(text).ids,
+        options=options,
+        preview=edit_preview(editor, pairs, plan.data, plan.preview.scenes),
+    )
+
+
+def starting_point(plan: TrainingPlan[Any]) -> Checkpoint:
+    """The model a run starts from: the given checkpoint, or a new one, kept in the run's folder."""
+    if plan.checkpoint:
+        return open_checkpoint(plan.checkpoint)
+    folder = plan.output / "start"
+    with PartialState().main_process_first():
+        if not (folder / "model_index.json").is_file():
+            new_checkpoint(plan.networks, plan.training.seed, folder)
+    return open_checkpoint(str(folder))
+
+
+def finish(plan: TrainingPlan[Any], start: Checkpoint, trained: dict[str, Any]) -> Path:
+    """Write the trained model beside the run's checkpoints."""
+    target = plan.output / "model"
+    if PartialState().is_main_process:
+        write_checkpoint(target, start, trained, DTYPES[plan.training.weights])
+    return target

@@ -1,0 +1,84 @@
+"""Editing with PyTorch networks while they are trained: the runtime's own plan and loop, a PyTorch network inside."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
+from pixrt.backends.protocol import Array, BoundCall
+from pixrt.buffers import Workspace
+from pixrt.noise import draw_noise
+from pixrt.options import EditOptions
+from pixrt.pipeline import denoise
+from pixrt.plan import make_plan, make_schedule
+from pixrt.spec import TensorSpec
+from pixrt.tasks import edit_conditioning
+from pixrt.tokenizer import Tokenizer
+from transformers import CLIPTextModel
+
+from pixrt_export.training.pictures import to_pictures, to_tensor
+
+
+class TorchUNet:
+    """A UNet in PyTorch as one of the runtime's engines."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self.unet = unet
+        config = unet.config
+        self.inputs = (
+            TensorSpec("sample", "float32", ("rows", config["in_channels"], "height", "width")),
+            TensorSpec("timestep", "float32", ("rows",)),
+            TensorSpec("encoder_hidden_states", "float32", ("rows", "tokens", config["cross_attention_dim"])),
+        )
+        self.outputs = (TensorSpec("out_sample", "float32", ("rows", config["out_channels"], "height", "width")),)
+
+    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
+        """Tie the network to these arrays: it reads and writes them where they are."""
+        sample, timestep, context, out = (
+            torch.from_numpy(tensors[spec.name]) for spec in (*self.inputs, *self.outputs)
+        )
+
+        def run() -> None:
+            device = self.unet.device
+            with torch.no_grad():
+                out.copy_(self.unet(sample.to(device), timestep.to(device), context.to(device)).sample)
+
+        return run
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchEditor:
+    """The networks of a checkpoint as an edit function; `options` must be resolved (steps, scales and scheduler)."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    tokenizer: Tokenizer
+    scheduler: dict[str, Any]
+    options: EditOptions
+
+    @torch.no_grad()
+    def __call__(self, pictures: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.uint8]:
+        """Edit pictures uint8 [B, H, W, 3], one text each; picture k gets the seed k."""
+        device = self.unet.device
+        sources = self.vae.encode(to_tensor(pictures).to(device)).latent_dist.mean.cpu().float().numpy()
+        ids = torch.tensor([self.tokenizer.encode(text).ids for text in ("", *texts)])
+        null, *contexts = self.text_encoder(ids.to(device)).last_hidden_state.cpu().float().numpy()
+        schedule = make_schedule(self.options, self.scheduler)
+        workspace = Workspace(TorchUNet(self.unet), len(texts), sources.shape[2:], ids.shape[1])
+        calls = schedule.calls if schedule.table.noise.any() else 0
+        noise = draw_noise(range(len(texts)), calls, sources.shape[1:], out=workspace.noise(calls))
+        plan = make_plan(workspace, schedule.table, schedule.weights, noise)
+        conditioning = edit_conditioning(contexts, null, list(sources))
+        for rows in plan.rows:
+            rows.condition(conditioning.contexts, conditioning.sources)
+        for _ in denoise(plan):
+            pass
+        latents = torch.from_numpy(plan.latents) / self.vae.config["scaling_factor"]
+        return to_pictures(self.vae.decode(latents.to(device)).sample)
