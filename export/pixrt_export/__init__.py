@@ -6,7 +6,6 @@
 PyTorch is imported when an export starts, not before.
 """
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,9 @@ def export_checkpoint(options: ExportOptions, *, on_progress: Callable[[str], No
 
     Raises CheckpointError, ExportMismatch, OptionError, OutputError.
     """
-    # Said before these libraries are imported: their remarks on a checkpoint that is fine help nobody.
-    for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB"):
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    from pixrt_export.quiet import quiet_libraries
+
+    quiet_libraries()
     from pixrt_export.export import run_export
 
     return run_export(options, on_progress)

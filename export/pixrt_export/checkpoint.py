@@ -150,7 +150,8 @@ class Checkpoint:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether this is what PyTorch or Python say where memory is short."""
-    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    # PyTorch's own type is told by its name: importing it here would take PyTorch's time to read a config.
+    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return short or "DefaultCPUAllocator" in str(error)
 
 

@@ -1,6 +1,7 @@
 """The export: each network traced, checked, converted, checked again; the manifest last."""
 
 import gc
+import hashlib
 import json
 import shutil
 import time
@@ -15,6 +16,7 @@ import onnx
 from pixrt._version import __version__
 from pixrt.errors import BundleError, CheckpointError, PixrtError
 from pixrt.files import atomic_write
+from pixrt.lora import LoraSet, load_loras
 from pixrt.schedulers import build_table, scheduler_name
 from pixrt.spec import (
     MANIFEST_NAME,
@@ -29,9 +31,11 @@ from pixrt.spec import (
 )
 from pixrt.store import sha256_file
 from pixrt.tokenizer import Tokenizer
+from pixrt.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, open_checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, source_scale, traceables
+from pixrt_export.layers import find_weights, follow_weights, layer_shapes, merge_into
 from pixrt_export.options import ExportOptions
 from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16
@@ -64,16 +68,21 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
     divisor = source_scale(checkpoint, options.source_scaling_factor)
     scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
     _require_usable(checkpoint, scheduler, options)
+    loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
     with bundle_folder(options.output, overwrite=options.overwrite) as folder:
         on_progress("hashing the checkpoint")
-        source = Source(checkpoint.id, checkpoint.sha256())
+        source = _source(checkpoint, loras)
         components: dict[str, ComponentSpec] = {}
+        table: dict[str, dict[str, WeightPlace]] = {}
         seconds: dict[Component, float] = {}
         for load in traceables(checkpoint, divisor):
             started = time.perf_counter()
-            component, spec = _export_component(load, folder, options, on_progress)
+            component, spec, places = _export_component(load, folder, loras, options, on_progress)
             components[component] = spec
+            if places:
+                table[component] = places
             seconds[component] = time.perf_counter() - started
+        (folder / WEIGHTS_NAME).write_text(to_json(table), encoding="utf-8")
         encoder = folder / components[Component.VAE_ENCODER].file
         manifest = Manifest(
             schema=SCHEMA,
@@ -121,18 +130,33 @@ def _require_usable(checkpoint: Checkpoint, scheduler: str, options: ExportOptio
         )
 
 
+def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
+    """The checkpoint's identity; with LoRAs in it, it is another."""
+    sha256 = checkpoint.sha256()
+    if loras.specs:
+        named = [sha256, *(f"{lora.sha256}:{lora.scale!r}" for lora in loras.specs)]
+        sha256 = hashlib.sha256("\n".join(named).encode()).hexdigest()
+    return Source(checkpoint.id, sha256, loras.specs)
+
+
 def _export_component(
-    load: Callable[[], Traceable], folder: Path, options: ExportOptions, on_progress: Progress
-) -> tuple[Component, ComponentSpec]:
-    """Trace, check, convert and check again one network; only one is in memory at a time."""
+    load: Callable[[], Traceable], folder: Path, loras: LoraSet, options: ExportOptions, on_progress: Progress
+) -> tuple[Component, ComponentSpec, dict[str, WeightPlace]]:
+    """Merge LoRAs, trace, check, convert and check again one network; only one is in memory at a time.
+
+    The last of the result is where the weights are that a LoRA can change.
+    """
     network = load()
     component = network.component
     traced = folder / f"{component}{'' if options.precision == 'fp32' else '.fp32'}.onnx"
     with _naming(component):
+        merge_into(network.module, loras.factors.get(component, {}))
         on_progress(f"{component}: tracing")
         trace(network, traced)
         on_progress(f"{component}: checking against PyTorch")
         expected = references(network)
+        is_listed = component in (Component.UNET, Component.TEXT_ENCODER)
+        places = find_weights(network.module, traced) if is_listed else {}
         del network
         gc.collect()
         result = check(component, traced, expected, "fp32")
@@ -145,12 +169,13 @@ def _export_component(
                 kept = to_fp16(traced, path, [reference.inputs for reference in expected])
             else:
                 kept = to_fp16_weights(traced, path)
+            places = follow_weights(places, traced, path)
             for file in files_of(traced):
                 file.unlink()
             on_progress(f"{component}: checking {options.precision} against PyTorch")
             result = check(component, path, expected, options.precision)
         inputs, outputs = (tuple(map(_tensor, values)) for values in tensor_table(path))
-    return component, ComponentSpec(path.name, inputs, outputs, kept, result)
+    return component, ComponentSpec(path.name, inputs, outputs, kept, result), places
 
 
 @contextmanager

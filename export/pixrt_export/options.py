@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from pixrt.errors import OptionError
+from pixrt.lora import LoraInput
 from pixrt.options import SCHEDULERS, EditOptions
 from pixrt.spec import Precision
 
@@ -22,6 +23,7 @@ class ExportOptions:
         precision: of weights and activations in the graphs.
         name: of the bundle; the output folder's name by default.
         notice: shown with every result of the model.
+        loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
         allow_pickle: also read `.bin` weights, with PyTorch's `weights_only` loading.
         source_scaling_factor: what an AutoencoderTiny's latents are divided by to serve as source latents of an edit.
         steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
@@ -36,6 +38,7 @@ class ExportOptions:
     precision: Precision = "fp32"
     name: str | None = None
     notice: str = ""
+    loras: tuple[LoraInput, ...] = ()
     allow_pickle: bool = False
     source_scaling_factor: float | None = None
     steps: int = 100

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
 from pixrt.backends.registry import open_backend
 from pixrt.errors import OptionError, PixrtError
 from pixrt.images import PictureSource, from_network, to_network
+from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
 from pixrt.noise import draw_noise
 from pixrt.options import BackendName, EditParameters
@@ -18,11 +20,12 @@ from pixrt.pipeline import denoise
 from pixrt.plan import Schedule, make_plan, make_schedule
 from pixrt.requests import Request, form_batches, is_several, make_requests
 from pixrt.result import EditResult, OnStep, Progress
-from pixrt.spec import Component, Manifest
+from pixrt.spec import Component, LoraSpec, Manifest
 from pixrt.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.tasks import edit_conditioning, require_edit
 from pixrt.timing import Stopwatch
 from pixrt.tokenizer import Tokenizer
+from pixrt.weights import read_table
 
 MAX_BATCH = 64
 
@@ -49,8 +52,9 @@ class Editor:
         max_batch: most pictures in one network call.
         low_memory: close each network when its stage is over: less memory, slower second edits.
         verify: check the SHA-256 of every file (sizes are always checked).
+        loras: LoRA files, or pairs of a file and a scale: see `set_loras`.
 
-    Raises BundleError, BackendError, OptionError.
+    Raises BundleError, BackendError, OptionError, LoraError.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Editor:
         max_batch: int = 4,
         low_memory: bool = False,
         verify: bool = True,
+        loras: Sequence[LoraInput] = (),
     ) -> None:
         if not (isinstance(max_batch, int) and 1 <= max_batch <= MAX_BATCH):
             raise OptionError(f"max_batch is {max_batch!r}", remedy=f"It must be from 1 to {MAX_BATCH}")
@@ -74,6 +79,8 @@ class Editor:
         self._max_batch = max_batch
         self._lock = threading.Lock()
         self._editing: int | None = None  # the thread whose turn it is
+        self._loras = LoraSet((), {}, {})
+        self.set_loras(loras)
 
     @property
     def manifest(self) -> Manifest:
@@ -84,6 +91,34 @@ class Editor:
     def backend(self) -> str:
         """The backend in use."""
         return self._backend
+
+    @property
+    def loras(self) -> tuple[LoraSpec, ...]:
+        """The LoRAs in use, in the order they were given."""
+        return self._loras.specs
+
+    def set_loras(self, loras: Sequence[LoraInput]) -> None:
+        """Use these LoRAs in place of those in use, from the next batch on; none of them for an empty list.
+
+        The networks that a LoRA comes to or goes from are opened again when they are next needed, with weights merged
+        as `pixrt export --lora` merges them; nothing is left of earlier ones. What is wrong leaves all as it was.
+
+        Raises LoraError for a file that does not fit, BundleError for a bundle of a version that cannot take LoRAs.
+        """
+        new = LoraSet((), {}, {})
+        table = read_table(self._bundle) if loras else {}
+        if loras:
+            shapes = {part: {name: place.parameter_shape for name, place in table[part].items()} for part in table}
+            new = load_loras(loras, shapes, f"the bundle {self.manifest.name!r}")
+            require_own_weights(new, table)
+        with self._turn():
+            for component in Component:
+                if new.of(component) != self._loras.of(component):
+                    given, places = new.factors.get(component), table.get(component, {})
+                    self._networks.replace(
+                        component, partial(replacements, self._bundle.folder, places, given) if given else None
+                    )
+            self._loras = new
 
     @overload
     def edit(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; one picture and one text match here first
@@ -233,6 +268,7 @@ class Editor:
                 model=manifest.name,
                 model_sha256=manifest.source.sha256,
                 notice=manifest.notice,
+                loras=self._loras.specs,
             )
             for image, request in zip(images, batch, strict=True)
         ]

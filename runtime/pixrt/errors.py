@@ -2,6 +2,7 @@
 
     PixrtError                   exit  1
     ├── OptionError              exit  2   a parameter is out of range, or does not fit this bundle
+    │   └── LoraError            exit  2   a LoRA file cannot be used, or does not fit this bundle
     ├── PictureError             exit  3   a picture cannot be read, or is larger than the caps
     ├── BundleError              exit  4   a bundle is missing, incomplete, or not a bundle
     │   ├── BundleAltered        exit  4   a file differs from its manifest in size or SHA-256
@@ -10,6 +11,8 @@
     │   └── ExportMismatch       exit  5   an exported network differs from PyTorch beyond the tolerance
     ├── BackendError             exit  6   a backend or provider cannot be opened, or failed in a run
     ├── OutputError              exit  7   a result cannot be written
+    ├── TrainingError            exit  8   training cannot go on
+    ├── DataError                exit  9   training data cannot be used
     └── Cancelled                exit 130  stopped by the caller (on_step) or by Ctrl-C
 
 A message says what is wrong with the numbers, then what to do: both are arguments, so neither is forgotten. Must not
@@ -36,6 +39,10 @@ class OptionError(PixrtError):
     """A parameter is out of range, or does not fit the bundle or another parameter."""
 
     exit_code = 2
+
+
+class LoraError(OptionError):
+    """A LoRA file is missing, of another kind, or made for other layers than the bundle has."""
 
 
 class PictureError(PixrtError):

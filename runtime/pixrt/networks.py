@@ -5,7 +5,7 @@ edit of the same picture, or with the same instruction, computes neither again. 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.backends.protocol import Array, Backend, BoundCall, Engine
+from pixrt.backends.protocol import Array, Backend, BoundCall, Engine, NewWeight
 from pixrt.buffers import Workspace
 from pixrt.errors import PixrtError
 from pixrt.spec import Component
@@ -39,6 +39,7 @@ class Networks:
         self._backend = backend
         self._low_memory = low_memory
         self._engines: dict[Component, Engine] = {}
+        self._weights: dict[Component, Callable[[], Iterable[NewWeight]]] = {}
         self._texts: _Recent[Array] = _Recent(TEXTS_KEPT)
         self._sources: _Recent[Array] = _Recent(SOURCES_KEPT)
         self._calls: _Recent[tuple[Array, Array, BoundCall]] = _Recent(SHAPES_KEPT)
@@ -105,6 +106,18 @@ class Networks:
             if self._low_memory:
                 self._close(component)
 
+    def replace(self, component: Component, weights: Callable[[], Iterable[NewWeight]] | None) -> None:
+        """From now on open a component with these weights, None for its own; what was computed with others goes."""
+        self._close(component)
+        if component is Component.TEXT_ENCODER:
+            self._texts.clear()
+        if component is Component.VAE_ENCODER:
+            self._sources.clear()
+        if weights is None:
+            self._weights.pop(component, None)
+        else:
+            self._weights[component] = weights
+
     def close(self) -> None:
         """Free every network and array."""
         for component in tuple(self._engines):
@@ -126,7 +139,8 @@ class Networks:
         if component not in self._engines:
             with clock.stage("load"):
                 spec = self._bundle.manifest.component(component)
-                self._engines[component] = self._backend.open(self._bundle.file(component), spec)
+                weights = self._weights[component]() if component in self._weights else ()
+                self._engines[component] = self._backend.open(self._bundle.file(component), spec, weights)
         return self._engines[component]
 
     def _image_call(

@@ -18,7 +18,7 @@ from pixrt.options import EditOptions
 from pixrt.pipeline import combine
 from pixrt.plan import Step
 from pixrt.requests import Request
-from pixrt.spec import Manifest
+from pixrt.spec import LoraSpec, Manifest
 from pixrt.timing import StageTimes
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class EditResult:
         network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran.
         times: where the time went; shared by the pictures of a batch.
         model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
+        loras: the LoRAs that were in use.
     """
 
     index: int
@@ -54,6 +55,7 @@ class EditResult:
     model: str
     model_sha256: str
     notice: str
+    loras: tuple[LoraSpec, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -69,6 +71,7 @@ class EditResult:
             "model": self.model,
             "model_sha256": self.model_sha256,
             **({"notice": self.notice} if self.notice else {}),
+            **lora_parameters(self.loras),
             "instruction": self.instruction,
             **dataclasses.asdict(self.options),
         }
@@ -77,6 +80,11 @@ class EditResult:
         """Write the picture with its parameters inside; the suffix tells the format. Raises OutputError."""
         text = json.dumps(self.parameters, ensure_ascii=False)
         save_picture(self.image, Path(path), parameters=text, quality=quality)
+
+
+def lora_parameters(loras: Sequence[LoraSpec]) -> dict[str, Any]:
+    """How LoRAs stand among the parameters of an edit; an empty dict for none."""
+    return {"loras": [dataclasses.asdict(lora) for lora in loras]} if loras else {}
 
 
 def options_from(parameters: dict[str, Any], where: str) -> tuple[str, EditOptions]:

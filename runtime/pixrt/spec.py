@@ -82,11 +82,24 @@ class FileSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """A LoRA in use: its file's name and SHA-256 (hexadecimal), and how strongly it was applied."""
+
+    name: str
+    sha256: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """The checkpoint a bundle was made from: its name, and a SHA-256 over its configs and weights."""
+    """The checkpoint a bundle was made from: its name, and a SHA-256 over its configs and weights.
+
+    `loras` were merged into it, and are in the SHA-256 too.
+    """
 
     id: str
     sha256: str
+    loras: tuple[LoraSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +206,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
             f"{where} has schema {schema}, and this pixrt reads up to {SCHEMA}",
             remedy="Update pixrt, or export the checkpoint again with this version",
         )
-    manifest: Manifest = _decode(Manifest, value, where, "")
+    manifest: Manifest = decode(Manifest, value, where, "")
     _check(manifest, where)
     return manifest
 
@@ -231,17 +244,20 @@ def _check(manifest: Manifest, where: str) -> None:
             raise _bad(where, f"the file name {file!r} leaves the bundle's folder")
 
 
-def _decode(kind: Any, value: Any, where: str, key: str) -> Any:
-    """Build `kind` (a dataclass, tuple, dict, Literal, union, plain type) from JSON, or raise BundleError."""
+def decode(kind: Any, value: Any, where: str, key: str) -> Any:
+    """Build `kind` (a dataclass, tuple, dict, Literal, union, plain type) from JSON, or raise BundleError.
+
+    `where` names the file and `key` the place in it. What a dataclass has a default for may be missing.
+    """
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(typing.cast(type, kind), value, where, key)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal and value in arguments:
         return value
     if origin is tuple and isinstance(value, list):
-        return tuple(_decode(arguments[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
+        return tuple(decode(arguments[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {name: _decode(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
+        return {name: decode(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
     if origin in (types.UnionType, typing.Union) and type(value) in arguments:
         return value
     if kind is Any or (kind is float and type(value) is int):
@@ -256,11 +272,12 @@ def _decode_dataclass(kind: type[T], value: Any, where: str, key: str) -> T:
         raise _bad(where, f"{key or 'the manifest'} is not a JSON object")
     hints = typing.get_type_hints(kind)
     prefix = f"{key}." if key else ""
-    for name in sorted(hints.keys() - value.keys()):
+    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    for name in sorted(needed - value.keys()):
         raise _bad(where, f"the key {prefix}{name} is missing")
     for name in sorted(value.keys() - hints.keys()):
         raise _bad(where, f"the key {prefix}{name} is unknown")
-    return kind(**{name: _decode(hint, value[name], where, prefix + name) for name, hint in hints.items()})
+    return kind(**{name: decode(hints[name], given, where, prefix + name) for name, given in value.items()})
 
 
 def _describe(kind: Any) -> str:

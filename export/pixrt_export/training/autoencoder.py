@@ -50,17 +50,18 @@ class AutoencoderJob:
 
     def loss(self, network: nn.Module, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Mean of absolute and squared error, and what keeps the latents small and the variance at the noise's."""
+        if self.options.recolor:
+            chosen = torch.rand(len(batch), generator=generator) < self.options.recolor
+            batch = torch.where(chosen[:, None, None, None], recolored(batch, generator), batch)
         noise = torch.randn((len(batch), *self.latent_shape), generator=generator) * self.options.latent_noise
         device = next(network.parameters()).device
         batch = batch.to(device)
         made, mean, logvar = network(batch, noise.to(device))
         wanted = 2 * float(np.log(self.options.latent_noise or 1e-3))
         error = made - batch
-        return (
-            error.abs().mean()
-            + error.square().mean()
-            + self.options.latent_decay * (mean.square().mean() + (logvar - wanted).square().mean())
-        )
+        latents = mean.square().mean() + (logvar - wanted).square().mean()
+        loss: torch.Tensor = error.abs().mean() + error.square().mean() + self.options.latent_decay * latents
+        return loss
 
     def preview(self) -> Preview:
         """The first pictures of the set above what comes back."""
@@ -69,3 +70,16 @@ class AutoencoderJob:
         rows = [np.concatenate(list(to_pictures(part)), axis=1) for part in (batch, made)]
         return Preview(Image.fromarray(np.concatenate(rows)))
 
+
+def recolored(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pictures [B, 3, H, W] in [-1, 1] with channels permuted, inverted, flattened and shifted at random, in [-1, 1].
+
+    An autoencoder that has seen a few colours alone snaps to them.
+    """
+    count = len(pictures)
+    order = torch.rand(count, 3, generator=generator).argsort(dim=1)
+    permuted = torch.gather(pictures, 1, order[:, :, None, None].expand_as(pictures))
+    gain, shift, sign = torch.rand(3, count, 3, 1, 1, generator=generator)
+    gain = 0.4 + 0.6 * gain
+    changed: torch.Tensor = permuted * gain * torch.where(sign < 0.5, -1, 1) + (2 * shift - 1) * (1 - gain)
+    return changed

@@ -22,8 +22,8 @@ class AveragedWeights:
         """Move towards the weights after step `step`, counted from 0."""
         if self.tensors:
             decay = min(self.decay, (1 + step) / (10 + step))
-            parameters = [p.detach() for _, p in trainable(network)]
-            torch._foreach_lerp_(list(self.tensors.values()), parameters, 1 - decay)
+            named = trainable(network)  # a checkpoint has them in another order
+            torch._foreach_lerp_([self.tensors[name] for name, _ in named], [p.detach() for _, p in named], 1 - decay)
 
     @contextmanager
     def in_place_of(self, network: nn.Module) -> Iterator[None]:

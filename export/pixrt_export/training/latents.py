@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from pixrt.files import atomic_write, make_folder
 
+from pixrt.files import atomic_write, make_folder
 from pixrt_export.data.pairs import Pair, PairSet
 from pixrt_export.training.pictures import to_tensor
 
@@ -21,7 +21,7 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """The posterior means of every pair, FP16, not scaled: source and target, each [C, h, w]; a null source is zeros."""
+    """The posterior means of every pair, not scaled: source and target; a source that is absent is zeros."""
 
     parts: Sequence[NDArray[np.float16]]  # [PART, 2, C, h, w] each, the last one shorter
 

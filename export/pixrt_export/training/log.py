@@ -5,22 +5,26 @@ The rows of `metrics.jsonl` are {"step", "loss", "learning_rate"}, and {"step", 
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
 
 from pixrt.errors import OutputError
 from pixrt.files import atomic_write, make_folder
-from torch.utils.tensorboard import SummaryWriter
-
-from pixrt_export.training.loop import Preview, StepReport
+from pixrt_export.training.loop import Observer, Preview, StepReport
 
 
 class RunLog:
-    """An observer that writes into a run's folder. `close` it."""
+    """An observer that writes into a run's folder and tells another observer too. A context: it closes its files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, observer: Observer) -> None:
         make_folder(folder / "samples")
-        self.folder = folder
+        self.folder, self.observer = folder, observer
         self.events: SummaryWriter | None = None
+
+    def encoded(self, done: int, total: int) -> None:
+        """Pass it on."""
+        self.observer.encoded(done, total)
 
     def started(self, step: int, steps: int) -> None:
         """Forget what was logged after the checkpoint the run goes on from."""
@@ -28,15 +32,28 @@ class RunLog:
         with atomic_write(self.folder / "metrics.jsonl") as file:
             file.writelines(json.dumps(row).encode() + b"\n" for row in kept)
         self.events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
+        self.observer.started(step, steps)
 
     def stepped(self, report: StepReport) -> None:
+        """Log loss and learning rate."""
         self.metric(report.step, loss=report.loss, learning_rate=report.learning_rate)
+        self.observer.stepped(report)
 
     def sampled(self, step: int, preview: Preview) -> None:
+        """Keep the grid, log what was measured."""
         with atomic_write(self.folder / "samples" / f"step-{step:08d}.png") as file:
             preview.picture.save(file, "PNG")
         if preview.metrics:
             self.metric(step, **preview.metrics)
+        self.observer.sampled(step, preview)
+
+    def saved(self, step: int, folder: Path) -> None:
+        """Pass it on."""
+        self.observer.saved(step, folder)
+
+    def should_stop(self) -> bool:
+        """Ask the other observer."""
+        return self.observer.should_stop()
 
     def metric(self, step: int, **values: float) -> None:
         """Log some numbers of one step."""
@@ -47,9 +64,14 @@ class RunLog:
                 if self.events is not None:
                     self.events.add_scalar(name, value, step)
         except OSError as error:
-            raise OutputError(f"cannot write to {self.folder}: {error}", remedy="Free some space and start again") from error
+            raise OutputError(
+                f"cannot write to {self.folder}: {error}", remedy="Free some space and start again"
+            ) from error
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self.events is not None:
             self.events.close()
 

@@ -15,9 +15,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 from PIL import Image
-from pixrt.errors import TrainingError
 from torch import nn
 
+from pixrt.errors import TrainingError
 from pixrt_export.checkpoint import is_out_of_memory
 from pixrt_export.training.ema import AveragedWeights, copy_into, trainable
 from pixrt_export.training.options import LoopOptions, learning_rate
@@ -36,7 +36,10 @@ class Preview:
 class Job(Protocol):
     """What is learned, from what."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """What is trained: its parameters that require a gradient."""
+        ...
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -68,13 +71,25 @@ class StepReport:
 class Observer(Protocol):
     """Who is told. Only the main process reports."""
 
-    def started(self, step: int, steps: int) -> None: ...
+    def encoded(self, done: int, total: int) -> None:
+        """Before the first step: `done` of `total` samples have their latents."""
+        ...
 
-    def stepped(self, report: StepReport) -> None: ...
+    def started(self, step: int, steps: int) -> None:
+        """The run goes on after `step` of `steps`, 0 at its start."""
+        ...
 
-    def sampled(self, step: int, preview: Preview) -> None: ...
+    def stepped(self, report: StepReport) -> None:
+        """One step is done."""
+        ...
 
-    def saved(self, step: int, folder: Path) -> None: ...
+    def sampled(self, step: int, preview: Preview) -> None:
+        """A preview was made after `step`."""
+        ...
+
+    def saved(self, step: int, folder: Path) -> None:
+        """A checkpoint was written."""
+        ...
 
     def should_stop(self) -> bool:
         """Whether to save and leave after this step (Ctrl-C)."""
@@ -97,7 +112,7 @@ def train(job: Job, options: LoopOptions, folder: Path, observer: Observer) -> b
             raise
         raise TrainingError(
             f"no memory for batch_size {options.batch_size}",
-            remedy="Lower batch_size and raise accumulate by as much, which gives the same; the newest checkpoint is kept",
+            remedy="Lower batch_size and raise accumulate by as much; the newest checkpoint is kept",
         ) from error
 
 
@@ -106,19 +121,20 @@ class _Run:
 
     def __init__(self, job: Job, options: LoopOptions, folder: Path, observer: Observer) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, hides nothing here
+        # It would only slow every allocation down: nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.job, self.options, self.folder, self.observer = job, options, folder, observer
         self.accelerator = Accelerator(
             mixed_precision=options.mixed_precision,
             gradient_accumulation_plugin=GradientAccumulationPlugin(options.accumulate, sync_with_dataloader=False),
         )
-        self.average = AveragedWeights(job.network, options.ema_decay)
         parameters = [parameter for _, parameter in trainable(job.network)]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
-        self.step = self.resume()
         self.network, self.stepper = self.accelerator.prepare(job.network, self.optimizer)
+        self.average = AveragedWeights(job.network, options.ema_decay)
+        self.step = self.resume()
 
     def go(self) -> bool:
         options, main = self.options, self.accelerator.is_main_process
@@ -149,7 +165,8 @@ class _Run:
 
     @property
     def samples_per_step(self) -> int:
-        return self.options.batch_size * self.options.accumulate * self.accelerator.num_processes
+        processes: int = self.accelerator.num_processes
+        return self.options.batch_size * self.options.accumulate * processes
 
     def read(self, reader: ThreadPoolExecutor, step: int) -> list[Future[Any]]:
         """Start to read what this process needs for step `step`: one batch for each forward pass."""
@@ -226,10 +243,11 @@ class _Run:
                 remedy="Give another run folder with -o, or the configuration this run was started with",
             )
         copy_into(self.job.network, state.weights)
-        self.average.tensors = state.averaged
+        device = self.accelerator.device
+        self.average.tensors = {name: tensor.to(device) for name, tensor in state.averaged.items()}
         for key, tensor in state.optimizer.items():
             name, _, moment = key.rpartition("/")
-            self.optimizer.state[parameters[name]][moment] = tensor
+            self.optimizer.state[parameters[name]][moment] = tensor.to(device)
         if state.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         return state.step

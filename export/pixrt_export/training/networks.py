@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from pixrt.errors import CheckpointError, OptionError
-from pixrt.store import BUILT_IN
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pixrt.errors import CheckpointError, OptionError
+from pixrt.store import BUILT_IN
 from pixrt_export.checkpoint import Checkpoint
 from pixrt_export.training.output import checkpoint_folder
 
@@ -39,7 +39,7 @@ def new_checkpoint(networks: Mapping[str, Mapping[str, Any]], seed: int, output:
         CLIPTokenizer(
             str(vocabulary / "vocab.json"),
             str(vocabulary / "merges.txt"),
-            pad_token="<|endoftext|>",  # noqa: S106
+            pad_token="<|endoftext|>",
             model_max_length=text_encoder.config.max_position_embeddings,
         ).save_pretrained(folder / "tokenizer")
 

@@ -8,6 +8,7 @@ from pixrt.errors import OptionError
 
 Precision = Literal["no", "fp16", "bf16"]
 Decay = Literal["constant", "cosine"]
+Targets = Literal["attention", "cross_attention"]
 Weights = Literal["fp32", "fp16"]
 
 
@@ -50,6 +51,13 @@ class AutoencoderOptions(LoopOptions):
 
     latent_noise: float = field(default=0.05, metadata={"help": "standard deviation of the noise on the latents"})
     latent_decay: float = field(default=1e-4, metadata={"help": "weight of the mean square of the latents"})
+    recolor: float = field(default=0.0, metadata={"help": "share of pictures that get other colors at random"})
+
+    def __post_init__(self) -> None:
+        LoopOptions.__post_init__(self)
+        for name in ("latent_noise", "latent_decay"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}", "Give 0 or more")
+        _require(0 <= self.recolor <= 1, f"recolor is {self.recolor}", "Give a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,24 @@ class EditTrainingOptions(LoopOptions):
         LoopOptions.__post_init__(self)
         drops = (self.drop_text, self.drop_image, self.drop_both)
         _require(min(drops) >= 0 and sum(drops) < 1, f"drop_text, drop_image and drop_both are {drops}", "Give shares")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraOptions(EditTrainingOptions):
+    """Training of a LoRA. With `train_text_encoder` the text encoder gets adapters too."""
+
+    rank: int = field(default=16, metadata={"help": "rank of the change of every weight"})
+    alpha: int = field(default=16, metadata={"help": "the change is multiplied by alpha / rank"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "share of an adapter's inputs set to zero"})
+    targets: Targets = field(default="attention", metadata={"help": "which of the UNet's layers get adapters"})
+
+    def __post_init__(self) -> None:
+        EditTrainingOptions.__post_init__(self)
+        _require(self.rank >= 1, f"rank is {self.rank}", "Give 1 or more")
+        _require(self.alpha > 0, f"alpha is {self.alpha}", "Give more than 0")
+        _require(0 <= self.lora_dropout < 1, f"lora_dropout is {self.lora_dropout}", "Give a share below 1")
+        known = get_args(Targets)
+        _require(self.targets in known, f"targets is {self.targets!r}", f"Give one of {', '.join(known)}")
 
 
 def learning_rate(options: LoopOptions, step: int) -> float:

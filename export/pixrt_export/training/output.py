@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pixrt.errors import OutputError
 from safetensors import SafetensorError
 
+from pixrt.errors import OutputError
 from pixrt_export.checkpoint import Checkpoint
 from pixrt_export.hub import PARTS
 

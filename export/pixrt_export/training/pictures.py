@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 def to_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
     """Pictures uint8 [B, H, W, 3] to FP32 [B, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.tensor(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_pictures(tensor: torch.Tensor) -> NDArray[np.uint8]:

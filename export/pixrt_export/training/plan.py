@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from pixrt.errors import OptionError
-
 from pixrt_export.data.pairs import PairSet
 from pixrt_export.training.options import LoopOptions
 from pixrt_export.world.pairs import WorldPairs
@@ -95,12 +94,8 @@ def read_plan(
         raise OptionError(f"{config} has the unknown key {name!r}", remedy=f"Known: {', '.join(sorted(known))}")
     checkpoint = checkpoint or table.get("checkpoint")
     networks = table.get("networks", {})
-    if not checkpoint and not networks:
-        raise OptionError(
-            "there is no model to start from", remedy="Give --checkpoint, or a config with a [networks] section"
-        )
     given = table.get("data", {}) | ({"folder": data} if data else {})
-    return TrainingPlan(
+    plan = TrainingPlan(
         output=output,
         checkpoint=checkpoint,
         networks={} if checkpoint else networks,
@@ -108,6 +103,11 @@ def read_plan(
         preview=_build(PreviewOptions, table.get("preview", {}), "preview"),
         training=_build(kind, table.get("training", {}) | dict(flags), "training"),
     )
+    if not checkpoint and not networks:
+        raise OptionError(
+            "there is no model to start from", remedy="Give --checkpoint, or a config with a [networks] section"
+        )
+    return plan
 
 
 def _build(kind: type[Value], table: Mapping[str, Any], section: str) -> Value:

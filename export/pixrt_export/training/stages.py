@@ -1,22 +1,22 @@
 """The three kinds of training, from plan to result."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from diffusers import DDPMScheduler
+
 from pixrt.options import EditOptions
 from pixrt.tokenizer import Tokenizer
-
 from pixrt_export.checkpoint import Checkpoint, open_checkpoint
 from pixrt_export.training.autoencoder import AutoencoderJob
-from pixrt_export.training.edit import EditJob, EditNetwork, scaling_factor_of
+from pixrt_export.training.edit import EditJob, EditNetwork
 from pixrt_export.training.latents import Latents, cached_latents
 from pixrt_export.training.loop import Observer, train
+from pixrt_export.training.lora import FILE, add_lora, save_lora
 from pixrt_export.training.networks import freeze, load_for_editing, new_checkpoint
-from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
+from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoraOptions
 from pixrt_export.training.output import write_checkpoint
 from pixrt_export.training.plan import TrainingPlan
 from pixrt_export.training.previews import edit_preview
@@ -26,15 +26,7 @@ SCALING_SAMPLES = 1024
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-class Watcher(Observer, Protocol):
-    """An observer that also hears of the work before the first step."""
-
-    def encoded(self, done: int, total: int) -> None:
-        """`done` of `total` samples have their latents."""
-        ...
-
-
-def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], watcher: Watcher) -> Path | None:
+def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer) -> Path | None:
     """Train the autoencoder of a model on the targets of a training set.
 
     Returns the new checkpoint, whose VAE config has the scaling factor of its latents; None where the run was stopped.
@@ -44,7 +36,7 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], watcher: Watcher) 
     start = starting_point(plan)
     vae = start.load("vae")
     job = AutoencoderJob(vae, pairs, plan.data.size, options)
-    if not train(job, options, plan.output / "checkpoints", watcher):
+    if not train(job, options, plan.output / "checkpoints", observer):
         return None
     with torch.no_grad():
         batches = (job.load(range(k, min(k + 32, len(pairs)))) for k in range(0, min(SCALING_SAMPLES, len(pairs)), 32))
@@ -53,7 +45,7 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], watcher: Watcher) 
     return finish(plan, start, {"vae": vae})
 
 
-def train_edit(plan: TrainingPlan[EditTrainingOptions], watcher: Watcher) -> Path | None:
+def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> Path | None:
     """Train a model's UNet, and its text encoder where the options say so, to edit.
 
     A text-to-image UNet gets input channels for the source first. Returns the new checkpoint; None where the run was
@@ -64,8 +56,8 @@ def train_edit(plan: TrainingPlan[EditTrainingOptions], watcher: Watcher) -> Pat
     network = EditNetwork(load_for_editing(start), start.load("text_encoder"))
     if not options.train_text_encoder:
         freeze(network.text_encoder)
-    job = edit_job(plan, start, network, watcher)
-    if not train(job, options, plan.output / "checkpoints", watcher):
+    job = edit_job(plan, start, network, observer)
+    if not train(job, options, plan.output / "checkpoints", observer):
         return None
     trained = {"unet": network.unet}
     if options.train_text_encoder:
@@ -73,15 +65,29 @@ def train_edit(plan: TrainingPlan[EditTrainingOptions], watcher: Watcher) -> Pat
     return finish(plan, start, trained)
 
 
-def edit_job(
-    plan: TrainingPlan[Any], start: Checkpoint, network: EditNetwork, watcher: Watcher
-) -> EditJob:
+def train_lora(plan: TrainingPlan[LoraOptions], observer: Observer) -> Path | None:
+    """Train a LoRA for an editing model on the attention of its UNet, and of its text encoder where the options say so.
+
+    Returns the safetensors file; None where the run was stopped. Raises what `train` raises, CheckpointError and
+    DataError.
+    """
+    options = plan.training
+    start = starting_point(plan)
+    network = EditNetwork(start.load("unet"), start.load("text_encoder"))
+    torch.manual_seed(options.seed)
+    add_lora(network, options)
+    if not train(edit_job(plan, start, network, observer), options, plan.output / "checkpoints", observer):
+        return None
+    return save_lora(network, plan.output) if PartialState().is_main_process else plan.output / FILE
+
+
+def edit_job(plan: TrainingPlan[Any], start: Checkpoint, network: EditNetwork, observer: Observer) -> EditJob:
     """What editing is learned from: latents, texts, and a preview of the networks at work."""
     pairs, options = plan.data.open(), plan.training
     state = PartialState()
     vae = start.load("vae").to(state.device)
     with state.main_process_first():
-        latents: Latents = cached_latents(vae, pairs, plan.data.size, plan.output / "latents", watcher.encoded)
+        latents: Latents = cached_latents(vae, pairs, plan.data.size, plan.output / "latents", observer.encoded)
     if options.gradient_checkpointing:
         network.unet.enable_gradient_checkpointing()
     tokenizer = Tokenizer(start.folder / "tokenizer", start.tokenizer())

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pixrt.errors import OutputError, TrainingError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from pixrt.errors import OutputError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class State:
 
 
 def save_state(folder: Path, state: State, keep: int) -> Path:
-    """Write `folder/step-XXXXXXXX` and remove all but the newest `keep`. Raises OutputError (disk full, no permission)."""
+    """Write `folder/step-XXXXXXXX` and remove all but the newest `keep`. Raises OutputError."""
     target = folder / f"step-{state.step:08d}"
     temporary = folder / f".{target.name}.tmp"
     try:

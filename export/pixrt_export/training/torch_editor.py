@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
+from transformers import CLIPTextModel
+
 from pixrt.backends.protocol import Array, BoundCall
 from pixrt.buffers import Workspace
 from pixrt.noise import draw_noise
@@ -17,8 +19,6 @@ from pixrt.plan import make_plan, make_schedule
 from pixrt.spec import TensorSpec
 from pixrt.tasks import edit_conditioning
 from pixrt.tokenizer import Tokenizer
-from transformers import CLIPTextModel
-
 from pixrt_export.training.pictures import to_pictures, to_tensor
 
 

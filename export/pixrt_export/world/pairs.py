@@ -1,4 +1,4 @@
-"""The procedural world as a training set, every sample a function of the seed and its index. Must not import PyTorch."""
+"""The procedural world as a training set: every sample is a function of seed and index. Must not import PyTorch."""
 
 from dataclasses import dataclass
 

@@ -1,9 +1,9 @@
 """The null backend: right shapes, no work. It measures the runtime's own cost and runs without any engine library."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pixrt.backends.protocol import Array, BoundCall, check_binding
+from pixrt.backends.protocol import Array, BoundCall, NewWeight, check_binding
 from pixrt.spec import ComponentSpec, TensorSpec
 
 
@@ -37,8 +37,8 @@ class NullBackend:
 
     name = "null"
 
-    def open(self, path: Path, spec: ComponentSpec) -> NullEngine:
-        """The file is not read."""
+    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> NullEngine:
+        """Neither the file nor the weights are read."""
         return NullEngine(spec)
 
 

@@ -1,14 +1,14 @@
 """ONNX Runtime behind the `Engine` protocol. The only module of the runtime that imports onnxruntime."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from pixrt.backends.protocol import Array, BoundCall, check_binding
+from pixrt.backends.protocol import Array, BoundCall, NewWeight, check_binding
 from pixrt.errors import BackendError
 from pixrt.spec import ComponentSpec, TensorSpec
 
@@ -132,7 +132,7 @@ class OrtBackend:
         self._provider = provider
         self._threads = threads
 
-    def open(self, path: Path, spec: ComponentSpec) -> OrtEngine:
+    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> OrtEngine:
         """See `Backend.open`."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -141,9 +141,10 @@ class OrtBackend:
         options.add_session_config_entry("session.use_env_allocators", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
+        model, _held = _with_weights(path, weights, options)
         providers = [self._provider] if self._provider == _CPU else [self._provider, _CPU]
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # as above
             raise BackendError(
                 f"ONNX Runtime {VERSION} cannot open {path.name}: {_first_line(error)}",
@@ -155,6 +156,29 @@ class OrtBackend:
                 remedy="See `pixrt doctor` for what this machine has, or choose --backend ort-cpu",
             )
         return OrtEngine(session, spec, self._provider == _CPU)
+
+
+def _with_weights(path: Path, weights: Iterable[NewWeight], options: Any) -> tuple[str | bytes, dict[str, Any]]:
+    """What to open in place of `path`, and the new weights that must live until it is open.
+
+    `SessionOptions.add_initializer` would come after the graph's optimisation, too late for the weights that it has
+    folded or laid out anew, such as those of convolutions. So weights inside the graph's file are written over in
+    memory, and those outside it are given to ONNX Runtime, which takes them in before it optimises, and copies them.
+    """
+    graph: bytearray | None = None
+    outside = {}
+    for weight in weights:
+        if weight.file == path.name:
+            graph = bytearray(path.read_bytes()) if graph is None else graph
+            graph[weight.offset : weight.offset + weight.values.nbytes] = weight.values.tobytes()
+        else:
+            outside[weight.initializer] = onnxruntime.OrtValue.ortvalue_from_numpy(weight.values)
+    if outside:
+        options.add_external_initializers(list(outside), list(outside.values()))
+    if graph is None:
+        return str(path), outside
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return bytes(graph), outside
 
 
 def _first_line(error: Exception) -> str:

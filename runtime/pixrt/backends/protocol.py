@@ -3,7 +3,8 @@
 Must not import a backend.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,19 @@ from pixrt.errors import BackendError
 from pixrt.spec import ComponentSpec, TensorSpec
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewWeight:
+    """Values that take an initializer's place when a component is opened.
+
+    `values` has the initializer's shape and dtype and is C-contiguous; the old values stand in `file` from `offset` on.
+    """
+
+    initializer: str
+    file: str
+    offset: int
+    values: Array
 
 
 class BoundCall(Protocol):
@@ -51,8 +65,8 @@ class Backend(Protocol):
     def name(self) -> str:
         """The name the user chose it by."""
 
-    def open(self, path: Path, spec: ComponentSpec) -> Engine:
-        """Open the ONNX file of a component. Raises BackendError."""
+    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> Engine:
+        """Open the ONNX file of a component, with some of its weights replaced. Raises BackendError."""
 
 
 def check_binding(spec: ComponentSpec, tensors: Mapping[str, Array]) -> None:

@@ -10,10 +10,13 @@ import typer
 
 from pixrt._version import __version__
 from pixrt.cli.console import fail
+from pixrt.cli.data import data
 from pixrt.cli.doctor import doctor
 from pixrt.cli.edit import edit
+from pixrt.cli.evaluate import evaluate
 from pixrt.cli.export import export
 from pixrt.cli.show import inspect, models
+from pixrt.cli.train import train
 from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
 
 app = typer.Typer(
@@ -22,13 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong parameter, 3 unreadable picture, 4 unusable bundle, 5 checkpoint "
-    "not exportable, 6 no backend, 7 output not writable, 130 cancelled.",
+    "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, 130 cancelled.",
 )
 app.command()(edit)
 app.command()(models)
 app.command()(inspect)
 app.command()(doctor)
 app.command()(export)
+app.add_typer(data)
+app.add_typer(evaluate)
+app.add_typer(train, name="train")
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,12 +10,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pixrt.cli.console import errors, say, warn
+from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.outputs import plan_outputs
-from pixrt.cli.parameters import with_edit_flags
+from pixrt.cli.parameters import with_flags
 from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
 from pixrt.errors import OptionError
 from pixrt.files import make_folder
-from pixrt.options import BackendName
+from pixrt.options import BackendName, EditOptions
 from pixrt.store import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pixrt.result import EditResult, StepInfo
 
 
-@with_edit_flags
+@with_flags(EditOptions)
 def edit(
     pictures_and_instruction: Annotated[
         list[str],
@@ -40,6 +41,7 @@ def edit(
     repeat: Annotated[
         Path | None, typer.Option("--from", help="Take instruction and parameters from a picture that pixrt wrote.")
     ] = None,
+    lora: LoraFlag = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per picture.")] = False,
     dry_run: Annotated[
@@ -51,21 +53,32 @@ def edit(
 ) -> None:
     """Edit pictures as the instruction says: pixrt edit photo.jpg "make it winter" -o winter.jpg."""
     from pixrt.editor import Editor
+    from pixrt.result import lora_parameters
 
     pictures, instruction = _split(pictures_and_instruction, repeat)
-    model = None
+    earlier: dict[str, Any] = {}
     if repeat is not None:
-        instruction, parameters, model = _repeated(repeat, parameters)
+        instruction, parameters, earlier = _repeated(repeat, parameters)
     targets = plan_outputs(pictures, output, keep=[repeat] if repeat else [])
-    editor = Editor(bundle, backend=_backend(backend), threads=threads, max_batch=max_batch, low_memory=low_memory)
+    editor = Editor(
+        bundle,
+        backend=_backend(backend),
+        threads=threads,
+        max_batch=max_batch,
+        low_memory=low_memory,
+        loras=lora_inputs(lora),
+    )
+    loras = lora_parameters(editor.loras)
     if editor.manifest.notice and not quiet:
         warn(editor.manifest.notice)
-    if model not in (None, editor.manifest.source.sha256) and not quiet:
+    if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256) and not quiet:
         warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
+    if earlier and earlier.get("loras") != loras.get("loras") and not quiet:
+        warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
     if dry_run:
         estimates = editor.dry_run(pictures, [instruction], **parameters)
         for path, target, estimate in zip(pictures, targets, estimates, strict=True):
-            _print_estimate(path, target, estimate, as_json)
+            _print_estimate(path, target, estimate, loras, as_json)
         return
     started = time.perf_counter()
     with _progress(hidden=quiet or as_json or not errors.is_terminal) as bar:
@@ -90,7 +103,7 @@ def edit(
         warn(f"{len(pictures)} edited in {time.perf_counter() - started:.2f} s on {editor.backend}")
 
 
-def _print_estimate(path: str, target: Path, estimate: "Estimate", as_json: bool) -> None:
+def _print_estimate(path: str, target: Path, estimate: "Estimate", loras: dict[str, Any], as_json: bool) -> None:
     request = estimate.request
     width, height = request.geometry.padded
     facts = {
@@ -101,7 +114,7 @@ def _print_estimate(path: str, target: Path, estimate: "Estimate", as_json: bool
         "network_rows": estimate.network_rows,
         "dropped_tokens": request.tokens.dropped,
         "dropped_negative_tokens": request.negative_tokens.dropped,
-        "parameters": {"instruction": request.instruction, **dataclasses.asdict(request.options)},
+        "parameters": {**loras, "instruction": request.instruction, **dataclasses.asdict(request.options)},
     }
     text = (
         f"{path} -> {target}  worked on at {width} x {height}, {estimate.network_calls} network calls,"
@@ -143,13 +156,20 @@ def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
     return words[:-1], words[-1]
 
 
-def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any], str | None]:
-    """Instruction, parameters and checkpoint of an earlier result; flags given now come before its parameters."""
+def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Instruction and parameters of an earlier result, and all it says; flags given now come before its parameters."""
     from pixrt.result import options_from
 
     earlier = read_parameters(picture)
     instruction, options = options_from(earlier, str(picture))
-    return instruction, dataclasses.asdict(options) | parameters, earlier.get("model_sha256")
+    return instruction, dataclasses.asdict(options) | parameters, earlier
+
+
+def _lora_names(parameters: dict[str, Any]) -> str:
+    """The LoRAs among a picture's parameters, which anyone may have written."""
+    loras = parameters.get("loras")
+    named = [f"{lora.get('name')}:{lora.get('scale')}" for lora in loras or () if isinstance(lora, dict)]
+    return f"the LoRAs {', '.join(named)}" if named else "no LoRA"
 
 
 def _backend(name: str) -> BackendName:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pixrt.cli.console import errors, say
+from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.errors import CheckpointError
 from pixrt.options import SCHEDULERS
 from pixrt.spec import Component, Precision
@@ -38,6 +39,7 @@ def export(
         float | None,
         typer.Option(help="For an AutoencoderTiny in an edit checkpoint: the scaling factor of the VAE it replaces."),
     ] = None,
+    lora: LoraFlag = None,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read .bin weights too, with PyTorch's weights_only loading.")
     ] = False,
@@ -58,6 +60,7 @@ def export(
         precision=_precision(precision),
         name=name,
         notice=notice,
+        loras=lora_inputs(lora),
         allow_pickle=allow_pickle,
         source_scaling_factor=source_scaling_factor,
         steps=steps,

@@ -1,4 +1,4 @@
-"""Command-line flags out of the fields of `EditOptions`: one flag per field, said once, in `options.py`."""
+"""Command-line flags out of the fields of a dataclass: one flag per field, said once, where the field is."""
 
 import dataclasses
 import functools
@@ -10,20 +10,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pixrt.options import EditOptions
 
-
-def with_edit_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace the command's argument `parameters` by one flag per field; it receives those given, as a dict."""
-    hints = typing.get_type_hints(EditOptions)
-    fields = dataclasses.fields(EditOptions)
-
-    @functools.wraps(command)
-    def wrapper(**arguments: Any) -> None:
-        given = {field.name: arguments.pop(field.name) for field in fields}
-        command(**arguments, parameters={name: value for name, value in given.items() if value is not None})
-
-    own = inspect.signature(command, eval_str=True)
+def with_flags(options: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's argument `parameters` by one flag per field; it receives those given, as a dict."""
+    hints = typing.get_type_hints(options)
+    fields = dataclasses.fields(options)
     flags = [
         inspect.Parameter(
             field.name,
@@ -33,21 +24,31 @@ def with_edit_flags(command: Callable[..., None]) -> Callable[..., None]:
         )
         for field in fields
     ]
-    kept = [parameter for parameter in own.parameters.values() if parameter.name != "parameters"]
-    wrapper.__signature__ = own.replace(parameters=[*kept, *flags])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *flags)}
-    return wrapper
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            given = {field.name: arguments.pop(field.name) for field in fields}
+            command(**arguments, parameters={name: value for name, value in given.items() if value is not None})
+
+        own = inspect.signature(command, eval_str=True)
+        kept = [parameter for parameter in own.parameters.values() if parameter.name != "parameters"]
+        wrapper.__signature__ = own.replace(parameters=[*kept, *flags])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *flags)}
+        return wrapper
+
+    return decorate
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
     text = str(field.metadata["help"])
-    if field.metadata["low"] is not None:
+    if field.metadata.get("low") is not None:
         text += f" From {field.metadata['low']} to {field.metadata['high']}."
     return text if field.default in (None, "") else f"{text} [default: {field.default}]"
 
 
 def _annotation(hint: Any, text: str) -> Any:
-    """The flag's type: a closed set becomes a string with its values completed; `EditOptions` checks them."""
+    """The flag's type: a closed set becomes a string with its values completed; the dataclass checks them."""
     kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] if _is_union(hint) else [hint]
     (kind,) = kinds
     if typing.get_origin(kind) is Literal:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pixrt.cli.console import add_row, facts_table, results, say
 from pixrt.errors import BundleError, PictureError
-from pixrt.spec import MANIFEST_NAME
+from pixrt.spec import MANIFEST_NAME, Manifest
 from pixrt.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
 
 
@@ -73,6 +73,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         "notice": manifest.notice or "-",
         "task": f"{manifest.task} ({manifest.unet_in_channels} input channels)",
         "source": f"{manifest.source.id} (SHA-256 {manifest.source.sha256[:12]})",
+        **({"LoRAs merged": _loras(manifest)} if manifest.source.loras else {}),
         "precision": manifest.precision,
         "native size": f"{manifest.native_resolution} px, padded to multiples of {manifest.size_multiple}",
         "prediction": manifest.prediction_type,
@@ -97,6 +98,11 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         )
         if component.kept_fp32:
             say(f"  kept in FP32: {', '.join(component.kept_fp32)}")
+
+
+def _loras(manifest: Manifest) -> str:
+    loras = manifest.source.loras
+    return ", ".join(f"{lora.name}, scale {lora.scale:g} (SHA-256 {lora.sha256[:12]})" for lora in loras)
 
 
 def _inspect_picture(path: Path, as_json: bool) -> None:

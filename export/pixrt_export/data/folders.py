@@ -1,0 +1,58 @@
+"""Opening a training set on disk, whichever layout it has. Must not import PyTorch."""
+
+from pathlib import Path
+
+from pixrt.errors import DataError
+from pixrt_export.data import hugging_face, image_folder, original
+from pixrt_export.data.hugging_face import HuggingFacePairs
+from pixrt_export.data.image_folder import read_image_folder
+from pixrt_export.data.original import read_original
+from pixrt_export.data.rows import StoredPairs
+from pixrt_export.data.stored import FolderPairs
+
+
+def open_pairs(path: str | Path) -> StoredPairs:
+    """Open the training set in a folder. Its index is read and checked; pictures are read when they are loaded.
+
+    Raises DataError where the folder is of no known layout, empty, or has a row that cannot be a sample.
+    """
+    pairs = read_pairs(path)
+    if pairs.bad_rows:
+        first = pairs.bad_rows[0]
+        others = f", and {len(pairs.bad_rows) - 1} more rows are wrong" if len(pairs.bad_rows) > 1 else ""
+        raise DataError(
+            f"{path}: {pairs.place(first.number)}: {first.reason}{others}",
+            remedy="Correct or remove it; `pixrt data check` lists what is wrong",
+        )
+    return pairs
+
+
+def read_pairs(path: str | Path) -> StoredPairs:
+    """Like `open_pairs`, but rows that cannot be samples are left out and listed in `bad_rows`. Raises DataError."""
+    folder = Path(path)
+    try:
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "does not exist"
+            raise DataError(f"{folder} {what}", remedy="Give the folder of a training set")
+        pairs = _read(folder)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{folder} cannot be reached: {reason}", remedy="Check the path") from error
+    if not len(pairs) and not pairs.bad_rows:
+        raise DataError(f"{folder} holds no samples", remedy="Give the folder of a training set that has some")
+    return pairs
+
+
+def _read(folder: Path) -> StoredPairs:
+    if (folder / original.INDEX).is_file():
+        return FolderPairs(folder, original.INDEX, "entry", read_original(folder))
+    if (folder / image_folder.INDEX).is_file():
+        return FolderPairs(folder, image_folder.INDEX, "line", read_image_folder(folder))
+    if any((folder / name).is_file() for name in (hugging_face.INDEX, hugging_face.SPLITS_INDEX)):
+        return HuggingFacePairs(folder)
+    raise DataError(
+        f"{folder} is no training set that is known: it has no {original.INDEX} (InstructPix2Pix's own layout), no"
+        f" {image_folder.INDEX} (pictures and a table) and no {hugging_face.INDEX} or {hugging_face.SPLITS_INDEX}"
+        " (saved by Hugging Face datasets)",
+        remedy="Give the folder that holds one of them",
+    )

@@ -1,0 +1,146 @@
+"""A data set that `datasets.save_to_disk` wrote. Needs the library `datasets`, imported when one is opened.
+
+Must not import PyTorch.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixrt.errors import DataError, PictureError
+from pixrt.images import PictureSource
+from pixrt_export.data.fitting import load_pair
+from pixrt_export.data.pairs import Pair
+from pixrt_export.data.rows import BadRow, Captions, captions_of
+
+if TYPE_CHECKING:
+    import datasets
+
+INDEX = "state.json"
+SPLITS_INDEX = "dataset_dict.json"
+# Names of one thing, the first that the set has is taken; the second ones are of instructpix2pix-clip-filtered.
+SOURCE = ("input_image", "original_image")
+TARGET = "edited_image"
+TEXT = "edit_prompt"
+CAPTIONS = ("original_prompt", "edited_prompt")
+
+
+class HuggingFacePairs:
+    """The rows of a saved data set. It stays on disk, mapped into memory; pictures are decoded by pixrt."""
+
+    bad_rows: tuple[BadRow, ...] = ()
+
+    def __init__(self, folder: Path) -> None:
+        """Open it. Raises DataError where the library, the columns or rows are missing."""
+        table = _open(folder)
+        self._files = [Path(file["filename"]) for file in table.cache_files]
+        columns = set(table.column_names)
+        source = next((name for name in SOURCE if name in columns), None)
+        if TARGET not in columns or TEXT not in columns:
+            raise DataError(
+                f"{folder} has the columns {', '.join(sorted(columns)) or '(none)'}",
+                remedy=f"It needs {SOURCE[0]} or {SOURCE[1]}, {TEXT} and {TARGET}",
+            )
+        if getattr(table.features[TEXT], "dtype", None) not in ("string", "large_string"):
+            raise DataError(
+                f"the column {TEXT} of {folder} holds no texts", remedy="Cast it to datasets.Value('string')"
+            )
+        self._source = source
+        self._captions = CAPTIONS if set(CAPTIONS) <= columns else ()
+        self._texts = table.select_columns([TEXT, *self._captions])
+        self._pictures = _undecoded(table, folder, [name for name in (source, TARGET) if name])
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the texts, and the set's files by name, size and modification time.
+
+        Not over the pictures, which are in those files: see FolderPairs.fingerprint.
+        """
+        digest = hashlib.sha256()
+        for batch in self._texts.iter(batch_size=1000):
+            digest.update(json.dumps(batch).encode())
+        for path in self._files:
+            status = path.stat()
+            digest.update(json.dumps([path.name, status.st_size, status.st_mtime_ns]).encode())
+        return digest.hexdigest()
+
+    def place(self, number: int) -> str:
+        """Such as `row 3`, counted from 1."""
+        return f"row {number}"
+
+    def where(self, index: int) -> str:
+        """Name the row of sample `index`."""
+        return self.place(index + 1)
+
+    def instruction(self, index: int) -> str:
+        """The text of sample `index`."""
+        return self._texts[index][TEXT] or ""
+
+    def captions(self, index: int) -> Captions | None:
+        """What the pictures of sample `index` show, where the set has columns for it."""
+        if not self._captions:
+            return None
+        row = self._texts[index]
+        return captions_of(*(row[name] for name in self._captions))
+
+    def pictures(self, index: int) -> tuple[PictureSource | None, PictureSource]:
+        """The encoded bytes of source and target. Raises PictureError where there is no target, or only a path."""
+        row = self._pictures[index]
+        source = None if self._source is None else row[self._source]
+        if row[TARGET] is None:
+            raise PictureError(f"{TARGET} is empty", remedy="Leave the row out")
+        return None if source is None else _encoded(source, str(self._source)), _encoded(row[TARGET], TARGET)
+
+    def load(self, index: int, size: int) -> Pair:
+        """Read sample `index`, its pictures fitted to [size, size, 3]. Raises PictureError."""
+        where = self.where(index)
+        try:
+            pictures = self.pictures(index)
+        except PictureError as error:
+            raise PictureError(f"{where}: {error.problem}", remedy=error.remedy) from error
+        return load_pair(where, self.instruction(index), *pictures, size)
+
+
+def _encoded(cell: dict[str, Any], column: str) -> bytes:
+    """A picture's file. One that is only named is refused: the path was somebody's, and may point anywhere."""
+    if cell["bytes"] is None:
+        raise PictureError(
+            f"{column} is not in the set but named, as {cell['path']!r}",
+            remedy="Save the set again with save_to_disk where its pictures are",
+        )
+    return bytes(cell["bytes"])
+
+
+def _undecoded(table: "datasets.Dataset", folder: Path, columns: list[str]) -> "datasets.Dataset":
+    from datasets import Image
+
+    for name in columns:
+        if not isinstance(table.features[name], Image):
+            raise DataError(f"the column {name} of {folder} holds no pictures", remedy="Cast it to datasets.Image()")
+        table = table.cast_column(name, Image(decode=False))
+    return table.select_columns(columns)
+
+
+def _open(folder: Path) -> "datasets.Dataset":
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f"{folder} was written by Hugging Face's library datasets, which cannot be imported here: {error}",
+            remedy="Install it: pip install 'pixrt[hf-datasets]'",
+        ) from error
+    try:
+        opened = datasets.load_from_disk(str(folder))
+    except Exception as error:  # the library raises many unrelated types on broken files
+        raise DataError(f"{folder} cannot be opened: {str(error)[:200]}", remedy="Save it again") from error
+    if isinstance(opened, datasets.DatasetDict):
+        if len(opened) != 1:
+            raise DataError(
+                f"{folder} holds the splits {', '.join(map(str, opened)) or '(none)'}",
+                remedy="Give the folder of one of them",
+            )
+        return next(iter(opened.values()))
+    return opened

@@ -1,0 +1,64 @@
+"""A folder with `metadata.jsonl`, as the `imagefolder` loader of Hugging Face `datasets` reads it.
+
+That loader takes the pictures' paths from the columns `file_name` and `NAME_file_name`; InstructPix2Pix sets also name
+them without the suffix. Must not import PyTorch.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pixrt.errors import DataError
+from pixrt_export.data.rows import BadRow, Row, captions_of, path_fault, text_fault
+
+INDEX = "metadata.jsonl"
+# Names of one thing, the first that a row has is taken. A `text` is what the loader's documentation calls a caption.
+SOURCE = ("input_image", "input_image_file_name", "original_image", "original_image_file_name")
+TARGET = ("edited_image", "edited_image_file_name")
+TEXT = ("edit_prompt", "text")
+
+
+def read_image_folder(folder: Path) -> Iterator[Row | BadRow]:
+    """Every line as a sample; one without a source is of text-to-image. Raises DataError."""
+    path = folder / INDEX
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _row(number, line)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", remedy="Check its permissions") from error
+
+
+def _row(number: int, line: bytes) -> Row | BadRow:
+    try:
+        cells = json.loads(line)
+    except (ValueError, RecursionError):
+        return BadRow(number, "is not JSON")
+    if not isinstance(cells, dict):
+        return BadRow(number, "is not an object")
+    text_column, source_column, target_column = (_first(cells, names) for names in (TEXT, SOURCE, TARGET))
+    # The bare `file_name` is the picture that no other column is.
+    if target_column is None and cells.get("file_name") is not None:
+        target_column = "file_name"
+    elif source_column is None and cells.get("file_name") is not None:
+        source_column = "file_name"
+    if text_column is None:
+        return BadRow(number, f"has no {TEXT[0]}")
+    if target_column is None:
+        return BadRow(number, f"has no {TARGET[0]}")
+    for column, fault in (
+        (text_column, text_fault(cells[text_column])),
+        (target_column, path_fault(cells[target_column])),
+        (source_column, path_fault(cells[source_column]) if source_column else None),
+    ):
+        if fault is not None:
+            return BadRow(number, f"{column} {fault}")
+    source = cells[source_column] if source_column else None
+    captions = captions_of(cells.get("original_prompt"), cells.get("edited_prompt"))
+    return Row(number, cells[text_column], source, cells[target_column], captions)
+
+
+def _first(cells: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if cells.get(name) is not None), None)

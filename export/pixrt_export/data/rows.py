@@ -1,0 +1,96 @@
+"""One row of an index on disk, and what a row may say: texts that are Unicode, paths that stay in the folder.
+
+Must not import PyTorch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pixrt.images import PictureSource
+from pixrt_export.data.pairs import PairSet
+
+
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """What the source and the target show, in words. Evaluation compares pictures with them."""
+
+    source: str
+    target: str
+
+
+def captions_of(before: object, after: object) -> Captions | None:
+    """Both captions, where both are texts."""
+    if isinstance(before, str) and isinstance(after, str) and not text_fault(before) and not text_fault(after):
+        return Captions(before, after)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample: its place in the index, counted from 1, its texts, its pictures as paths relative to the folder."""
+
+    number: int
+    instruction: str
+    source: str | None
+    target: str
+    captions: Captions | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be a sample, and why."""
+
+    number: int
+    reason: str
+
+
+class StoredPairs(PairSet, Protocol):
+    """A training set on disk."""
+
+    @property
+    def bad_rows(self) -> tuple[BadRow, ...]:
+        """The rows that are left out of the set. What `open_pairs` gives has none."""
+        ...
+
+    def place(self, number: int) -> str:
+        """Name a row by its number, such as `metadata.jsonl line 3`."""
+        ...
+
+    def where(self, index: int) -> str:
+        """Name the row of sample `index`."""
+        ...
+
+    def captions(self, index: int) -> Captions | None:
+        """What the pictures of sample `index` show, where the set says so."""
+        ...
+
+    def pictures(self, index: int) -> tuple[PictureSource | None, PictureSource]:
+        """Source and target of sample `index`, not decoded. Raises PictureError where there is none."""
+        ...
+
+
+def text_fault(text: object) -> str | None:
+    """Say why this is not a text that can be tokenized; None where it is."""
+    if not isinstance(text, str):
+        return f"is {type(text).__name__}, not a text"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return None
+
+
+def path_fault(name: object) -> str | None:
+    """Say why this is not the path of a file in the folder; None where it is. A link may point anywhere."""
+    fault = text_fault(name)
+    if fault is not None or not isinstance(name, str):
+        return fault
+    if not name or "\0" in name:
+        return f"is {name!r}, which is no path"
+    path = Path(name)
+    if path.anchor:
+        return f"is {name!r}, and a path must be relative to the folder"
+    if ".." in path.parts:
+        return f"is {name!r}, which leaves the folder"
+    return None

@@ -1,0 +1,203 @@
+"""Edit accuracy in the procedural world: the share of edits that are nearest to the right one of all answers.
+
+Must not import PyTorch: the trainer measures its own networks through any function `(pictures, texts) -> pictures`.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixrt.editor import Editor
+from pixrt.errors import OptionError
+from pixrt.options import EditParameters
+from pixrt_export.evaluation.cases import KINDS, WorldCase
+from pixrt_export.evaluation.statistics import Mean, Share
+from pixrt_export.world.instructions import Instruction, single_instructions
+from pixrt_export.world.judge import answers, nearest
+
+Picture: TypeAlias = NDArray[np.uint8]  # [H, W, 3]
+EditFunction: TypeAlias = Callable[[NDArray[np.uint8], Sequence[str]], Iterable[Picture]]
+"""Pictures [B, H, W, 3] and a text for each to B pictures, in an array or a list."""
+EditorFunction: TypeAlias = Callable[[Iterable[Picture], Sequence[str]], list[Picture]]
+"""An edit function that takes pictures of any sizes too."""
+OnProgress: TypeAlias = Callable[[int, int], object]  # how many are done, of how many
+
+PSNR_CAP_DB = 60.0  # of two pictures that are the same, or nearly: a mean over infinity says nothing
+UNEDITED = "unedited"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one case went.
+
+    Attributes:
+        mistake: the wrong answer that the edit is nearest to, in a word or two; empty where the right one is nearest.
+        psnr_db: to the right answer.
+        source_similarity: 1 - RMSE to the source, of values from 0 to 1: 1 is the source itself.
+        picture: the edit, where it was to be kept.
+    """
+
+    case: WorldCase
+    mistake: str
+    psnr_db: float
+    source_similarity: float
+    picture: Picture | None
+
+    @property
+    def right(self) -> bool:
+        """Whether the right answer is the nearest."""
+        return not self.mistake
+
+
+@dataclass(frozen=True, slots=True)
+class WorldReport:
+    """Verdicts, one at least, and what they come to."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def accuracy(self) -> Share:
+        """Edit accuracy."""
+        return Share.of(verdict.right for verdict in self.verdicts)
+
+    @property
+    def psnr_db(self) -> Mean:
+        """PSNR to the right answer, mean over the cases."""
+        return Mean.of(verdict.psnr_db for verdict in self.verdicts)
+
+    @property
+    def source_similarity(self) -> Mean:
+        """1 - RMSE to the source, mean over the cases."""
+        return Mean.of(verdict.source_similarity for verdict in self.verdicts)
+
+    @property
+    def mistakes(self) -> dict[str, int]:
+        """How often each wrong answer was the nearest, the most frequent first."""
+        return dict(Counter(verdict.mistake for verdict in self.verdicts if not verdict.right).most_common())
+
+    def by_kind(self) -> "dict[str, WorldReport]":
+        """A report per kind of instruction, those that were asked."""
+        groups = {kind: tuple(verdict for verdict in self.verdicts if verdict.case.kind == kind) for kind in KINDS}
+        return {kind: WorldReport(group) for kind, group in groups.items() if group}
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"overall": self._facts(), "kinds": {kind: part._facts() for kind, part in self.by_kind().items()}}
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "accuracy": self.accuracy.facts(),
+            "psnr_db": self.psnr_db.facts(),
+            "source_similarity": self.source_similarity.facts(),
+            "mistakes": self.mistakes,
+        }
+
+
+def edit_accuracy(
+    edit: EditFunction,
+    cases: Sequence[WorldCase],
+    *,
+    size: int,
+    batch: int = 16,
+    keep: int = 0,
+    on_progress: OnProgress = lambda done, total: None,
+) -> WorldReport:
+    """Edit every case at [size, size], `batch` at a time, and judge what comes out.
+
+    The first `keep` pictures of each kind stay in the report. Raises OptionError where `edit` changes the size.
+    """
+    verdicts: list[Verdict] = []
+    kept: Counter[str] = Counter()
+    on_progress(0, len(cases))
+    for start in range(0, len(cases), batch):
+        asked = cases[start : start + batch]
+        sources = np.stack([case.source(size) for case in asked])
+        for case, source, picture in zip(asked, sources, edit(sources, [case.text for case in asked]), strict=True):
+            if picture.shape != source.shape:
+                raise OptionError(
+                    f"a picture of {list(source.shape)} was edited into one of {list(picture.shape)}",
+                    remedy="Leave resize and resolution at what keeps the size",
+                )
+            kept[case.kind] += 1
+            verdicts.append(_judge(case, source, picture, kept[case.kind] <= keep))
+        on_progress(len(verdicts), len(cases))
+    return WorldReport(tuple(verdicts))
+
+
+def editor_function(editor: Editor, parameters: EditParameters, *, seed: int = 0) -> EditorFunction:
+    """An editor as an edit function; the noise has the seeds `seed`, `seed` + 1 and so on, one per picture."""
+    numbers = itertools.count(seed)
+
+    def edit(pictures: Iterable[Picture], texts: Sequence[str]) -> list[Picture]:
+        options: EditParameters = {**parameters, "seed": list(itertools.islice(numbers, len(texts)))}
+        return [np.asarray(result.image) for result in editor.edit(list(pictures), list(texts), **options)]
+
+    return edit
+
+
+def editor_at_scales(
+    editor: Editor, parameters: EditParameters, *, seed: int = 0
+) -> Callable[[float, float], EditorFunction]:
+    """`editor_function` for any guidance scale and image guidance scale; each pair begins with the same noise."""
+
+    def make_edit(guidance_scale: float, image_guidance_scale: float) -> EditorFunction:
+        scales: EditParameters = {"guidance_scale": guidance_scale, "image_guidance_scale": image_guidance_scale}
+        return editor_function(editor, {**parameters, **scales}, seed=seed)
+
+    return make_edit
+
+
+def _judge(case: WorldCase, source: Picture, picture: Picture, keep: bool) -> Verdict:
+    kinds, candidates = answers(case.scene, case.instruction, len(source))
+    choice = nearest(picture, candidates)
+    return Verdict(
+        case=case,
+        mistake=_mistake(case, kinds, choice),
+        psnr_db=psnr_db(picture, candidates[0]),
+        source_similarity=1 - _rmse(picture, source),
+        picture=picture if keep else None,
+    )
+
+
+def _mistake(case: WorldCase, kinds: Sequence[str], choice: int) -> str:
+    """Name the candidate that was nearest: the right one is the first, the unedited the second."""
+    if choice == 0:
+        return ""
+    if kinds[choice] == UNEDITED:
+        return UNEDITED
+    others = (instruction for instruction in single_instructions(case.scene) if instruction != case.instruction)
+    return difference(case.instruction, next(itertools.islice(others, choice - 2, None)))
+
+
+def difference(asked: Instruction, done: Instruction) -> str:
+    """How one edit that was done differs from what was asked, in a word or two; else the kind of what was done."""
+    (got,) = done.edits
+    if got in asked.edits:
+        return "one of two"
+    return next(filter(None, (_slip(want.name, want.shape, got.name, got.shape) for want in asked.edits)), done.kind)
+
+
+def _slip(want: str, want_shape: str, got: str, got_shape: str) -> str:
+    resizes = ("bigger", "smaller")
+    if want_shape == got_shape:
+        if want == got:
+            return "other shape" if want == "replace" else "other colour"
+        return "other way" if want in resizes and got in resizes else ""
+    return "other object" if want == got else ""
+
+
+def psnr_db(picture: Picture, other: Picture) -> float:
+    """Peak signal-to-noise ratio in dB, at most PSNR_CAP_DB."""
+    rmse = _rmse(picture, other)
+    return min(PSNR_CAP_DB, -20 * float(np.log10(rmse))) if rmse > 0 else PSNR_CAP_DB
+
+
+def _rmse(picture: Picture, other: Picture) -> float:
+    """Root mean squared error of values from 0 to 1."""
+    difference = picture.astype(np.float64) - other.astype(np.float64)
+    return float(np.sqrt(np.mean(difference**2))) / 255

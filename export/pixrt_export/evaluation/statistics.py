@@ -1,0 +1,76 @@
+"""Shares and means with their 95 % confidence intervals. Pure maths."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`hits` out of `count`, one at least."""
+
+    hits: int
+    count: int
+
+    @classmethod
+    def of(cls, outcomes: Iterable[bool]) -> "Share":
+        """Count what is true."""
+        listed = list(outcomes)
+        return cls(sum(listed), len(listed))
+
+    @property
+    def value(self) -> float:
+        """From 0 to 1."""
+        return self.hits / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's score interval (Wilson 1927), which holds for few cases and for shares near 0 and 1 too."""
+        found = stats.binomtest(self.hits, self.count).proportion_ci(CONFIDENCE, method="wilson")
+        return float(found.low), float(found.high)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        low, high = self.interval
+        return {"share": self.value, "low": low, "high": high, "hits": self.hits, "count": self.count}
+
+    def __str__(self) -> str:
+        """For example "37.5 % (28.5 to 47.5)"."""
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over `count` values, and its interval, which a single value does not have."""
+
+    value: float
+    interval: tuple[float, float] | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Mean":
+        """The mean of one value at least, with Student's interval of a mean."""
+        listed = np.asarray(list(values), np.float64)
+        value, count = float(listed.mean()), len(listed)
+        if count < 2:
+            return cls(value, None, count)
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * listed.std(ddof=1) / np.sqrt(count))
+        return cls(value, (value - reach, value + reach), count)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        low, high = self.interval or (None, None)
+        return {"mean": self.value, "low": low, "high": high, "count": self.count}
+
+    def text(self, digits: int) -> str:
+        """For example "18.45 (17.90 to 19.00)"."""
+        if self.interval is None:
+            return f"{self.value:.{digits}f}"
+        low, high = self.interval
+        return f"{self.value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"

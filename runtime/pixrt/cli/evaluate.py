@@ -1,0 +1,285 @@
+"""`pixrt eval world | text-to-image | clip`: how good a model is, with confidence intervals.
+
+The exporter's package is imported inside the subcommands; `clip` alone needs PyTorch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pixrt.cli.console import add_row, results, say
+from pixrt.cli.measuring import (
+    ABackend,
+    ABatch,
+    ABound,
+    ABundle,
+    AJsonFile,
+    APlotFile,
+    ASheetFile,
+    AThreadCount,
+    backend_name,
+    numbers,
+    open_editor,
+    progress,
+    require_modules,
+    require_outputs,
+)
+from pixrt.cli.parameters import with_flags
+from pixrt.errors import OptionError
+from pixrt.options import EditOptions
+from pixrt.store import DEFAULT_BUNDLE
+
+if TYPE_CHECKING:
+    from pixrt.editor import Editor
+    from pixrt_export.evaluation.accuracy import WorldReport
+    from pixrt_export.evaluation.cases import WorldCase
+
+evaluate = typer.Typer(
+    name="eval",
+    help="Measure how good a model is. --seed, here 0 where it is not given, draws the samples and the noise.",
+    rich_markup_mode=None,
+)
+SWEEP_IMAGE, SWEEP_TEXT, PAPER_SWEEP_IMAGE = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5", "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
+SHEET_ROWS = 54  # six for each kind
+SHEET_SAMPLES = 48
+
+
+@evaluate.command()
+@with_flags(EditOptions)
+def world(
+    bundle: ABundle = DEFAULT_BUNDLE,
+    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes, one instruction each.")] = 500,
+    kind: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instructions of this kind alone; all in turn when not given.")
+    ] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Measure every pair of two lists of scales.")] = False,
+    sweep_image: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Image guidance scales of a sweep. [default: {SWEEP_IMAGE}]")
+    ] = None,
+    sweep_text: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Guidance scales of a sweep. [default: {SWEEP_TEXT}]")
+    ] = None,
+    min_accuracy: ABound = None,
+    min_kind_accuracy: ABound = None,
+    min_psnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="Fail below this PSNR to the right answer.")
+    ] = None,
+    json_file: AJsonFile = None,
+    sheet: ASheetFile = None,
+    plot: APlotFile = None,
+    backend: ABackend = "auto",
+    threads: AThreadCount = None,
+    max_batch: ABatch = 8,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Edit held-out scenes of the procedural world: the share of edits nearest to the right one of all answers."""
+    require_modules("matplotlib", "scipy")
+    from pixrt_export.evaluation.accuracy import edit_accuracy, editor_function
+    from pixrt_export.evaluation.cases import held_out_cases
+    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.gate import Gate
+    from pixrt_export.evaluation.sheets import world_edits_sheet
+
+    gate = Gate(min_accuracy, min_kind_accuracy, min_psnr)
+    sweep = sweep or sweep_image is not None or sweep_text is not None
+    if sweep and (sheet is not None or gate != Gate()):
+        raise OptionError("a sweep has neither a contact sheet nor bounds", remedy="Leave --sheet and --min-... out")
+    if plot is not None and not sweep:
+        raise OptionError("--plot draws the curves of a sweep", remedy="Add --sweep, or leave --plot out")
+    require_outputs(json_file=json_file, pictures=(sheet, plot))
+    seed = parameters.pop("seed", 0)
+    cases = held_out_cases(scenes, seed=seed, kind=kind)
+    with open_editor(bundle, backend, threads, max_batch) as editor:
+        if sweep:
+            scales = (
+                numbers("--sweep-text", sweep_text or SWEEP_TEXT),
+                numbers("--sweep-image", sweep_image or SWEEP_IMAGE),
+            )
+            _sweep(editor, parameters, cases, seed, scales, max_batch, json_file, plot)
+            return
+        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+        with progress("editing") as on_progress:
+            report = edit_accuracy(
+                editor_function(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
+                cases,
+                size=options.resolution or editor.manifest.native_resolution,
+                batch=max_batch,
+                keep=SHEET_ROWS // len({case.kind for case in cases}),
+                on_progress=on_progress,
+            )
+        about = {**describe_model(editor.manifest, options), "scenes": scenes, "seed": seed, "kind": kind}
+    if json_file is not None:
+        write_json(json_file, {**about, **report.facts()})
+    if sheet is not None:
+        write_png(sheet, world_edits_sheet(report))
+    _print_world(report)
+    gate.require(report)
+
+
+def _print_world(report: "WorldReport") -> None:
+    table = Table("kind", "edit accuracy", "scenes", "PSNR, dB", "most frequent mistake", box=None)
+    for kind, part in [*report.by_kind().items(), ("all", report)]:
+        mistake = next((f"{name} ({count})" for name, count in part.mistakes.items()), "-")
+        add_row(table, kind, part.accuracy, part.accuracy.count, part.psnr_db.text(2), mistake)
+    results.print(table)
+
+
+def _sweep(
+    editor: "Editor",
+    parameters: dict[str, Any],
+    cases: "Sequence[WorldCase]",
+    seed: int,
+    scales: tuple[list[float], list[float]],
+    max_batch: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    from pixrt_export.evaluation.accuracy import editor_at_scales
+    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.plots import sweep_plot
+    from pixrt_export.evaluation.sweep import sweep_scales
+
+    if {"guidance_scale", "image_guidance_scale"} & parameters.keys():
+        raise OptionError("a sweep takes its scales from two lists", remedy="Give --sweep-text and --sweep-image alone")
+    options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+    make_edit = editor_at_scales(editor, parameters, seed=seed)  # type: ignore[arg-type]  # EditOptions checked them
+    size = options.resolution or editor.manifest.native_resolution
+    with progress("editing") as on_progress:
+        points = sweep_scales(make_edit, cases, *scales, size=size, batch=max_batch, on_progress=on_progress)
+    if json_file is not None:
+        about = {**describe_model(editor.manifest, options), "scenes": len(cases), "seed": seed}
+        write_json(json_file, {**about, "points": [point.facts() for point in points]})
+    if plot is not None:
+        write_png(plot, sweep_plot(points, title=f"{editor.manifest.name}, {len(cases)} scenes"))
+    table = Table("guidance", "image guidance", "edit accuracy", "PSNR, dB", "similarity to source, 1 - RMSE", box=None)
+    for point in points:
+        pair = f"{point.guidance_scale:g}", f"{point.image_guidance_scale:g}"
+        add_row(table, *pair, point.accuracy, point.psnr_db.text(2), point.source_similarity.text(3))
+    results.print(table)
+
+
+@evaluate.command("text-to-image")
+@with_flags(EditOptions)
+def text_to_image(
+    bundle: ABundle = DEFAULT_BUNDLE,
+    samples: Annotated[int, typer.Option(min=1, help="Captions of held-out scenes, one picture each.")] = 200,
+    min_accuracy: ABound = None,
+    json_file: AJsonFile = None,
+    sheet: ASheetFile = None,
+    backend: ABackend = "auto",
+    threads: AThreadCount = None,
+    max_batch: ABatch = 8,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Make pictures of captions of the procedural world: the share that shows exactly what the caption names."""
+    require_modules("scipy")
+    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.gate import Gate
+    from pixrt_export.evaluation.generator import Generator
+    from pixrt_export.evaluation.sheets import samples_sheet
+    from pixrt_export.evaluation.text_to_image import present, sample_captions, samples_facts
+
+    gate = Gate(min_accuracy)
+    require_outputs(json_file=json_file, pictures=(sheet,))
+    seed = parameters.pop("seed", 0)
+    with Generator(bundle, backend=backend_name(backend), threads=threads) as generator:
+        options = generator.resolve(EditOptions(**parameters))
+        with progress("generating") as on_progress:
+            made = sample_captions(
+                lambda captions, seeds: generator.generate(captions, seeds, options),
+                samples,
+                seed=seed,
+                batch=max_batch,
+                on_progress=on_progress,
+            )
+        about = {**describe_model(generator.manifest, options), "seed": seed}
+    if json_file is not None:
+        write_json(json_file, {**about, **samples_facts(made)})
+    if sheet is not None:
+        write_png(sheet, samples_sheet(made[:SHEET_SAMPLES]))
+    shares = present(made)
+    table = Table("pictures", "right", "count", box=None)
+    for name, share in shares.items():
+        add_row(table, name, share, share.count)
+    results.print(table)
+    gate.require_share("the share of pictures that show their caption", shares["all"])
+
+
+@evaluate.command()
+@with_flags(EditOptions)
+def clip(
+    bundle: ABundle,
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="A training set with captions, such as the original's; or a .jsonl of image, instruction,"
+            " input_caption, output_caption.",
+        ),
+    ],
+    clip_folder: Annotated[
+        Path, typer.Option("--clip", metavar="DIR", help="A CLIPModel in transformers' format (ViT-L/14 as published).")
+    ],
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="original: as the published script, pictures from -1 to 1; correct: from 0 to 1. Never mix them.",
+        ),
+    ],
+    samples: Annotated[int | None, typer.Option(min=1, help="How many, drawn at random; all when not given.")] = None,
+    sweep_image: Annotated[str, typer.Option(metavar="LIST", help="Image guidance scales.")] = PAPER_SWEEP_IMAGE,
+    json_file: AJsonFile = None,
+    plot: APlotFile = None,
+    backend: ABackend = "auto",
+    threads: AThreadCount = None,
+    max_batch: ABatch = 4,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Edit photographs: CLIP image similarity against direction similarity. --guidance-scale is 7.5 by default."""
+    require_modules("matplotlib", "scipy", "torch", "transformers")
+    from pixrt_export.evaluation.accuracy import editor_at_scales
+    from pixrt_export.evaluation.clip import PAPER_GUIDANCE_SCALE, clip_curve
+    from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits
+    from pixrt_export.evaluation.clip_network import ClipNetwork
+    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.plots import clip_plot
+
+    require_outputs(json_file=json_file, pictures=(plot,))
+    if "image_guidance_scale" in parameters:
+        raise OptionError("--image-guidance-scale is what the curve is over", remedy="Give --sweep-image")
+    seed = parameters.pop("seed", 0)
+    parameters = {"guidance_scale": PAPER_GUIDANCE_SCALE, **parameters}
+    scales = numbers("--sweep-image", sweep_image)
+    chosen = draw_samples(read_captioned_edits(data), samples, seed=seed)
+    network = ClipNetwork(clip_folder, preprocessing)  # type: ignore[arg-type]  # it checks the name
+    with open_editor(bundle, backend, threads, max_batch) as editor, progress("editing") as on_progress:
+        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+        points = clip_curve(
+            editor_at_scales(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
+            chosen,
+            network,
+            scales,
+            parameters["guidance_scale"],
+            batch=max_batch,
+            on_progress=on_progress,
+        )
+        about = {**describe_model(editor.manifest, options), "clip": network.name, "preprocessing": preprocessing}
+        title = f"{editor.manifest.name}, {len(chosen)} samples, preprocessing {preprocessing}"
+    if json_file is not None:
+        facts = {**about, "samples": len(chosen), "seed": seed, "points": [point.facts() for point in points]}
+        write_json(json_file, facts)
+    if plot is not None:
+        write_png(plot, clip_plot(points, title=title))
+    table = Table("image guidance", "image similarity", "direction similarity", box=None)
+    for point in points:
+        scale = f"{point.image_guidance_scale:g}"
+        add_row(table, scale, point.image_similarity.text(4), point.direction_similarity.text(4))
+    results.print(table)
+    say(f"{title}, guidance {parameters['guidance_scale']:g}")

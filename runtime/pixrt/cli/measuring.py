@@ -1,0 +1,82 @@
+"""What the subcommands of `pixrt eval` share: their flags, checks before any work, and the bar."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixrt.cli.console import errors
+from pixrt.errors import OptionError, OutputError, PixrtError
+from pixrt.options import BackendName
+
+if TYPE_CHECKING:
+    from pixrt.editor import Editor
+
+ABundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or name.")]
+ABackend = Annotated[str, typer.Option(help="auto, ort-cuda, ort-cpu or null.")]
+AThreadCount = Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")]
+ABatch = Annotated[int, typer.Option(min=1, max=64, help="Most pictures in one network call.")]
+AJsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
+ASheetFile = Annotated[
+    Path | None, typer.Option("--sheet", metavar="FILE", help="Write a contact sheet, a .png, right and wrong marked.")
+]
+APlotFile = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write the curves, a .png.")]
+ABound = Annotated[float | None, typer.Option(metavar="SHARE", help="Fail below this share, from 0 to 1.")]
+
+
+def open_editor(bundle: str, backend: str, threads: int | None, max_batch: int) -> "Editor":
+    """Open the bundle that is to be measured."""
+    from pixrt.editor import Editor
+
+    return Editor(bundle, backend=backend_name(backend), threads=threads, max_batch=max_batch)
+
+
+def backend_name(name: str) -> BackendName:
+    """What was given: opening a backend checks it."""
+    return name  # type: ignore[return-value]
+
+
+def require_modules(*modules: str) -> None:
+    """Raise PixrtError unless all of them can be imported."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise PixrtError(
+            f"this evaluation needs {', '.join(missing)}, which cannot be imported here",
+            remedy="Install what is missing: pip install 'pixrt[export,train]'",
+        )
+
+
+def require_outputs(*, json_file: Path | None, pictures: tuple[Path | None, ...]) -> None:
+    """Raise OutputError where something could not be written in the end: no figure is lost to a bad path."""
+    for path in pictures:
+        if path is not None and path.suffix.lower() != ".png":
+            raise OutputError(f"{path} is not a .png", remedy="Give a name that ends in .png")
+    for path in (json_file, *pictures):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", remedy="Give a file's name")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise OutputError(f"{path.parent} is no folder that can be written to", remedy="Choose another one")
+
+
+def numbers(flag: str, text: str) -> list[float]:
+    """A list of a flag: numbers with commas. Raises OptionError."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"{flag} is {text!r}", remedy="Give numbers with commas, such as 1.0,1.5,2.0") from error
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,183 @@
+"""`pixrt train`: an autoencoder, an editing model, a LoRA. What is learned and how is in `pixrt_export.training`."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pixrt.cli.console import errors, say
+from pixrt.cli.parameters import with_flags
+from pixrt.errors import Cancelled, TrainingError
+from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoopOptions, LoraOptions
+
+if TYPE_CHECKING:
+    from pixrt_export.training.loop import Preview, StepReport
+    from pixrt_export.training.run import Stage
+
+_NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft", "tensorboard", "matplotlib")
+
+train = typer.Typer(no_args_is_help=True, help="Train an autoencoder, an editing model or a LoRA.")
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The run's folder; a run that is there goes on.")]
+Config = Annotated[Path | None, typer.Option(help="A TOML file; flags come before what it says.")]
+Checkpoint = Annotated[str | None, typer.Option(help="The diffusers-format model to start from.")]
+Data = Annotated[str | None, typer.Option(help="A folder of pairs, see `pixrt data check`; else the config's.")]
+
+
+@train.command()
+@with_flags(AutoencoderOptions)
+def autoencoder(
+    output: Output,
+    config: Config = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Train the autoencoder of a model, new or given, on the edited pictures of a training set."""
+    _run("train_autoencoder", AutoencoderOptions, output, config, checkpoint, data, parameters)
+
+
+@train.command()
+@with_flags(EditTrainingOptions)
+def edit(
+    output: Output,
+    config: Config = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Teach a model to edit: InstructPix2Pix training of a text-to-image model, or more training of an editing one."""
+    _run("train_edit", EditTrainingOptions, output, config, checkpoint, data, parameters)
+
+
+@train.command()
+@with_flags(LoraOptions)
+def lora(
+    output: Output,
+    config: Config = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Train a LoRA for an editing model; the result is a safetensors file in diffusers' format."""
+    _run("train_lora", LoraOptions, output, config, checkpoint, data, parameters)
+
+
+def _run(
+    stage: "Stage",
+    kind: type[LoopOptions],
+    output: Path,
+    config: Path | None,
+    checkpoint: str | None,
+    data: str | None,
+    flags: dict[str, Any],
+) -> None:
+    missing = [module for module in _NEEDED if find_spec(module) is None]
+    if missing:
+        raise TrainingError(
+            f"training needs PyTorch and its libraries, and {', '.join(missing)} cannot be imported here",
+            remedy="Install them: pip install 'pixrt[train]'",
+        )
+    from pixrt_export.training.plan import read_plan
+    from pixrt_export.training.run import run_stage
+
+    plan = read_plan(kind, output, config=config, checkpoint=checkpoint, data=data, flags=flags)
+    with (
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(),
+            console=errors,
+        ) as progress,
+        _stop_once() as should_stop,
+    ):
+        observer = ProgressObserver(progress, should_stop)
+        result = run_stage(stage, plan, observer)
+    if result is None:
+        raise Cancelled(f"stopped after step {observer.step}", remedy="The same command goes on from there")
+    say(result)
+
+
+class ProgressObserver:
+    """What a person sees of a run: a bar with loss, learning rate, samples per second and the time left.
+
+    On what is not a terminal, a line every hundred steps.
+    """
+
+    def __init__(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
+        self._progress, self._should_stop = progress, should_stop
+        self._task: TaskID | None = None
+        self.step = 0
+
+    def encoded(self, done: int, total: int) -> None:
+        """The latents before the first step."""
+        self._show("encoding", done, total, "")
+
+    def started(self, step: int, steps: int) -> None:
+        """A new bar."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        self.step = step
+        self._show("training", step, steps, "")
+
+    def stepped(self, report: "StepReport") -> None:
+        """One more step."""
+        self.step = report.step
+        assert self._task is not None
+        speed = self._progress.tasks[0].speed or 0.0
+        facts = f"loss {report.loss:.4f}  lr {report.learning_rate:.1e}  {speed * report.samples:.1f} samples/s"
+        self._progress.update(self._task, completed=report.step, facts=facts)
+        if not errors.is_terminal and report.step % 100 == 0:
+            errors.print(f"step {report.step}: {facts}")
+
+    def sampled(self, step: int, preview: "Preview") -> None:
+        """What was measured on the samples."""
+        if preview.metrics:
+            self._progress.console.print(
+                f"step {step}: " + ", ".join(f"{k} {v:.3f}" for k, v in preview.metrics.items())
+            )
+
+    def saved(self, step: int, folder: Path) -> None:
+        """Nothing to see."""
+
+    def should_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._should_stop()
+
+    def _show(self, what: str, done: int, total: int, facts: str) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(what, facts=facts)
+        self._progress.update(self._task, description=what, completed=done, total=total)
+
+
+@contextmanager
+def _stop_once() -> Iterator[Callable[[], bool]]:
+    """A function that tells whether Ctrl-C or a polite kill came. A second one interrupts at once."""
+    asked = False
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        errors.print("stopping after this step; again to stop at once")
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
