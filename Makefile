@@ -39,7 +39,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[cpu,export,dev]"
+	$(PIP) install -c constraints.txt -e ".[cpu,train,dev]"
 	@touch $@ $(VENV)/.runtime
 
 clean:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tiny_training import DATA, LOOP, NETWORKS, PREVIEW
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]

@@ -1,4 +1,4 @@
-"""The layers that a LoRA can change: their shapes, their weights with LoRAs in them, and their places in the ONNX files.
+"""The layers that a LoRA can change: their shapes, their weights with LoRAs in them, their places in the ONNX files.
 
 Tracing renames and transposes the weights of linear layers, so every place is found by its value, and read back.
 """
@@ -20,7 +20,7 @@ from pixrt.spec import Component
 from pixrt.weights import WeightPlace, read_weight
 from pixrt_export.checkpoint import Checkpoint
 
-_DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
+_DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
 _SAMPLE = 64  # values that two weights are first told apart by
 
 

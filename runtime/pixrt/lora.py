@@ -1,7 +1,7 @@
 """LoRA files (Hu et al. 2021, arXiv:2106.09685): read, fitted to a model's layers, merged into its weights.
 
-A layer's weight becomes `W + sum(scale * alpha / r * up @ down)`; export and runtime merge with the same function. Files
-are those of diffusers and peft, of diffusers' earlier formats, and of kohya-ss. A file is applied whole or refused.
+A layer's weight becomes `W + sum(scale * alpha / r * up @ down)`; export and runtime merge with the same function.
+Files are diffusers' and peft's, those of diffusers' earlier formats, and kohya-ss's. One is applied whole or refused.
 Must not import a backend.
 """
 

@@ -6,8 +6,8 @@
     text_encoder.(...).self_attn.q_proj.lora_linear_layer.down.weight    diffusers 0.20
     lora_unet_down_blocks_0_(...)_attn1_to_q.lora_down.weight            kohya-ss
 
-`up` (or `lora_B`) goes with each, and an `.alpha` may. peft's configuration may come as JSON in the file's metadata, and
-then rules. Must not import anything of pixrt but errors and spec.
+`up` (or `lora_B`) goes with each, and an `.alpha` may. peft's configuration, as JSON in the metadata, rules where it is
+there. Must not import anything of pixrt but errors and spec.
 """
 
 import json

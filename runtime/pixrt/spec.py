@@ -272,7 +272,8 @@ def _decode_dataclass(kind: type[T], value: Any, where: str, key: str) -> T:
         raise _bad(where, f"{key or 'the manifest'} is not a JSON object")
     hints = typing.get_type_hints(kind)
     prefix = f"{key}." if key else ""
-    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    fields = dataclasses.fields(typing.cast(Any, kind))
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     for name in sorted(needed - value.keys()):
         raise _bad(where, f"the key {prefix}{name} is missing")
     for name in sorted(value.keys() - hints.keys()):

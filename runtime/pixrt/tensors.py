@@ -104,16 +104,18 @@ def _entry(name: str, value: Any, size: int) -> _Entry:
     if not isinstance(value, dict) or value.get("dtype") not in _DTYPES:
         kind = value.get("dtype") if isinstance(value, dict) else value
         raise MalformedTensors(f"{name} has the type {str(kind)[:40]!r}, which is none of {', '.join(_DTYPES)}")
-    shape, offsets = value.get("shape"), value.get("data_offsets")
-    if not (_is_counts(shape) and _is_counts(offsets) and len(offsets) == 2):
-        raise MalformedTensors(f"{name} has no shape, or no place in the file")
+    shape, offsets = _counts(name, value.get("shape")), _counts(name, value.get("data_offsets"))
+    if len(offsets) != 2:
+        raise MalformedTensors(f"{name} has no place in the file")
     start, stop = offsets
     if not start <= stop <= size:
         raise MalformedTensors(f"{name} stands at {start} to {stop} of {size} bytes of data: the file is cut off")
     if math.prod(shape) * np.dtype(_DTYPES[value["dtype"]]).itemsize != stop - start:
-        raise MalformedTensors(f"{name} is {value['dtype']} {shape} in {stop - start} bytes")
-    return _Entry(name, value["dtype"], tuple(shape), start, stop)
+        raise MalformedTensors(f"{name} is {value['dtype']} {list(shape)} in {stop - start} bytes")
+    return _Entry(name, value["dtype"], shape, start, stop)
 
 
-def _is_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+def _counts(name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
+        raise MalformedTensors(f"{name} has no shape, or no place in the file")
+    return tuple(value)

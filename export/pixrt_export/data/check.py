@@ -113,7 +113,7 @@ def _looks(pairs: StoredPairs, size: int, workers: int, folder: Path) -> Iterato
     """Look at every sample, in order. Threads suffice: decoding and hashing release the interpreter lock."""
     with ThreadPoolExecutor(workers) as pool:
         indices = iter(range(len(pairs)))
-        # Only so many are under way that no more pictures are decoded than are being looked at.
+        # A few in advance keep the threads busy; all at once would be a million futures.
         waiting: deque[Future[_Look]] = deque(
             pool.submit(_look, pairs, index, size, folder) for index in islice(indices, 2 * workers)
         )

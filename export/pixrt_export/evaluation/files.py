@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from PIL import Image
 from pixrt import __version__
 from pixrt.files import atomic_write
 from pixrt.options import EditOptions
-from pixrt.spec import Manifest
+from pixrt.result import lora_parameters
+from pixrt.spec import LoraSpec, Manifest
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
@@ -25,12 +27,13 @@ def write_png(path: Path, picture: Image.Image) -> None:
         picture.save(file, "PNG")
 
 
-def describe_model(manifest: Manifest, options: EditOptions) -> dict[str, Any]:
-    """The model and the resolved parameters, as JSON: no path, no machine."""
+def describe_model(manifest: Manifest, options: EditOptions, loras: Sequence[LoraSpec] = ()) -> dict[str, Any]:
+    """The model, its LoRAs and the resolved parameters, as JSON: no path, no machine."""
     return {
         "pixrt": __version__,
         "model": manifest.name,
         "model_sha256": manifest.source.sha256,
         "precision": manifest.precision,
+        **lora_parameters(loras),
         "parameters": {name: value for name, value in dataclasses.asdict(options).items() if name != "seed"},
     }

@@ -69,8 +69,6 @@ class Mean:
         return {"mean": self.value, "low": low, "high": high, "count": self.count}
 
     def text(self, digits: int) -> str:
-        """For example "18.45 (17.90 to 19.00)"."""
-        if self.interval is None:
-            return f"{self.value:.{digits}f}"
-        low, high = self.interval
-        return f"{self.value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+        """For example "18.45 ± 0.55": the mean, and how far its interval reaches to either side."""
+        reach = "" if self.interval is None else f" ± {self.interval[1] - self.value:.{digits}f}"
+        return f"{self.value:.{digits}f}{reach}"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pixrt_export.world.instructions import with_articles
 from pixrt_export.world.scene import Scene
 
 FORMS = ("{shapes} on a {background} background", "a {background} background with {shapes}")
@@ -12,12 +13,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
     For example "a red circle and a blue square on a green background".
     """
-    named = [_with_article(f"{shape.colour} {shape.name}") for shape in scene.shapes]
+    named = [f"a {shape.colour} {shape.name}" for shape in scene.shapes]
     named = [named[i] for i in rng.permutation(len(named))]
     shapes = " and ".join([", ".join(named[:-1]), named[-1]]) if len(named) > 1 else named[0]
-    text = str(rng.choice(FORMS)).format(shapes=shapes, background=scene.background)
-    return text.replace("a orange", "an orange")
-
-
-def _with_article(words: str) -> str:
-    return f"an {words}" if words.startswith("orange") else f"a {words}"
+    return with_articles(str(rng.choice(FORMS)).format(shapes=shapes, background=scene.background))

@@ -85,9 +85,8 @@ class Instruction:
 
     def phrase(self, rng: np.random.Generator) -> str:
         """Say it, in phrasings drawn from PHRASES."""
-        return " and ".join(
-            str(rng.choice(PHRASES[edit.name])).format(shape=edit.shape, value=edit.value) for edit in self.edits
-        )
+        parts = [str(rng.choice(PHRASES[edit.name])).format(shape=edit.shape, value=edit.value) for edit in self.edits]
+        return with_articles(" and ".join(parts))
 
     def apply(self, scene: Scene) -> View:
         """The right answer."""
@@ -95,6 +94,11 @@ class Instruction:
         for edit in self.edits:
             view = _apply(edit, view)
         return view
+
+
+def with_articles(text: str) -> str:
+    """The same text with "an" before the one name that begins with a vowel."""
+    return text.replace("a orange", "an orange")
 
 
 def single_edits(scene: Scene) -> Iterator[Edit]:

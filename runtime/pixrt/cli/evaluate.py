@@ -1,6 +1,6 @@
 """`pixrt eval world | text-to-image | clip`: how good a model is, with confidence intervals.
 
-The exporter's package is imported inside the subcommands; `clip` alone needs PyTorch.
+The exporter's package is imported inside the subcommands. `clip`, in `evaluate_clip`, alone needs PyTorch.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, results, say
+from pixrt.cli.console import add_row, results
+from pixrt.cli.evaluate_clip import clip
+from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
     ABackend,
     ABatch,
@@ -42,7 +44,8 @@ evaluate = typer.Typer(
     help="Measure how good a model is. --seed, here 0 where it is not given, draws the samples and the noise.",
     rich_markup_mode=None,
 )
-SWEEP_IMAGE, SWEEP_TEXT, PAPER_SWEEP_IMAGE = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5", "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
+SWEEP_IMAGE, SWEEP_TEXT = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5"
+evaluate.command()(clip)
 SHEET_ROWS = 54  # six for each kind
 SHEET_SAMPLES = 48
 
@@ -70,6 +73,7 @@ def world(
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
     plot: APlotFile = None,
+    lora: LoraFlag = None,
     backend: ABackend = "auto",
     threads: AThreadCount = None,
     max_batch: ABatch = 8,
@@ -93,7 +97,7 @@ def world(
     require_outputs(json_file=json_file, pictures=(sheet, plot))
     seed = parameters.pop("seed", 0)
     cases = held_out_cases(scenes, seed=seed, kind=kind)
-    with open_editor(bundle, backend, threads, max_batch) as editor:
+    with open_editor(bundle, backend, threads, max_batch, lora_inputs(lora)) as editor:
         if sweep:
             scales = (
                 numbers("--sweep-text", sweep_text or SWEEP_TEXT),
@@ -111,7 +115,7 @@ def world(
                 keep=SHEET_ROWS // len({case.kind for case in cases}),
                 on_progress=on_progress,
             )
-        about = {**describe_model(editor.manifest, options), "scenes": scenes, "seed": seed, "kind": kind}
+        about = {**describe_model(editor.manifest, options, editor.loras), "scenes": scenes, "seed": seed, "kind": kind}
     if json_file is not None:
         write_json(json_file, {**about, **report.facts()})
     if sheet is not None:
@@ -121,7 +125,7 @@ def world(
 
 
 def _print_world(report: "WorldReport") -> None:
-    table = Table("kind", "edit accuracy", "scenes", "PSNR, dB", "most frequent mistake", box=None)
+    table = Table("kind", "edit accuracy", "scenes", "PSNR, dB", "main mistake", box=None)
     for kind, part in [*report.by_kind().items(), ("all", report)]:
         mistake = next((f"{name} ({count})" for name, count in part.mistakes.items()), "-")
         add_row(table, kind, part.accuracy, part.accuracy.count, part.psnr_db.text(2), mistake)
@@ -151,11 +155,11 @@ def _sweep(
     with progress("editing") as on_progress:
         points = sweep_scales(make_edit, cases, *scales, size=size, batch=max_batch, on_progress=on_progress)
     if json_file is not None:
-        about = {**describe_model(editor.manifest, options), "scenes": len(cases), "seed": seed}
+        about = {**describe_model(editor.manifest, options, editor.loras), "scenes": len(cases), "seed": seed}
         write_json(json_file, {**about, "points": [point.facts() for point in points]})
     if plot is not None:
         write_png(plot, sweep_plot(points, title=f"{editor.manifest.name}, {len(cases)} scenes"))
-    table = Table("guidance", "image guidance", "edit accuracy", "PSNR, dB", "similarity to source, 1 - RMSE", box=None)
+    table = Table("guidance", "image guidance", "edit accuracy", "PSNR, dB", "1 - RMSE to source", box=None)
     for point in points:
         pair = f"{point.guidance_scale:g}", f"{point.image_guidance_scale:g}"
         add_row(table, *pair, point.accuracy, point.psnr_db.text(2), point.source_similarity.text(3))
@@ -208,78 +212,3 @@ def text_to_image(
         add_row(table, name, share, share.count)
     results.print(table)
     gate.require_share("the share of pictures that show their caption", shares["all"])
-
-
-@evaluate.command()
-@with_flags(EditOptions)
-def clip(
-    bundle: ABundle,
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR|FILE",
-            help="A training set with captions, such as the original's; or a .jsonl of image, instruction,"
-            " input_caption, output_caption.",
-        ),
-    ],
-    clip_folder: Annotated[
-        Path, typer.Option("--clip", metavar="DIR", help="A CLIPModel in transformers' format (ViT-L/14 as published).")
-    ],
-    preprocessing: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="original: as the published script, pictures from -1 to 1; correct: from 0 to 1. Never mix them.",
-        ),
-    ],
-    samples: Annotated[int | None, typer.Option(min=1, help="How many, drawn at random; all when not given.")] = None,
-    sweep_image: Annotated[str, typer.Option(metavar="LIST", help="Image guidance scales.")] = PAPER_SWEEP_IMAGE,
-    json_file: AJsonFile = None,
-    plot: APlotFile = None,
-    backend: ABackend = "auto",
-    threads: AThreadCount = None,
-    max_batch: ABatch = 4,
-    *,
-    parameters: dict[str, Any],
-) -> None:
-    """Edit photographs: CLIP image similarity against direction similarity. --guidance-scale is 7.5 by default."""
-    require_modules("matplotlib", "scipy", "torch", "transformers")
-    from pixrt_export.evaluation.accuracy import editor_at_scales
-    from pixrt_export.evaluation.clip import PAPER_GUIDANCE_SCALE, clip_curve
-    from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits
-    from pixrt_export.evaluation.clip_network import ClipNetwork
-    from pixrt_export.evaluation.files import describe_model, write_json, write_png
-    from pixrt_export.evaluation.plots import clip_plot
-
-    require_outputs(json_file=json_file, pictures=(plot,))
-    if "image_guidance_scale" in parameters:
-        raise OptionError("--image-guidance-scale is what the curve is over", remedy="Give --sweep-image")
-    seed = parameters.pop("seed", 0)
-    parameters = {"guidance_scale": PAPER_GUIDANCE_SCALE, **parameters}
-    scales = numbers("--sweep-image", sweep_image)
-    chosen = draw_samples(read_captioned_edits(data), samples, seed=seed)
-    network = ClipNetwork(clip_folder, preprocessing)  # type: ignore[arg-type]  # it checks the name
-    with open_editor(bundle, backend, threads, max_batch) as editor, progress("editing") as on_progress:
-        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
-        points = clip_curve(
-            editor_at_scales(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
-            chosen,
-            network,
-            scales,
-            parameters["guidance_scale"],
-            batch=max_batch,
-            on_progress=on_progress,
-        )
-        about = {**describe_model(editor.manifest, options), "clip": network.name, "preprocessing": preprocessing}
-        title = f"{editor.manifest.name}, {len(chosen)} samples, preprocessing {preprocessing}"
-    if json_file is not None:
-        facts = {**about, "samples": len(chosen), "seed": seed, "points": [point.facts() for point in points]}
-        write_json(json_file, facts)
-    if plot is not None:
-        write_png(plot, clip_plot(points, title=title))
-    table = Table("image guidance", "image similarity", "direction similarity", box=None)
-    for point in points:
-        scale = f"{point.image_guidance_scale:g}"
-        add_row(table, scale, point.image_similarity.text(4), point.direction_similarity.text(4))
-    results.print(table)
-    say(f"{title}, guidance {parameters['guidance_scale']:g}")

@@ -29,11 +29,13 @@ APlotFile = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="
 ABound = Annotated[float | None, typer.Option(metavar="SHARE", help="Fail below this share, from 0 to 1.")]
 
 
-def open_editor(bundle: str, backend: str, threads: int | None, max_batch: int) -> "Editor":
+def open_editor(
+    bundle: str, backend: str, threads: int | None, max_batch: int, loras: tuple[tuple[Path, float], ...]
+) -> "Editor":
     """Open the bundle that is to be measured."""
     from pixrt.editor import Editor
 
-    return Editor(bundle, backend=backend_name(backend), threads=threads, max_batch=max_batch)
+    return Editor(bundle, backend=backend_name(backend), threads=threads, max_batch=max_batch, loras=loras)
 
 
 def backend_name(name: str) -> BackendName:

@@ -1,0 +1,5 @@
+"""`python -m pixrt`, the command line."""
+
+from pixrt.cli import main
+
+main()

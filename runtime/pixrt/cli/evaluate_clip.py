@@ -1,0 +1,108 @@
+"""`pixrt eval clip`: edits of photographs in CLIP's space. The one evaluation that needs PyTorch."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pixrt.cli.console import add_row, results, say
+from pixrt.cli.loras import LoraFlag, lora_inputs
+from pixrt.cli.measuring import (
+    ABackend,
+    ABatch,
+    ABundle,
+    AJsonFile,
+    APlotFile,
+    AThreadCount,
+    numbers,
+    open_editor,
+    progress,
+    require_modules,
+    require_outputs,
+)
+from pixrt.cli.parameters import with_flags
+from pixrt.errors import OptionError
+from pixrt.options import EditOptions
+
+PAPER_SWEEP_IMAGE = "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
+
+
+@with_flags(EditOptions)
+def clip(
+    bundle: ABundle,
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="A training set with captions, such as the original's; or a .jsonl of image, instruction,"
+            " input_caption, output_caption.",
+        ),
+    ],
+    clip_folder: Annotated[
+        Path, typer.Option("--clip", metavar="DIR", help="A CLIPModel in transformers' format (ViT-L/14 as published).")
+    ],
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="original: as the published script, pictures from -1 to 1; correct: from 0 to 1. Never mix them.",
+        ),
+    ],
+    samples: Annotated[int | None, typer.Option(min=1, help="How many, drawn at random; all when not given.")] = None,
+    sweep_image: Annotated[str, typer.Option(metavar="LIST", help="Image guidance scales.")] = PAPER_SWEEP_IMAGE,
+    json_file: AJsonFile = None,
+    plot: APlotFile = None,
+    lora: LoraFlag = None,
+    backend: ABackend = "auto",
+    threads: AThreadCount = None,
+    max_batch: ABatch = 4,
+    *,
+    parameters: dict[str, Any],
+) -> None:
+    """Edit photographs: CLIP image similarity against direction similarity. --guidance-scale is 7.5 by default."""
+    require_modules("matplotlib", "scipy", "torch", "transformers")
+    from pixrt_export.evaluation.accuracy import editor_at_scales
+    from pixrt_export.evaluation.clip import PAPER_GUIDANCE_SCALE, clip_curve
+    from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits
+    from pixrt_export.evaluation.clip_network import ClipNetwork
+    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.plots import clip_plot
+
+    require_outputs(json_file=json_file, pictures=(plot,))
+    if "image_guidance_scale" in parameters:
+        raise OptionError("--image-guidance-scale is what the curve is over", remedy="Give --sweep-image")
+    seed = parameters.pop("seed", 0)
+    parameters = {"guidance_scale": PAPER_GUIDANCE_SCALE, **parameters}
+    scales = numbers("--sweep-image", sweep_image)
+    chosen = draw_samples(read_captioned_edits(data), samples, seed=seed)
+    network = ClipNetwork(clip_folder, preprocessing)  # type: ignore[arg-type]  # it checks the name
+    loras = lora_inputs(lora)
+    with open_editor(bundle, backend, threads, max_batch, loras) as editor, progress("editing") as on_progress:
+        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+        points = clip_curve(
+            editor_at_scales(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
+            chosen,
+            network,
+            scales,
+            parameters["guidance_scale"],
+            batch=max_batch,
+            on_progress=on_progress,
+        )
+        about = {
+            **describe_model(editor.manifest, options, editor.loras),
+            "clip": network.name,
+            "preprocessing": preprocessing,
+        }
+        title = f"{editor.manifest.name}, {len(chosen)} samples, preprocessing {preprocessing}"
+    if json_file is not None:
+        facts = {**about, "samples": len(chosen), "seed": seed, "points": [point.facts() for point in points]}
+        write_json(json_file, facts)
+    if plot is not None:
+        write_png(plot, clip_plot(points, title=title))
+    table = Table("image guidance", "image similarity", "direction similarity", box=None)
+    for point in points:
+        scale = f"{point.image_guidance_scale:g}"
+        add_row(table, scale, point.image_similarity.text(4), point.direction_similarity.text(4))
+    results.print(table)
+    say(f"{title}, guidance {parameters['guidance_scale']:g}")
