@@ -247,6 +247,25 @@ class TestFailures:
         kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
         assert kept == ["step-00000002", "step-00000003"]
 
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="FP16 is for GPUs")
+    def test_fp16_without_a_gpu(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="mixed_precision is fp16"):
+            run("train_edit", plan_of(EditTrainingOptions, tmp_path, str(model), mixed_precision="fp16"))
+
+    def test_a_broken_picture_is_named(self, model: Path, tmp_path: Path) -> None:
+        from dataclasses import replace
+
+        from pixrt.errors import PictureError
+        from pixrt_export.data.writing import write_pairs
+        from pixrt_export.world.pairs import WorldPairs
+
+        write_pairs(WorldPairs(8), tmp_path / "pairs", size=32, on_progress=lambda *_: None)
+        broken = sorted((tmp_path / "pairs").rglob("*.png"))[5]
+        broken.write_bytes(broken.read_bytes()[:100])
+        plan = plan_of(EditTrainingOptions, tmp_path / "run", str(model))
+        with pytest.raises(PictureError, match=broken.name):
+            run("train_edit", replace(plan, data=replace(plan.data, folder=str(tmp_path / "pairs"))))
+
     def test_an_inpainting_model_is_refused(self, model: Path, tmp_path: Path) -> None:
         import shutil
 

@@ -67,7 +67,8 @@ def load_loras(given: Sequence[LoraInput], shapes: Shapes, target: str) -> LoraS
     for item in given:
         path, scale = _path_and_scale(item)
         pairs, sha256 = _read(path, shapes, target)
-        spec = LoraSpec(path.name, sha256, scale)
+        name = path.name.encode(errors="replace").decode()  # it goes into metadata, which is Unicode
+        spec = LoraSpec(name, sha256, scale)
         specs.append(spec)
         for component, parameter, pair in pairs:
             factor = Factor(_matrix(pair.up), _matrix(pair.down), scale * pair.scale)
@@ -82,10 +83,11 @@ def merge(parameter: str, weight: Array, factors: Sequence[Factor]) -> NDArray[n
     Linear: `[out, in]`; convolution: `[out, in, kh, kw]`, whose rank-r form is a kernel to r channels, then a 1x1 one.
     Raises LoraError where a value is no longer finite.
     """
-    total = weight.astype(np.float64)
-    for factor in factors:
-        total += factor.scale * (factor.up @ factor.down).reshape(total.shape)
-    return _require_finite(parameter, total.astype(np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = weight.astype(np.float64)
+        for factor in factors:
+            total += factor.scale * (factor.up @ factor.down).reshape(total.shape)
+        return _require_finite(parameter, total.astype(np.float32))
 
 
 def replacements(
@@ -120,8 +122,9 @@ def _read(path: Path, shapes: Shapes, target: str) -> tuple[list[tuple[str, str,
     """The file's layers, as (component, parameter name, weights), and its SHA-256."""
     try:
         with path.open("rb") as opened:
-            is_pickle = path.suffix.lower() in _PICKLES or opened.read(4).startswith(_PICKLE_STARTS)
-        if is_pickle:
+            start = opened.read(9)
+        # A safetensors file begins with the length of its header, which may look like anything, and a brace.
+        if path.suffix.lower() in _PICKLES or (start.startswith(_PICKLE_STARTS) and start[8:] != b"{"):
             raise LoraError(
                 f"{path} is a pickle, which can run any program when it is loaded, so it is not loaded",
                 remedy="Convert it to safetensors where it came from",

@@ -83,16 +83,20 @@ def pairs_of(
     """
     layers = _group(file, tensors, shapes, target)
     config = _config(file, metadata)
-    alphas = {component: _has_alphas(file, layers, component) for component in {name for name, _ in layers}}
-    made = []
     for (component, parameter), found in layers.items():
         _check(file, parameter, found, shapes[component][parameter])
-        section = _section(config, component, tensors)
+    sections = {component: _section(config, component, tensors) for component in shapes}
+    for component, section in sections.items():
+        if not section:
+            _require_clear_scale(file, layers, component)
+    made = []
+    for (component, parameter), found in layers.items():
+        section = sections[component]
         rank, module = len(found["down"]), parameter.removesuffix(".weight")
         if section:
             scale = _configured_scale(file, section, module, rank)
         else:
-            scale = float(found["alpha"].item()) / rank if alphas[component] else 1.0
+            scale = float(found["alpha"].item()) / rank if "alpha" in found else 1.0
         made.append((component, parameter, Pair(found["down"], found["up"], scale)))
     return made
 
@@ -160,15 +164,15 @@ def _check(file: str, parameter: str, found: dict[str, Tensor], shape: tuple[int
         raise LoraError(f"{file} holds values that are not finite for {parameter}", remedy="Get the file again")
 
 
-def _has_alphas(file: str, layers: Layers, component: str) -> bool:
-    """Whether a component's layers have alphas. Raises LoraError where their scale is not to be told.
+def _require_clear_scale(file: str, layers: Layers, component: str) -> None:
+    """Raise LoraError where alphas are missing that would be needed.
 
     diffusers then takes the first layer's rank, or the commonest alpha, for all of them, which depends on their order.
     """
     own = [found for (name, _), found in layers.items() if name == component]
     given = ["alpha" in found for found in own]
-    ranks = {len(found["down"]) for found in own if "down" in found}
-    if any(given) != all(given) or (not any(given) and len(ranks) > 1):
+    ranks = {len(found["down"]) for found in own}
+    if sum(given) not in (0, len(own)) or (not any(given) and len(ranks) > 1):
         raise LoraError(
             f"{file} has {sum(given)} alphas for {len(own)} layers of {component}, of the ranks"
             f" {', '.join(map(str, sorted(ranks)))}: their scale cannot be told",
@@ -176,7 +180,6 @@ def _has_alphas(file: str, layers: Layers, component: str) -> bool:
         )
     if any(found["alpha"].size != 1 for found in own if "alpha" in found):
         raise LoraError(f"{file} has an alpha that is more than one number", remedy="Save the LoRA again")
-    return any(given)
 
 
 def _config(file: str, metadata: Mapping[str, str]) -> dict[str, Any]:

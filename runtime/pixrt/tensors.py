@@ -101,8 +101,8 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _entry(name: str, value: Any, size: int) -> _Entry:
-    if not isinstance(value, dict) or value.get("dtype") not in _DTYPES:
-        kind = value.get("dtype") if isinstance(value, dict) else value
+    kind = value.get("dtype") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in _DTYPES:
         raise MalformedTensors(f"{name} has the type {str(kind)[:40]!r}, which is none of {', '.join(_DTYPES)}")
     shape, offsets = _counts(name, value.get("shape")), _counts(name, value.get("data_offsets"))
     if len(offsets) != 2:
@@ -110,9 +110,9 @@ def _entry(name: str, value: Any, size: int) -> _Entry:
     start, stop = offsets
     if not start <= stop <= size:
         raise MalformedTensors(f"{name} stands at {start} to {stop} of {size} bytes of data: the file is cut off")
-    if math.prod(shape) * np.dtype(_DTYPES[value["dtype"]]).itemsize != stop - start:
-        raise MalformedTensors(f"{name} is {value['dtype']} {list(shape)} in {stop - start} bytes")
-    return _Entry(name, value["dtype"], shape, start, stop)
+    if math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize != stop - start:
+        raise MalformedTensors(f"{name} is {kind} {list(shape)} in {stop - start} bytes")
+    return _Entry(name, kind, shape, start, stop)
 
 
 def _counts(name: str, value: Any) -> tuple[int, ...]:

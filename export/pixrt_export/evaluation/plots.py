@@ -10,6 +10,7 @@ from PIL import Image
 from pixrt_export.evaluation.clip import ClipPoint
 from pixrt_export.evaluation.sweep import SweepPoint
 
+ASIDE = 0.012  # of the image guidance scale, from one line to the next
 _Interval = tuple[float, tuple[float, float] | None]
 
 
@@ -26,24 +27,27 @@ def sweep_plot(points: Sequence[SweepPoint], *, title: str) -> Image.Image:
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     figure.suptitle(title)
     for axes, (label, measure) in zip(figure.subplots(1, 3), panels, strict=True):
-        for scale in sorted({point.guidance_scale for point in points}):
+        for number, scale in enumerate(sorted({point.guidance_scale for point in points})):
             line = sorted(
                 (point for point in points if point.guidance_scale == scale), key=lambda p: p.image_guidance_scale
             )
             measured = [measure(point) for point in line]
             axes.errorbar(
-                [point.image_guidance_scale for point in line],
+                # Side by side, for bars on top of each other cannot be read.
+                [point.image_guidance_scale + ASIDE * number for point in line],
                 [value for value, _ in measured],
                 yerr=_bars(measured),
                 marker="o",
                 markersize=4,
-                capsize=3,
+                elinewidth=0.7,
+                capsize=2,
                 label=f"{scale:g}",
             )
         axes.set_xlabel("image guidance scale")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(title="guidance scale")
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, title="guidance scale", loc="outside right upper")
     return _drawn(figure)
 
 

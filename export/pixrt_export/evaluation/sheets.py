@@ -29,4 +29,4 @@ def samples_sheet(samples: Sequence[Sample]) -> Image.Image:
     for sample in samples:
         found = "" if sample.right else f" (found: {sample.sight})"
         rows.append(SheetRow((sample.picture,), f"{sample.caption}{found}", sample.right))
-    return contact_sheet(rows, titles=("",), across=6, side=192)
+    return contact_sheet(rows, titles=("",), across=6, side=192, lines=6)

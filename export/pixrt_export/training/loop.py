@@ -17,7 +17,7 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 from PIL import Image
 from torch import nn
 
-from pixrt.errors import TrainingError
+from pixrt.errors import OptionError, TrainingError
 from pixrt_export.checkpoint import is_out_of_memory
 from pixrt_export.training.ema import AveragedWeights, copy_into, trainable
 from pixrt_export.training.options import LoopOptions, learning_rate
@@ -124,10 +124,13 @@ class _Run:
         # It would only slow every allocation down: nothing here reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.job, self.options, self.folder, self.observer = job, options, folder, observer
-        self.accelerator = Accelerator(
-            mixed_precision=options.mixed_precision,
-            gradient_accumulation_plugin=GradientAccumulationPlugin(options.accumulate, sync_with_dataloader=False),
-        )
+        plugin = GradientAccumulationPlugin(options.accumulate, sync_with_dataloader=False)
+        try:
+            self.accelerator = Accelerator(mixed_precision=options.mixed_precision, gradient_accumulation_plugin=plugin)
+        except ValueError as error:  # such as FP16 without a GPU
+            raise OptionError(
+                f"mixed_precision is {options.mixed_precision}: {error}", remedy="Use bf16, or no"
+            ) from error
         parameters = [parameter for _, parameter in trainable(job.network)]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True

@@ -1,14 +1,13 @@
 """What a picture of the world shows, told from its pixels: background, shapes and their colours. No PyTorch.
 
 A generated picture is soft and a little off in colour. So a pixel counts as the named colour it is nearest to, a shape
-is an area that is not background, and its outline is compared with the drawn silhouettes of the same extent.
+is an area that is not background, and is compared with drawn silhouettes of the same size and place.
 """
 
 import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ RIM = 1 / 32  # the width of the outer rim, which shows background alone in ever
 SMALLEST = 0.006  # of the picture's area; the smallest shape that a scene can hold covers four times as much
 PURE = 0.8  # of a shape's inner pixels must be of its colour
 ALIKE = 0.7  # overlap with a silhouette (intersection over union) from which a shape is that shape
+SOFT = 1 / 64  # of the picture's side: the blur with which silhouettes are compared beside the sharp ones
 UNKNOWN = "unknown"
 _NAMES = tuple(COLOURS)
 _PALETTE = np.array(list(COLOURS.values()), np.float32)  # [10, 3]
@@ -34,8 +34,9 @@ class Sight:
     shapes: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        """For example "red circle on green"."""
-        return f"{', '.join(f'{colour} {name}' for name, colour in self.shapes) or 'nothing'} on {self.background}"
+        """For example "red circle, blue unknown on green"."""
+        named = (name if colour == UNKNOWN else f"{colour} {name}" for name, colour in self.shapes)
+        return f"{', '.join(named) or 'nothing'} on {self.background}"
 
 
 def sight_of(scene: Scene) -> Sight:
@@ -49,17 +50,13 @@ def shows(pixels: NDArray[np.uint8], scene: Scene) -> bool:
 
 
 def look(pixels: NDArray[np.uint8]) -> Sight:
-    """Find the background and the shapes of a picture [H, H, 3]; reliable from about 48 pixels on."""
+    """Find the background and the shapes of a picture [H, H, 3]; reliable from 48 pixels on."""
     nearest = nearest_colours(pixels)
     background = _most_frequent(_rim(nearest))
-    areas, count = ndimage.label(nearest != background)  # 4-connected
-    found = []
-    for number, box in enumerate(ndimage.find_objects(areas, count), 1):
-        if box is None:
-            continue
-        area = areas == number
-        if np.count_nonzero(area) >= SMALLEST * area.size:
-            found.append(_identify(pixels, nearest, area, background))
+    areas, count = ndimage.label(nearest != background)  # 4-connected, numbered from 1
+    sizes = np.bincount(areas.ravel(), minlength=count + 1)
+    large = [number for number in range(1, count + 1) if sizes[number] >= SMALLEST * areas.size]
+    found = [_identify(pixels, nearest, areas == number, background) for number in large]
     return Sight(_NAMES[background], tuple(sorted(found)))
 
 
@@ -92,66 +89,62 @@ def _identify(
     """The name and colour of the shape that one connected area shows."""
     # Its colour is told deep inside, for colours mix at the edge: red on white has a pink one.
     depth = ndimage.distance_transform_edt(area)
-    core = nearest[depth > depth.max() / 2]
-    colour = _most_frequent(core)
-    if np.count_nonzero(core == colour) < PURE * len(core):
+    core = depth > depth.max() / 2
+    colour = _most_frequent(nearest[core])
+    if np.count_nonzero(nearest[core] == colour) < PURE * np.count_nonzero(core):
         return UNKNOWN, UNKNOWN
-    # Where at least half of a pixel is the shape: what `silhouette` draws.
-    distances = _distances(pixels)
-    mask = ndimage.binary_dilation(area) & (distances[:, :, colour] <= distances[:, :, background])
-    return _shape_of(mask), _NAMES[colour]
+    inside = np.median(pixels[core & (nearest == colour)], axis=0)
+    outside = np.median(pixels[nearest == background], axis=0)
+    coverage = np.where(ndimage.binary_dilation(area, iterations=2), _mixture(pixels, outside, inside), 0)
+    return _shape_of(coverage), _NAMES[colour]
 
 
-def _shape_of(mask: NDArray[np.bool_]) -> str:
-    """The name of the silhouette that overlaps best with the mask [H, H]."""
-    overlaps = {name: max(_overlap(mask, fitted) for fitted in _fitted(name, mask)) for name in SHAPES}
+def _mixture(pixels: NDArray[np.uint8], none: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of each pixel is the colour `whole` rather than `none`, from 0 to 1: [H, W]."""
+    change = whole - none
+    share: NDArray[np.float64] = (pixels - none) @ change / (change @ change)
+    return share.clip(0, 1)
+
+
+def _shape_of(coverage: NDArray[np.float64]) -> str:
+    """The name of the silhouette that overlaps best with a coverage [H, H] from 0 to 1."""
+    overlaps = {name: max(_overlap(coverage, fitted) for fitted in _fitted(name, coverage)) for name in SHAPES}
     best = max(overlaps, key=lambda name: overlaps[name])
     return best if overlaps[best] >= ALIKE else UNKNOWN
 
 
-def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return int(np.count_nonzero(one & other)) / int(np.count_nonzero(one | other))
+def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Intersection over union of two coverages."""
+    return float(np.minimum(one, other).sum() / np.maximum(one, other).sum())
 
 
-def _fitted(name: str, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """Silhouettes of a shape fitted to the mask: to its bounding box, and to its area and centre of mass.
+def _fitted(name: str, coverage: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The silhouette of a shape with the coverage's area and centre of mass, sharp, and soft as a decoder leaves it.
 
-    Both, because a pixel of noise moves the box and hardly the area, and a rounded tip rather the area.
+    Not fitted to its bounding box, which a single pixel of noise moves.
     """
-    found, unit = _measure(mask), _unit_measures(name)
-    of_box = float((found.extent / unit.extent).mean())
-    of_area = math.sqrt(found.area / unit.area)
-    for radius, (x, y) in (
-        (of_box, found.middle - of_box * unit.middle),
-        (of_area, found.mass - of_area * unit.mass),
-    ):
-        yield silhouette(Shape(name, "", x, y, radius), len(mask))
+    mass, area = _measure(coverage)
+    unit_mass, unit_area = _unit_measure(name)
+    radius = math.sqrt(area / unit_area)
+    x, y = mass - radius * unit_mass
+    # Drawn twice as large and averaged: at an edge a pixel is covered in part, here as in the picture.
+    side = len(coverage)
+    large = silhouette(Shape(name, "", x, y, radius), 2 * side)
+    sharp = large.reshape(side, 2, side, 2).mean(axis=(1, 3))
+    yield sharp
+    yield ndimage.gaussian_filter(sharp, SOFT * side)
 
 
-class _Measures(NamedTuple):
-    """Of a mask, in fractions of its side: its box's middle and extent (x, y), its centre of mass, its area."""
-
-    middle: NDArray[np.float64]
-    extent: NDArray[np.float64]
-    mass: NDArray[np.float64]
-    area: float
-
-
-def _measure(mask: NDArray[np.bool_]) -> _Measures:
-    points: NDArray[np.float64] = (np.argwhere(mask)[:, ::-1] + 0.5) / len(mask)  # [N, 2], x and y
-    half = 0.5 / len(mask)
-    low, high = points.min(axis=0) - half, points.max(axis=0) + half
-    return _Measures((low + high) / 2, high - low, points.mean(axis=0), len(points) / mask.size)
+def _measure(coverage: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Centre of mass (x, y) and area, in fractions of the picture's side."""
+    side, total = len(coverage), float(coverage.sum())
+    places = (np.arange(side) + 0.5) / side
+    return np.array([coverage.sum(axis=0) @ places, coverage.sum(axis=1) @ places]) / total, total / side**2
 
 
 @functools.cache
-def _unit_measures(name: str) -> _Measures:
-    """A shape of radius 1 around (0, 0)."""
+def _unit_measure(name: str) -> tuple[NDArray[np.float64], float]:
+    """The same of a shape of radius 1 around (0, 0)."""
     radius = 0.25
-    measures = _measure(silhouette(Shape(name, "", 0.5, 0.5, radius), 512))
-    return _Measures(
-        (measures.middle - 0.5) / radius,
-        measures.extent / radius,
-        (measures.mass - 0.5) / radius,
-        measures.area / radius**2,
-    )
+    mass, area = _measure(silhouette(Shape(name, "", 0.5, 0.5, radius), 512).astype(np.float64))
+    return (mass - 0.5) / radius, area / radius**2

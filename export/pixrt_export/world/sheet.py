@@ -13,7 +13,6 @@ from pixrt_export.data.pairs import PairSet
 GAP, MARGIN, LINE, FONT_SIZE = 6, 14, 16, 12  # pixels
 INK, FAINT, PAPER, EMPTY = (30, 30, 30), (120, 120, 120), (255, 255, 255), (238, 238, 238)
 RIGHT, WRONG = (30, 140, 60), (200, 40, 40)
-_MOST_LINES = 3  # of a caption; more is cut with an ellipsis
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +24,17 @@ class SheetRow:
     right: bool | None = None
 
 
-def contact_sheet(rows: Sequence[SheetRow], *, titles: Sequence[str], across: int = 3, side: int = 128) -> Image.Image:
+def contact_sheet(
+    rows: Sequence[SheetRow], *, titles: Sequence[str], across: int = 3, side: int = 128, lines: int = 3
+) -> Image.Image:
     """Lay rows out in `across` columns, from the top down, every picture in a square of `side` pixels.
 
-    `titles` name the pictures of a row, over each column. A row that is right or wrong has its caption and a bar in
-    green or red.
+    `titles` name the pictures of a row, over each column. A caption has at most `lines` lines: more is cut. A row that
+    is right or wrong has its caption and a bar in green or red.
     """
     places = max((len(row.pictures) for row in rows), default=len(titles))
     width = places * (side + GAP) - GAP
-    captions = [_wrapped(row.caption, width) for row in rows]
+    captions = [_wrapped(row.caption, width, lines) for row in rows]
     height = side + GAP + LINE * max(map(len, captions), default=0)
     down = max(1, -(-len(rows) // across))
     across = max(1, -(-len(rows) // down))  # fewer where they are enough
@@ -87,8 +88,8 @@ def _fitted(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     return Image.fromarray(pixels).resize(size, how)
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """The text in a few lines of at most `width` pixels, cut with an ellipsis where it is longer."""
+def _wrapped(text: str, width: int, most: int) -> list[str]:
+    """The text in `most` lines at most, of at most `width` pixels, cut with an ellipsis where it is longer."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -96,8 +97,8 @@ def _wrapped(text: str, width: int) -> list[str]:
             lines.append(word)
         else:
             lines[-1] = longer
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[: _MOST_LINES - 1], f"{lines[_MOST_LINES - 1]} ..."]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1]} ..."]
     return [_cut(line, width) for line in lines]
 
 

@@ -92,17 +92,16 @@ def world(
     sweep = sweep or sweep_image is not None or sweep_text is not None
     if sweep and (sheet is not None or gate != Gate()):
         raise OptionError("a sweep has neither a contact sheet nor bounds", remedy="Leave --sheet and --min-... out")
+    if sweep and {"guidance_scale", "image_guidance_scale"} & parameters.keys():
+        raise OptionError("a sweep takes its scales from two lists", remedy="Give --sweep-text and --sweep-image alone")
     if plot is not None and not sweep:
         raise OptionError("--plot draws the curves of a sweep", remedy="Add --sweep, or leave --plot out")
     require_outputs(json_file=json_file, pictures=(sheet, plot))
+    scales = numbers("--sweep-text", sweep_text or SWEEP_TEXT), numbers("--sweep-image", sweep_image or SWEEP_IMAGE)
     seed = parameters.pop("seed", 0)
     cases = held_out_cases(scenes, seed=seed, kind=kind)
     with open_editor(bundle, backend, threads, max_batch, lora_inputs(lora)) as editor:
         if sweep:
-            scales = (
-                numbers("--sweep-text", sweep_text or SWEEP_TEXT),
-                numbers("--sweep-image", sweep_image or SWEEP_IMAGE),
-            )
             _sweep(editor, parameters, cases, seed, scales, max_batch, json_file, plot)
             return
         options = EditOptions(**parameters).resolve(editor.manifest.defaults)
@@ -147,8 +146,6 @@ def _sweep(
     from pixrt_export.evaluation.plots import sweep_plot
     from pixrt_export.evaluation.sweep import sweep_scales
 
-    if {"guidance_scale", "image_guidance_scale"} & parameters.keys():
-        raise OptionError("a sweep takes its scales from two lists", remedy="Give --sweep-text and --sweep-image alone")
     options = EditOptions(**parameters).resolve(editor.manifest.defaults)
     make_edit = editor_at_scales(editor, parameters, seed=seed)  # type: ignore[arg-type]  # EditOptions checked them
     size = options.resolution or editor.manifest.native_resolution
@@ -159,7 +156,7 @@ def _sweep(
         write_json(json_file, {**about, "points": [point.facts() for point in points]})
     if plot is not None:
         write_png(plot, sweep_plot(points, title=f"{editor.manifest.name}, {len(cases)} scenes"))
-    table = Table("guidance", "image guidance", "edit accuracy", "PSNR, dB", "1 - RMSE to source", box=None)
+    table = Table("sT", "sI", "edit accuracy", "PSNR, dB", "1 - RMSE to source", box=None)
     for point in points:
         pair = f"{point.guidance_scale:g}", f"{point.image_guidance_scale:g}"
         add_row(table, *pair, point.accuracy, point.psnr_db.text(2), point.source_similarity.text(3))

@@ -96,8 +96,8 @@ def clip(
         }
         title = f"{editor.manifest.name}, {len(chosen)} samples, preprocessing {preprocessing}"
     if json_file is not None:
-        facts = {**about, "samples": len(chosen), "seed": seed, "points": [point.facts() for point in points]}
-        write_json(json_file, facts)
+        measured = {"clip": network.name, "preprocessing": preprocessing, "samples": len(chosen), "seed": seed}
+        write_json(json_file, {**about, **measured, "points": [point.facts() for point in points]})
     if plot is not None:
         write_png(plot, clip_plot(points, title=title))
     table = Table("image guidance", "image similarity", "direction similarity", box=None)

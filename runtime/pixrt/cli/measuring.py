@@ -49,7 +49,7 @@ def require_modules(*modules: str) -> None:
     if missing:
         raise PixrtError(
             f"this evaluation needs {', '.join(missing)}, which cannot be imported here",
-            remedy="Install what is missing: pip install 'pixrt[export,train]'",
+            remedy="Install what is missing: pip install 'pixrt[train]'",
         )
 
 
