@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -148,6 +148,7 @@ def test_no_shape_ever_has_the_colour_of_its_background(seed: int) -> None:
         assert len({shape.name for shape in after.shapes}) == len(after.shapes)
 
 
+@settings(max_examples=25)
 @given(SEEDS)
 def test_the_right_answer_is_judged_right_and_every_other_answer_wrong(seed: int) -> None:
     rng = np.random.default_rng(seed)

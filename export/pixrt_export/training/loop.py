@@ -106,7 +106,8 @@ def train(job: Job, options: LoopOptions, folder: Path, observer: Observer) -> b
     full) and what `job.load` raises; the newest checkpoint is kept.
     """
     try:
-        return _Run(job, options, folder, observer).go()
+        with torch.enable_grad():  # a caller that only runs networks may have turned gradients off
+            return _Run(job, options, folder, observer).go()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
