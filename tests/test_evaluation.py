@@ -20,13 +20,13 @@ from pixrt_export.evaluation.accuracy import (
     editor_function,
     psnr_db,
 )
-from pixrt_export.evaluation.cases import KINDS, WorldCase, held_out_cases
+from pixrt_export.evaluation.cases import WorldCase, held_out_cases
 from pixrt_export.evaluation.gate import Gate
 from pixrt_export.evaluation.plots import sweep_plot
 from pixrt_export.evaluation.sheets import world_edits_sheet
 from pixrt_export.evaluation.statistics import Mean, Share
 from pixrt_export.evaluation.sweep import sweep_scales
-from pixrt_export.world.instructions import BASE_KINDS, Edit, Instruction
+from pixrt_export.world.instructions import BASE_KINDS, KINDS, Edit, Instruction
 from pixrt_export.world.judge import nearest_is_right
 
 SIZE = 32

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pixrt.editor import Editor
 from pixrt.errors import OptionError
 from pixrt.options import EditParameters
-from pixrt_export.evaluation.cases import KINDS, WorldCase
+from pixrt_export.evaluation.cases import WorldCase
 from pixrt_export.evaluation.statistics import Mean, Share
-from pixrt_export.world.instructions import Instruction, single_instructions
+from pixrt_export.world.instructions import KINDS, Instruction, single_instructions
 from pixrt_export.world.judge import answers, nearest
 
 Picture: TypeAlias = NDArray[np.uint8]  # [H, W, 3]

@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 
 from pixrt.errors import OptionError
 from pixrt_export.world.drawing import draw
-from pixrt_export.world.instructions import BASE_KINDS, Instruction, View
+from pixrt_export.world.instructions import BASE_KINDS, KINDS, Instruction, View
 from pixrt_export.world.pairs import WorldPairs
 from pixrt_export.world.scene import Scene
 
-KINDS = (*BASE_KINDS, "border")
 _GLANCE = 64  # pixels at which a scene and its answer are compared
 
 

@@ -49,6 +49,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
 OF_SHAPES = ("recolor", "remove", "replace", "bigger", "smaller")
 OF_PICTURES = ("grayscale", "invert", "darken")
 BASE_KINDS = ("recolor", "background", "remove", "replace", "resize", "grayscale", "invert", "darken", "compound")
+KINDS = (*BASE_KINDS, "border")
 # How often each kind is drawn, before the phrasings: the ones with many answers more often.
 WEIGHTS = (0.22, 0.16, 0.11, 0.13, 0.12, 0.05, 0.05, 0.05, 0.11)
 

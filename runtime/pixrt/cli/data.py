@@ -4,16 +4,13 @@ The exporter's package is imported inside the subcommands. None of them needs Py
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pixrt.cli.console import add_row, errors, results, say
+from pixrt.cli.console import add_row, progress, results, say
 from pixrt.errors import DataError, OptionError, OutputError
 from pixrt.files import atomic_write
 
@@ -45,7 +42,7 @@ def check(
     """Read every picture of a training set and list what is wrong; exit code 9 where training would fail."""
     from pixrt_export.data.check import check_pairs
 
-    with _progress("checking") as on_progress:
+    with progress("checking") as on_progress:
         report = check_pairs(folder, size=size, workers=workers, on_progress=on_progress)
     if json_file is not None:
         with atomic_write(json_file) as file:
@@ -90,18 +87,17 @@ def draw(
     """Write samples of the procedural world as a training set: PNGs and a metadata.jsonl."""
     from pixrt_export.data.writing import write_pairs
 
-    with _progress("drawing") as on_progress:
+    with progress("drawing") as on_progress:
         write_pairs(_world(count, kind, seed, split), output, size=size, on_progress=on_progress)
     say(f"{output}  {count} samples of {size} x {size}")
 
 
 def _world(count: int, kind: str | None, seed: int, split: str) -> "WorldPairs":
-    from pixrt_export.world.instructions import BASE_KINDS
+    from pixrt_export.world.instructions import KINDS
     from pixrt_export.world.pairs import WorldPairs
 
-    kinds = (*BASE_KINDS, "border")
-    if kind is not None and kind not in kinds:
-        raise OptionError(f"no kind of instruction is called {kind!r}", remedy=f"Choose one of {', '.join(kinds)}")
+    if kind is not None and kind not in KINDS:
+        raise OptionError(f"no kind of instruction is called {kind!r}", remedy=f"Choose one of {', '.join(KINDS)}")
     if split not in _SPLITS:
         raise OptionError(f"split is {split!r}", remedy=f"Choose one of {', '.join(_SPLITS)}")
     return WorldPairs(count, seed=seed, split=split, kind=kind)  # type: ignore[arg-type]  # just checked
@@ -128,12 +124,3 @@ def _print_report(report: "DataReport") -> None:
             say(f"  {finding}")
         if report.counts[fault] > SHOWN:
             say(f"  and {report.counts[fault] - SHOWN} more")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

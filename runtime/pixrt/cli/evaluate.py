@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, results
+from pixrt.cli.console import add_row, progress, results
 from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
@@ -25,7 +25,6 @@ from pixrt.cli.measuring import (
     backend_name,
     numbers,
     open_editor,
-    progress,
     require_modules,
     require_outputs,
 )

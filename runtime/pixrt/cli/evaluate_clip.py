@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, results, say
+from pixrt.cli.console import add_row, progress, results, say
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
     ABackend,
@@ -17,7 +17,6 @@ from pixrt.cli.measuring import (
     AThreadCount,
     numbers,
     open_editor,
-    progress,
     require_modules,
     require_outputs,
 )

@@ -1,16 +1,12 @@
-"""What the subcommands of `pixrt eval` share: their flags, checks before any work, and the bar."""
+"""What the subcommands of `pixrt eval` share: their flags, and the checks before any work."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixrt.cli.console import errors
 from pixrt.errors import OptionError, OutputError, PixrtError
 from pixrt.options import BackendName
 
@@ -73,12 +69,3 @@ def numbers(flag: str, text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError as error:
         raise OptionError(f"{flag} is {text!r}", remedy="Give numbers with commas, such as 1.0,1.5,2.0") from error
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
