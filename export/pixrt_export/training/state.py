@@ -4,6 +4,7 @@ A checkpoint is a folder `step-00000500` that is written under another name and 
 """
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
             tensors = {key: tensor.detach().contiguous() for key, tensor in getattr(state, name).items()}
             save_file(tensors, temporary / f"{name}.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": state.step, "scaler": state.scaler}), "utf-8")
+        for path in temporary.iterdir():  # a power cut must not leave the name without the content
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     except (OSError, SafetensorError) as error:

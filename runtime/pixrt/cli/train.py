@@ -29,46 +29,21 @@ Checkpoint = Annotated[str | None, typer.Option(help="The diffusers-format model
 Data = Annotated[str | None, typer.Option(help="A folder of pairs, see `pixrt data check`; else the config's.")]
 
 
-@train.command()
-@with_flags(AutoencoderOptions)
-def autoencoder(
-    output: Output,
-    config: Config = None,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    *,
-    parameters: dict[str, Any],
-) -> None:
-    """Train the autoencoder of a model, new or given, on the edited pictures of a training set."""
-    _run("train_autoencoder", AutoencoderOptions, output, config, checkpoint, data, parameters)
+def _command(stage: "Stage", kind: type[LoopOptions]) -> Callable[..., None]:
+    """The command of one stage: a flag for every field of its options, besides where to and out of what."""
 
+    @with_flags(kind)
+    def command(
+        output: Output,
+        config: Config = None,
+        checkpoint: Checkpoint = None,
+        data: Data = None,
+        *,
+        parameters: dict[str, Any],
+    ) -> None:
+        _run(stage, kind, output, config, checkpoint, data, parameters)
 
-@train.command()
-@with_flags(EditTrainingOptions)
-def edit(
-    output: Output,
-    config: Config = None,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    *,
-    parameters: dict[str, Any],
-) -> None:
-    """Teach a model to edit: InstructPix2Pix training of a text-to-image model, or more training of an editing one."""
-    _run("train_edit", EditTrainingOptions, output, config, checkpoint, data, parameters)
-
-
-@train.command()
-@with_flags(LoraOptions)
-def lora(
-    output: Output,
-    config: Config = None,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    *,
-    parameters: dict[str, Any],
-) -> None:
-    """Train a LoRA for an editing model; the result is a safetensors file in diffusers' format."""
-    _run("train_lora", LoraOptions, output, config, checkpoint, data, parameters)
+    return command
 
 
 def _run(
@@ -181,3 +156,15 @@ def _stop_once() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+train.command(
+    "autoencoder", help="Train the autoencoder of a model, new or given, on the edited pictures of a training set."
+)(_command("train_autoencoder", AutoencoderOptions))
+train.command(
+    "edit",
+    help="Teach a model to edit: InstructPix2Pix training of a text-to-image model, or more training of an editing one.",
+)(_command("train_edit", EditTrainingOptions))
+train.command("lora", help="Train a LoRA for an editing model; the result is a safetensors file in diffusers' format.")(
+    _command("train_lora", LoraOptions)
+)
