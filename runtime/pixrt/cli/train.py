@@ -17,6 +17,7 @@ from pixrt_export.training.options import AutoencoderOptions, EditTrainingOption
 
 if TYPE_CHECKING:
     from pixrt_export.training.loop import Preview, StepReport
+    from pixrt_export.training.plan import TrainingPlan
     from pixrt_export.training.run import Stage
 
 _NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft", "tensorboard", "matplotlib")
@@ -41,30 +42,22 @@ def _command(stage: "Stage", kind: type[LoopOptions]) -> Callable[..., None]:
         *,
         parameters: dict[str, Any],
     ) -> None:
-        _run(stage, kind, output, config, checkpoint, data, parameters)
+        missing = [module for module in _NEEDED if find_spec(module) is None]
+        if missing:
+            raise TrainingError(
+                f"training needs PyTorch and its libraries, and {', '.join(missing)} cannot be imported here",
+                remedy="Install them: pip install 'pixrt[train]'",
+            )
+        from pixrt_export.training.plan import read_plan
+
+        _run(stage, read_plan(kind, output, config=config, checkpoint=checkpoint, data=data, flags=parameters))
 
     return command
 
 
-def _run(
-    stage: "Stage",
-    kind: type[LoopOptions],
-    output: Path,
-    config: Path | None,
-    checkpoint: str | None,
-    data: str | None,
-    flags: dict[str, Any],
-) -> None:
-    missing = [module for module in _NEEDED if find_spec(module) is None]
-    if missing:
-        raise TrainingError(
-            f"training needs PyTorch and its libraries, and {', '.join(missing)} cannot be imported here",
-            remedy="Install them: pip install 'pixrt[train]'",
-        )
-    from pixrt_export.training.plan import read_plan
+def _run(stage: "Stage", plan: "TrainingPlan[Any]") -> None:
     from pixrt_export.training.run import run_stage
 
-    plan = read_plan(kind, output, config=config, checkpoint=checkpoint, data=data, flags=flags)
     with (
         Progress(
             TextColumn("{task.description}"),
@@ -163,7 +156,7 @@ train.command(
 )(_command("train_autoencoder", AutoencoderOptions))
 train.command(
     "edit",
-    help="Teach a model to edit: InstructPix2Pix training of a text-to-image model, or more training of an editing one.",
+    help="Teach a model to edit: InstructPix2Pix training of a text-to-image model, or more of an editing one.",
 )(_command("train_edit", EditTrainingOptions))
 train.command("lora", help="Train a LoRA for an editing model; the result is a safetensors file in diffusers' format.")(
     _command("train_lora", LoraOptions)
