@@ -43,8 +43,9 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         pixrt("data", "draw", "-o", pairs, "--kind", "border", "--count", 200, "--size", 64)
     started = time.perf_counter()
-    config = ROOT / "export" / "configs" / "border-lora.toml"
-    pixrt("train", "lora", "--config", config, "--checkpoint", CHECKPOINT, "--data", pairs, "-o", run)
+    configs = ROOT / "export" / "configs"
+    start = ("--config", configs / "border-lora.toml", "--checkpoint", CHECKPOINT, "--data", pairs)
+    pixrt("train", "lora", *start, "--prior", configs / "world-instructions.txt", "-o", run)
     print(f"training: {(time.perf_counter() - started) / 60:.1f} min")
     lora = run / "pytorch_lora_weights.safetensors"
     with Editor() as editor:

@@ -313,6 +313,7 @@ class TestWhatIsLearned:
 
         config = {**NETWORKS["scheduler"], "prediction_type": prediction}
         job = object.__new__(EditJob)
+        job.prior = None
         job.scheduler, job.null = DDPMScheduler.from_config(config), torch.zeros(77, dtype=torch.int64)
         job.options = EditTrainingOptions(drop_text=0, drop_image=0, drop_both=0)
         seen: list[Any] = []
@@ -384,6 +385,19 @@ class TestWhatIsLearned:
         assert 0 <= observer.metrics[2]["edit_accuracy"] <= 1
         assert (tmp_path / "samples" / "step-00000002.png").is_file()
         assert "edit_accuracy" in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_the_prior_holds_a_lora_to_what_was_there(edited: Path, tmp_path: Path) -> None:
+    """With nothing but the prior there is nothing to learn: loss 0, and the adapters stay without effect."""
+    (tmp_path / "prior.txt").write_text("make it darker\n\nremove the circle\n")
+    observer = Silent()
+    options = {"rank": 4, "prior": str(tmp_path / "prior.txt"), "prior_share": 1 - 1e-9, "weight_decay": 0.0}
+    file = run("train_lora", plan_of(LoraOptions, tmp_path / "run", str(edited), **options), observer)
+    assert file is not None
+    assert max(observer.losses.values()) == 0
+    plan = plan_of(LoraOptions, tmp_path / "other", str(edited), **{**options, "prior": str(tmp_path / "none.txt")})
+    with pytest.raises(OptionError, match=r"none\.txt cannot be read"):
+        run("train_lora", plan)
 
 
 def test_a_lora_in_diffusers_is_the_network_that_was_trained(edited: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Learning to edit: what a UNet and a text encoder are taught, whole or by a LoRA (arXiv:2211.09800, section 3.2)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import nn
@@ -37,6 +37,19 @@ class EditBatch(NamedTuple):
     ids: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What is to stay: for `share` of the samples the text is one of `ids` [M, L], and the network is held to `before`.
+
+    `before` is what the network predicted when training began; it needs no right answers, only instructions. Learning
+    without forgetting (arXiv:1606.09282), with a purpose as the prior preservation of arXiv:2208.12242 has.
+    """
+
+    ids: torch.Tensor
+    share: float
+    before: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
 class EditJob:
     """Predict the noise, or v, of a noisy target from the source beside it and the instruction.
 
@@ -54,9 +67,11 @@ class EditJob:
         encode: Callable[[str], Sequence[int]],
         options: EditTrainingOptions,
         preview: Callable[[], Preview],
+        prior: Prior | None = None,
     ) -> None:
         self.network, self.pairs, self.latents, self.scheduler = network, pairs, latents, scheduler
         self.scaling_factor, self.encode, self.options, self.preview = scaling_factor, encode, options, preview
+        self.prior = prior
         self.null = torch.tensor(encode(""))
 
     def __len__(self) -> int:
@@ -72,6 +87,12 @@ class EditJob:
         """Mean square of the prediction's error."""
         source, target, ids = batch
         count, steps = len(target), self.scheduler.config["num_train_timesteps"]
+        kept = torch.zeros(count, dtype=torch.bool)
+        if self.prior:
+            kept = torch.rand(count, generator=generator) < self.prior.share
+            # The unedited picture stands for an answer that nobody has: noise hides what is different.
+            target = torch.where(kept[:, None, None, None], source * self.scaling_factor, target)
+            ids = torch.where(kept[:, None], _drawn(self.prior.ids, count, generator), ids)
         noise = torch.randn(target.shape, generator=generator)
         timesteps = torch.randint(0, steps, (count,), generator=generator)
         no_text, no_source = self.dropped(torch.rand(count, generator=generator))
@@ -82,9 +103,12 @@ class EditJob:
         if self.scheduler.config["prediction_type"] == "v_prediction":
             wanted = self.scheduler.get_velocity(target, noise, timesteps)
         device = next(network.parameters()).device
-        sample = torch.cat([noisy, source], dim=1)
-        predicted = network(sample.to(device), timesteps.to(device), ids.to(device))
-        return nn.functional.mse_loss(predicted.float(), wanted.to(device))
+        sample, timesteps, ids = torch.cat([noisy, source], dim=1).to(device), timesteps.to(device), ids.to(device)
+        wanted = wanted.to(device)
+        if self.prior and kept.any():
+            wanted[kept] = self.prior.before(sample[kept], timesteps[kept], ids[kept]).float()
+        predicted = network(sample, timesteps, ids)
+        return nn.functional.mse_loss(predicted.float(), wanted)
 
     def dropped(self, draws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Which of the samples lose their text and which their source, from uniform draws [B]."""
@@ -93,6 +117,5 @@ class EditJob:
         return lose_both | (draws >= 1 - text), lose_both | ((draws >= both) & (draws < both + image))
 
 
-def scaling_factor_of(latents: Latents, count: int) -> float:
-    """One over the standard deviation of target latents (arXiv:2112.10752, section D.1), from `count` of them."""
-    return float(1 / np.std(latents[range(count)][:, 1]))
+def _drawn(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    return rows[torch.randint(0, len(rows), (count,), generator=generator)]

@@ -1,15 +1,17 @@
 """Learning a LoRA (arXiv:2106.09685): low-rank changes of the attention's weights, saved in diffusers' format."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 
-from pixrt.errors import OutputError
-from pixrt_export.training.edit import EditNetwork
+from pixrt.errors import OptionError, OutputError
+from pixrt_export.training.edit import EditNetwork, Prior
 from pixrt_export.training.networks import freeze
 from pixrt_export.training.options import LoraOptions
 
@@ -27,6 +29,36 @@ def add_lora(network: EditNetwork, options: LoraOptions) -> None:
     network.unet.add_adapter(_config(options, TARGETS[options.targets]))
     if options.train_text_encoder:
         network.text_encoder.add_adapter(_config(options, TEXT_TARGETS))
+
+
+def lora_prior(network: EditNetwork, options: LoraOptions, encode: Callable[[str], Sequence[int]]) -> Prior | None:
+    """What is to stay as it was without the adapters; None where the options name no instructions.
+
+    Raises OptionError where their file cannot be read, or is empty.
+    """
+    if not options.prior:
+        return None
+    try:
+        lines = Path(options.prior).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"prior {options.prior} cannot be read: {error}", remedy="Give a text file") from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise OptionError(f"prior {options.prior} holds no instructions", remedy="Write one a line")
+
+    def before(sample: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        adapted = [part for part in (network.unet, network.text_encoder) if hasattr(part, "peft_config")]
+        for part in adapted:
+            part.disable_adapters()
+        try:
+            with torch.no_grad():
+                prediction: torch.Tensor = network(sample, timesteps, ids)
+                return prediction
+        finally:
+            for part in adapted:
+                part.enable_adapters()
+
+    return Prior(torch.tensor([encode(text) for text in texts]), options.prior_share, before)
 
 
 def save_lora(network: EditNetwork, folder: Path) -> Path:

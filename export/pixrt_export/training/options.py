@@ -84,10 +84,13 @@ class LoraOptions(EditTrainingOptions):
     alpha: int = field(default=16, metadata={"help": "the change is multiplied by alpha / rank"})
     lora_dropout: float = field(default=0.0, metadata={"help": "share of an adapter's inputs set to zero"})
     targets: Targets = field(default="attention", metadata={"help": "which of the UNet's layers get adapters"})
+    prior: str = field(default="", metadata={"help": "file of instructions whose edits are to stay, one a line"})
+    prior_share: float = field(default=0.5, metadata={"help": "share of samples spent on them, where there are any"})
 
     def __post_init__(self) -> None:
         EditTrainingOptions.__post_init__(self)
         _require(self.rank >= 1, f"rank is {self.rank}", "Give 1 or more")
+        _require(0 <= self.prior_share < 1, f"prior_share is {self.prior_share}", "Give a share below 1")
         _require(self.alpha > 0, f"alpha is {self.alpha}", "Give more than 0")
         _require(0 <= self.lora_dropout < 1, f"lora_dropout is {self.lora_dropout}", "Give a share below 1")
         known = get_args(Targets)

@@ -19,9 +19,10 @@ def plot_run(folder: Path) -> Path:
     accuracies = [(row["step"], row["edit_accuracy"]) for row in rows if "edit_accuracy" in row]
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure((8, 4), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
+        axes = figure.add_subplot(xlabel="step", ylabel="loss")
         if losses:
             steps, values = np.array(losses).T
+            axes.set_yscale("log" if (values > 0).all() else "linear")
             axes.plot(steps, values, color="0.8", linewidth=0.5)
             axes.plot(*_smoothed(steps, values), color="tab:blue", label="loss")
         if accuracies:

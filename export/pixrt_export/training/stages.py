@@ -14,7 +14,7 @@ from pixrt_export.training.autoencoder import AutoencoderJob
 from pixrt_export.training.edit import EditJob, EditNetwork
 from pixrt_export.training.latents import Latents, cached_latents
 from pixrt_export.training.loop import Observer, train
-from pixrt_export.training.lora import FILE, add_lora, save_lora
+from pixrt_export.training.lora import FILE, add_lora, lora_prior, save_lora
 from pixrt_export.training.networks import freeze, load_for_editing, new_checkpoint
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoraOptions
 from pixrt_export.training.output import write_checkpoint
@@ -76,7 +76,9 @@ def train_lora(plan: TrainingPlan[LoraOptions], observer: Observer) -> Path | No
     network = EditNetwork(start.load("unet"), start.load("text_encoder"))
     torch.manual_seed(options.seed)
     add_lora(network, options)
-    if not train(edit_job(plan, start, network, observer), options, plan.output / "checkpoints", observer):
+    job = edit_job(plan, start, network, observer)
+    job.prior = lora_prior(network, options, job.encode)
+    if not train(job, options, plan.output / "checkpoints", observer):
         return None
     return save_lora(network, plan.output) if PartialState().is_main_process else plan.output / FILE
 
