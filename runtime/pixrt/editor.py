@@ -14,10 +14,9 @@ from pixrt.errors import OptionError, PixrtError
 from pixrt.images import PictureSource, from_network, to_network
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
-from pixrt.noise import draw_noise
 from pixrt.options import BackendName, EditParameters
 from pixrt.pipeline import denoise
-from pixrt.plan import Schedule, make_plan, make_schedule
+from pixrt.plan import Schedule, make_schedule, plan_batch
 from pixrt.requests import Request, form_batches, is_several, make_requests
 from pixrt.result import EditResult, OnStep, Progress
 from pixrt.spec import Component, LoraSpec, Manifest
@@ -235,13 +234,9 @@ class Editor:
         with networks.stage(Component.UNET):
             workspace = networks.workspace(len(batch), sources[0].shape[1:], clock)
             with clock.stage("denoise"):
-                calls = schedule.calls if schedule.table.noise.any() else 0
-                seeds = [request.seed for request in batch]
-                noise = draw_noise(seeds, calls, workspace.shape[1:], out=workspace.noise(calls))
-                plan = make_plan(workspace, schedule.table, schedule.weights, noise)
+                plan = plan_batch(workspace, schedule, [request.seed for request in batch])
                 conditioning = edit_conditioning(texts, null_text, sources)
-                for rows in plan.rows:
-                    rows.condition(conditioning.contexts, conditioning.sources)
+                plan.condition(conditioning.contexts, conditioning.sources)
                 for number, step in enumerate(denoise(plan), 1):
                     progress.tell(number, batch, step, manifest)
                 latents = plan.latents.copy()

@@ -3,7 +3,7 @@
 Must not import a backend.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array
 from pixrt.buffers import Latents, Rows, Workspace
-from pixrt.guidance import active_branches, guidance_weights
+from pixrt.guidance import Branch, active_branches, guidance_weights
+from pixrt.noise import draw_noise
 from pixrt.options import EditOptions
 from pixrt.schedulers import build_table
 from pixrt.schedulers.table import StepTable
@@ -85,10 +86,22 @@ class Plan:
         """The distinct sets of rows, to be conditioned before the loop."""
         return tuple({id(step.rows): step.rows for step in self.steps}.values())
 
+    def condition(self, contexts: Mapping[Branch, Array], sources: Mapping[Branch, Array]) -> None:
+        """Write what stays the same over the loop into every set of rows: see `Rows.condition`."""
+        for rows in self.rows:
+            rows.condition(contexts, sources)
+
     @property
     def latents(self) -> Latents:
         """The state after the last step, `[B, C, h, w]`; valid until the workspace's next plan runs."""
         return self.steps[-1].next_state
+
+
+def plan_batch(workspace: Workspace, schedule: Schedule, seeds: Sequence[int]) -> Plan:
+    """The plan of one batch on its workspace, with the noise of each picture's seed."""
+    calls = schedule.calls if schedule.table.noise.any() else 0
+    noise = draw_noise(seeds, calls, workspace.shape[1:], out=workspace.noise(calls))
+    return make_plan(workspace, schedule.table, schedule.weights, noise)
 
 
 def make_plan(workspace: Workspace, table: StepTable, weights: NDArray[np.float64], noise: NDArray[np.float32]) -> Plan:

@@ -17,10 +17,9 @@ from pixrt.backends.registry import open_backend
 from pixrt.errors import OptionError
 from pixrt.guidance import Branch
 from pixrt.networks import Networks
-from pixrt.noise import draw_noise
 from pixrt.options import BackendName, EditOptions
 from pixrt.pipeline import denoise
-from pixrt.plan import make_plan, make_schedule
+from pixrt.plan import make_schedule, plan_batch
 from pixrt.spec import Manifest
 from pixrt.store import open_bundle
 from pixrt.tasks import Conditioning
@@ -81,11 +80,8 @@ class Generator:
         )
         side = options.resolution // self.manifest.vae_scale
         workspace = networks.workspace(len(captions), (side, side), clock)
-        calls = schedule.calls if schedule.table.noise.any() else 0
-        noise = draw_noise(seeds, calls, workspace.shape[1:], out=workspace.noise(calls))
-        plan = make_plan(workspace, schedule.table, schedule.weights, noise)
-        for rows in plan.rows:
-            rows.condition(conditioning.contexts, conditioning.sources)
+        plan = plan_batch(workspace, schedule, seeds)
+        plan.condition(conditioning.contexts, conditioning.sources)
         for _ in denoise(plan):
             pass
         decoded = np.stack([networks.decode(latents, clock) for latents in plan.latents.copy()])  # [B, 3, H, W]

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 
 from pixrt.errors import OptionError, OutputError
 from pixrt_export.training.edit import EditNetwork, Prior
-from pixrt_export.training.networks import freeze
 from pixrt_export.training.options import LoraOptions
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -25,7 +24,7 @@ TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 def add_lora(network: EditNetwork, options: LoraOptions) -> None:
     """Freeze the network and put adapters beside its attention's weights; they change nothing until trained."""
-    freeze(network)
+    network.requires_grad_(False)
     network.unet.add_adapter(_config(options, TARGETS[options.targets]))
     if options.train_text_encoder:
         network.text_encoder.add_adapter(_config(options, TEXT_TARGETS))

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pixrt.errors import CheckpointError, OptionError
@@ -70,8 +69,3 @@ def load_for_editing(checkpoint: Checkpoint) -> UNet2DConditionModel:
             remedy=f"Start from a text-to-image ({latents}) or an editing ({2 * latents}) checkpoint",
         )
     return unet
-
-
-def freeze(network: nn.Module) -> None:
-    """Train none of its weights."""
-    network.requires_grad_(False)

@@ -15,7 +15,7 @@ from pixrt_export.training.edit import EditJob, EditNetwork
 from pixrt_export.training.latents import Latents, cached_latents
 from pixrt_export.training.loop import Observer, train
 from pixrt_export.training.lora import FILE, add_lora, lora_prior, save_lora
-from pixrt_export.training.networks import freeze, load_for_editing, new_checkpoint
+from pixrt_export.training.networks import load_for_editing, new_checkpoint
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoraOptions
 from pixrt_export.training.output import write_checkpoint
 from pixrt_export.training.plan import TrainingPlan
@@ -55,7 +55,7 @@ def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> P
     start = starting_point(plan)
     network = EditNetwork(load_for_editing(start), start.load("text_encoder"))
     if not options.train_text_encoder:
-        freeze(network.text_encoder)
+        network.text_encoder.requires_grad_(False)
     job = edit_job(plan, start, network, observer)
     if not train(job, options, plan.output / "checkpoints", observer):
         return None

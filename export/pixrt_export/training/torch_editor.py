@@ -12,10 +12,9 @@ from transformers import CLIPTextModel
 
 from pixrt.backends.protocol import Array, BoundCall
 from pixrt.buffers import Workspace
-from pixrt.noise import draw_noise
 from pixrt.options import EditOptions
 from pixrt.pipeline import denoise
-from pixrt.plan import make_plan, make_schedule
+from pixrt.plan import make_schedule, plan_batch
 from pixrt.spec import TensorSpec
 from pixrt.tasks import edit_conditioning
 from pixrt.tokenizer import Tokenizer
@@ -72,12 +71,9 @@ class TorchEditor:
         null, *contexts = self.text_encoder(ids.to(device)).last_hidden_state.cpu().float().numpy()
         schedule = make_schedule(self.options, self.scheduler)
         workspace = Workspace(TorchUNet(self.unet), len(texts), sources.shape[2:], ids.shape[1])
-        calls = schedule.calls if schedule.table.noise.any() else 0
-        noise = draw_noise(range(len(texts)), calls, sources.shape[1:], out=workspace.noise(calls))
-        plan = make_plan(workspace, schedule.table, schedule.weights, noise)
+        plan = plan_batch(workspace, schedule, range(len(texts)))
         conditioning = edit_conditioning(contexts, null, list(sources))
-        for rows in plan.rows:
-            rows.condition(conditioning.contexts, conditioning.sources)
+        plan.condition(conditioning.contexts, conditioning.sources)
         for _ in denoise(plan):
             pass
         latents = torch.from_numpy(plan.latents) / self.vae.config["scaling_factor"]
