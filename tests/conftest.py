@@ -10,6 +10,8 @@ from PIL import Image
 from demo import SCENE, Outcome, Run
 from exported import Exports
 from pixrt import Editor
+from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
+from tiny_training import plan_of, train
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,23 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """Random-weight checkpoints and their bundles. Needs PyTorch."""
     pytest.importorskip("diffusers")
     return Exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="session")
+def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new model of tiny networks after the autoencoder stage. Needs PyTorch."""
+    trained = train("train_autoencoder", plan_of(AutoencoderOptions, tmp_path_factory.mktemp("autoencoder")))
+    assert trained is not None
+    return trained
+
+
+@pytest.fixture(scope="session")
+def second_stage(first_stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model after the edit stage, not interrupted. Needs PyTorch."""
+    output = tmp_path_factory.mktemp("edit")
+    trained = train("train_edit", plan_of(EditTrainingOptions, output, str(first_stage), train_text_encoder=True))
+    assert trained is not None
+    return trained
 
 
 @pytest.fixture

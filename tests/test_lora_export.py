@@ -9,49 +9,17 @@ import numpy as np
 import pytest
 
 from exported import Exports
+from peft_loras import export, make_lora, outputs, unet_inputs
 from pixrt import Editor, LoraError
 from pixrt.lora import LoraInput, load_loras
-from pixrt.spec import Component
 from pixrt.store import open_bundle
-from pixrt.timing import Stopwatch
-from pixrt.weights import read_table, read_weight
+from pixrt.weights import read_table
 
 pytest.importorskip("peft")
 # peft warns of patterns that one of the two networks has no layer for, and of a second LoRA.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:::peft")]
 
-Array = np.ndarray[Any, Any]
-UNET = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "conv1", "conv_in", "proj_in", "time_emb_proj"]
-TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1"]
 INSTRUCTION = "make the background blue"
-
-
-def make_lora(
-    checkpoint: Path, folder: Path, *, seed: int, metadata: bool = True, text: bool = True, **config: Any
-) -> Path:
-    """A LoRA of random weights, made by peft and saved by diffusers."""
-    import diffusers
-    import torch
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, safety_checker=None)
-    options = {"r": 3, "lora_alpha": 5, "init_lora_weights": False} | config
-    torch.manual_seed(seed)
-    parts = {"unet": UNET} | ({"text_encoder": TEXT} if text else {})
-    saved: dict[str, Any] = {}
-    for part, targets in parts.items():
-        module = getattr(pipeline, part)
-        module.add_adapter(LoraConfig(target_modules=targets, **options))
-        with torch.no_grad():
-            for name, values in module.named_parameters():
-                if "lora_" in name:
-                    values.copy_(0.1 * torch.randn(values.shape))
-        saved[f"{part}_lora_layers"] = get_peft_model_state_dict(module)
-        if metadata:
-            saved[f"{part}_lora_adapter_metadata"] = module.peft_config["default"].to_dict()
-    pipeline.save_lora_weights(folder, **saved)
-    return folder / "pytorch_lora_weights.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -72,33 +40,6 @@ def merged(exports: Exports, files: tuple[Path, Path], tmp_path_factory: pytest.
 
 def loras(files: tuple[Path, Path]) -> tuple[LoraInput, ...]:
     return (files[0], 0.7), (files[1], -0.4)
-
-
-def export(checkpoint: Path, output: Path, **options: Any) -> Path:
-    from pixrt_export import ExportOptions, export_checkpoint
-
-    export_checkpoint(
-        ExportOptions(checkpoint=str(checkpoint), output=output, **options), on_progress=lambda stage: None
-    )
-    return output
-
-
-def outputs(editor: Editor) -> tuple[Array, Array]:
-    """What the UNet and the text encoder of an editor compute on fixed inputs."""
-    networks, clock = editor._networks, Stopwatch()
-    text = networks.text(tuple(range(77)), clock)
-    feeds = unet_inputs(text)
-    engine = networks._engine(Component.UNET, clock)
-    result = np.zeros((2, 4, 8, 8), np.dtype(engine.outputs[0].dtype))
-    given = {spec.name: feeds[spec.name].astype(spec.dtype) for spec in engine.inputs}
-    engine.bind(given | {"out_sample": result})()
-    return result, text.copy()
-
-
-def unet_inputs(text: Array) -> dict[str, Array]:
-    sample = np.random.default_rng(3).standard_normal((2, 8, 8, 8)).astype(np.float32)
-    context = np.stack([text, text[::-1]])
-    return {"sample": sample, "timestep": np.float32([10, 700]), "encoder_hidden_states": context}
 
 
 @pytest.fixture
@@ -196,94 +137,6 @@ def test_other_spellings_are_read_as_diffusers_reads_them(
         tensors = state_dict_utils.convert_state_dict_to_diffusers(tensors)
     save_file({name: values.contiguous() for name, values in tensors.items()}, tmp_path / "other.safetensors")
     _assert_scales(tmp_path / "other.safetensors", pipeline)
-
-
-@pytest.mark.parametrize(
-    ("kind", "precision", "outside"),
-    [
-        ("sd1", "fp16", False),
-        ("sd2", "fp16-weights", True),
-        pytest.param("sd2", "fp16-weights", False, marks=pytest.mark.slow),
-        pytest.param("sd1", "fp32", True, marks=pytest.mark.slow),
-    ],
-)
-def test_every_precision_and_place_of_the_weights(
-    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, precision: str, outside: bool
-) -> None:
-    """FP16 bundles hold rounded weights; with a base that FP16 can hold, the run is the merged export there too."""
-    from pixrt_export import tracing, weights
-
-    if outside:
-        monkeypatch.setattr(tracing, "EXTERNAL_ABOVE_BYTES", 0)
-    monkeypatch.setattr(weights, "SMALLEST", dict.fromkeys(weights.SMALLEST, 64))
-    checkpoint = _rounded(exports.checkpoint(kind), tmp_path / "checkpoint")
-    file = make_lora(checkpoint, tmp_path / "lora", seed=4)
-    plain = export(checkpoint, tmp_path / "plain", precision=precision)
-    merged = export(checkpoint, tmp_path / "merged", precision=precision, loras=((file, 0.5),))
-    assert (plain / "unet.onnx_data").exists() == outside
-    with Editor(merged, backend="ort-cpu") as one, Editor(plain, backend="ort-cpu", loras=[(file, 0.5)]) as other:
-        for expected, found in zip(outputs(one), outputs(other), strict=True):
-            np.testing.assert_array_equal(found, expected)
-        with_lora = outputs(other)
-        other.set_loras([])
-        without = outputs(other)
-        other.set_loras([(file, 0.5)])
-        for before, none, after in zip(with_lora, without, outputs(other), strict=True):
-            assert not np.array_equal(before, none)
-            np.testing.assert_array_equal(before, after)
-
-
-def _rounded(checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint with weights that FP16 holds exactly."""
-    import diffusers
-    import torch
-
-    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, safety_checker=None)
-    pipeline.to(torch.float16).save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("kind", "precision"),
-    [("sd1", "fp32"), ("sd1", "fp16"), ("sd2", "fp16-weights"), ("tiny_vae", "fp16"), ("inpainting", "fp32")],
-)
-def test_the_table_holds_every_layer(exports: Exports, kind: str, precision: str) -> None:
-    import torch
-
-    from pixrt_export.checkpoint import open_checkpoint
-
-    bundle = open_bundle(exports.bundle(kind, precision))
-    table, checkpoint = read_table(bundle), open_checkpoint(str(exports.checkpoint(kind)))
-    assert table.keys() == {"text_encoder", "unet"}
-    for part, places in table.items():
-        layers = {
-            f"{name}.weight": layer.weight.detach().numpy()
-            for name, layer in checkpoint.load(part).named_modules()
-            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
-        }
-        assert places.keys() == layers.keys()
-        for name, place in places.items():
-            stored = read_weight(bundle.folder, place)
-            np.testing.assert_array_equal(stored, layers[name].astype(stored.dtype))
-
-
-def test_a_shared_weight_is_refused(exports: Exports, tmp_path: Path) -> None:
-    """Two layers of equal weights are one initializer after tracing: one cannot be changed without the other."""
-    import diffusers
-    import torch
-
-    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        exports.checkpoint("sd1"), safety_checker=None
-    )
-    attention = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1
-    with torch.no_grad():
-        attention.to_q.weight.copy_(attention.to_k.weight)
-    pipeline.save_pretrained(tmp_path / "checkpoint")
-    file = make_lora(tmp_path / "checkpoint", tmp_path / "lora", seed=5, text=False)
-    bundle = export(tmp_path / "checkpoint", tmp_path / "bundle")
-    with pytest.raises(LoraError, match=r"to_q.*to_k.*have the same weight"):
-        Editor(bundle, loras=[file])
-    export(tmp_path / "checkpoint", tmp_path / "merged", loras=(file,))
 
 
 def test_a_lora_for_another_checkpoint_is_refused_before_the_export(exports: Exports, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from PIL import Image
 
+from pixrt_export.training.plan import DataOptions, PreviewOptions, TrainingPlan
+
 NETWORKS: dict[str, dict[str, Any]] = {
     "vae": {
         "down_block_types": ["DownEncoderBlock2D"] * 3,
@@ -80,3 +82,28 @@ class Silent:
 
     def should_stop(self) -> bool:
         return max(self.losses, default=0) == self.stop_at
+
+
+def plan_of(kind: type[Any], output: Path, checkpoint: str | None = None, **training: Any) -> TrainingPlan[Any]:
+    """What one stage is to do: on the networks above, or on those of a checkpoint."""
+    networks = {} if checkpoint else NETWORKS
+    options = kind(**{**LOOP, **training})
+    return TrainingPlan(output, checkpoint, networks, DataOptions(**DATA), PreviewOptions(**PREVIEW), options)
+
+
+def train(stage: str, plan: TrainingPlan[Any], observer: Silent | None = None) -> Path | None:
+    """Run `train_autoencoder`, `train_edit` or `train_lora` in this process."""
+    from pixrt_export.training.run import run_stage
+
+    return run_stage(stage, plan, observer or Silent())  # type: ignore[arg-type]
+
+
+def weights_of(model: Path) -> dict[str, Any]:
+    """Every tensor of a diffusers folder, by `component/name`."""
+    from safetensors.torch import load_file
+
+    return {
+        f"{path.parent.name}/{name}": tensor
+        for path in sorted(model.glob("*/*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
