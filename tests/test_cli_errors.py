@@ -145,6 +145,23 @@ def test_the_exit_codes_are_documented() -> None:
         assert str(kind("a\n problem", remedy="Do\n this")) == "a problem. Do this."
 
 
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        ("export checkpoint -o bundle", "export"),
+        ("train edit -o out", "train"),
+        ("eval world", "train"),
+        ("eval text-to-image", "train"),
+        ("eval clip demo --clip c --data d --preprocessing correct", "train"),
+    ],
+)
+def test_a_missing_package_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, words: str, extra: str) -> None:
+    monkeypatch.setattr("pixrt.cli.extras.find_spec", lambda name: None)
+    outcome = run(*words.split())
+    assert outcome.code == 10
+    assert f"pip install 'pixrt[{extra}]'" in outcome.err
+
+
 def test_a_defect_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edit_module, "plan_outputs", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -13,6 +13,7 @@
     ├── OutputError              exit  7   a result cannot be written
     ├── TrainingError            exit  8   training cannot go on
     ├── DataError                exit  9   training data cannot be used
+    ├── PackageMissing           exit 10   a command needs packages that are not installed
     └── Cancelled                exit 130  stopped by the caller (on_step) or by Ctrl-C
 
 A message says what is wrong with the numbers, then what to do: both are arguments, so neither is forgotten. Must not
@@ -85,6 +86,12 @@ class OutputError(PixrtError):
     """A result cannot be written: it would overwrite an input, or the file system refused."""
 
     exit_code = 7
+
+
+class PackageMissing(PixrtError):
+    """A command needs packages beyond the runtime's that are not installed."""
+
+    exit_code = 10
 
 
 class Cancelled(PixrtError):

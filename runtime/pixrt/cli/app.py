@@ -25,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong parameter, 3 unreadable picture, 4 unusable bundle, 5 checkpoint "
-    "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, 130 cancelled.",
+    "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, "
+    "10 missing package, 130 cancelled.",
 )
 app.command()(edit)
 app.command()(models)

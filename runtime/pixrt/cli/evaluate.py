@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pixrt.cli.console import add_row, progress, results
 from pixrt.cli.evaluate_clip import clip
+from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
     ABackend,
@@ -25,7 +26,6 @@ from pixrt.cli.measuring import (
     backend_name,
     numbers,
     open_editor,
-    require_modules,
     require_outputs,
 )
 from pixrt.cli.parameters import with_flags
@@ -80,7 +80,7 @@ def world(
     parameters: dict[str, Any],
 ) -> None:
     """Edit held-out scenes of the procedural world: the share of edits nearest to the right one of all answers."""
-    require_modules("matplotlib", "scipy")
+    require_packages("matplotlib", "scipy", extra="train", purpose="this evaluation")
     from pixrt_export.evaluation.accuracy import edit_accuracy, editor_function
     from pixrt_export.evaluation.cases import held_out_cases
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
@@ -177,7 +177,7 @@ def text_to_image(
     parameters: dict[str, Any],
 ) -> None:
     """Make pictures of captions of the procedural world: the share that shows exactly what the caption names."""
-    require_modules("scipy")
+    require_packages("scipy", extra="train", purpose="this evaluation")
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
     from pixrt_export.evaluation.gate import Gate
     from pixrt_export.evaluation.generator import Generator

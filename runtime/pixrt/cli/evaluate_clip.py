@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from pixrt.cli.console import add_row, progress, results, say
+from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
     ABackend,
@@ -17,7 +18,6 @@ from pixrt.cli.measuring import (
     AThreadCount,
     numbers,
     open_editor,
-    require_modules,
     require_outputs,
 )
 from pixrt.cli.parameters import with_flags
@@ -60,7 +60,7 @@ def clip(
     parameters: dict[str, Any],
 ) -> None:
     """Edit photographs: CLIP image similarity against direction similarity. --guidance-scale is 7.5 by default."""
-    require_modules("matplotlib", "scipy", "torch", "transformers")
+    require_packages("matplotlib", "scipy", "torch", "transformers", extra="train", purpose="this evaluation")
     from pixrt_export.evaluation.accuracy import editor_at_scales
     from pixrt_export.evaluation.clip import PAPER_GUIDANCE_SCALE, clip_curve
     from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits

@@ -1,14 +1,13 @@
 """`pixrt export`: a PyTorch checkpoint becomes a bundle. The one place where the runtime reaches for the exporter."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pixrt.cli.console import errors, say
+from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.errors import CheckpointError
 from pixrt.options import SCHEDULERS
 from pixrt.spec import Component, Precision
 from pixrt.store import total_bytes
@@ -46,12 +45,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle of ONNX networks, each checked against PyTorch."""
-    missing = [module for module in _NEEDED if find_spec(module) is None]
-    if missing:
-        raise CheckpointError(
-            f"exporting needs PyTorch and its libraries, and {', '.join(missing)} cannot be imported here",
-            remedy="Install them: pip install 'pixrt[export]'",
-        )
+    require_packages(*_NEEDED, extra="export", purpose="exporting")
     from pixrt_export import ExportOptions, export_checkpoint
 
     options = ExportOptions(

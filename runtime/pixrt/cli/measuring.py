@@ -1,13 +1,12 @@
 """What the subcommands of `pixrt eval` share: their flags, and the checks before any work."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixrt.errors import OptionError, OutputError, PixrtError
+from pixrt.errors import OptionError, OutputError
 from pixrt.options import BackendName
 
 if TYPE_CHECKING:
@@ -37,16 +36,6 @@ def open_editor(
 def backend_name(name: str) -> BackendName:
     """What was given: opening a backend checks it."""
     return name  # type: ignore[return-value]
-
-
-def require_modules(*modules: str) -> None:
-    """Raise PixrtError unless all of them can be imported."""
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise PixrtError(
-            f"this evaluation needs {', '.join(missing)}, which cannot be imported here",
-            remedy="Install what is missing: pip install 'pixrt[train]'",
-        )
 
 
 def require_outputs(*, json_file: Path | None, pictures: tuple[Path | None, ...]) -> None:

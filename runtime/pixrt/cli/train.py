@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pixrt.cli.console import errors, say
+from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import with_flags
-from pixrt.errors import Cancelled, TrainingError
+from pixrt.errors import Cancelled
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoopOptions, LoraOptions
 
 if TYPE_CHECKING:
@@ -42,12 +42,7 @@ def _command(stage: "Stage", kind: type[LoopOptions]) -> Callable[..., None]:
         *,
         parameters: dict[str, Any],
     ) -> None:
-        missing = [module for module in _NEEDED if find_spec(module) is None]
-        if missing:
-            raise TrainingError(
-                f"training needs PyTorch and its libraries, and {', '.join(missing)} cannot be imported here",
-                remedy="Install them: pip install 'pixrt[train]'",
-            )
+        require_packages(*_NEEDED, extra="train", purpose="training")
         from pixrt_export.training.plan import read_plan
 
         _run(stage, read_plan(kind, output, config=config, checkpoint=checkpoint, data=data, flags=parameters))
