@@ -11,25 +11,27 @@ from PIL import Image, ImageDraw, ImageFont
 from pixrt import Editor
 
 HERE = Path(__file__).parent
-# Scene, instruction, and a seed that was picked by eye among ten: the model is a first trial.
 EDITS = [
-    ("scene.png", "make the background blue", 4),
-    ("scene.png", "make the background green", 5),
-    ("scene-green.png", "make the background red", 2),
-    ("scene-green.png", "invert the colors", 3),
+    ("scene.png", "make the background blue"),
+    ("scene.png", "turn the square into a star"),
+    ("scene.png", "remove the circle"),
+    ("scene-green.png", "make the circle orange"),
+    ("scene-green.png", "make the triangle bigger"),
+    ("scene-green.png", "invert the colors"),
 ]
-SIDE, GAP, TEXT = 160, 12, 22
+SEED = 0
+SIDE, GAP, TEXT = 128, 12, 22
 
 
 def main(target: Path) -> None:
     """Draw before and after of every edit, one column each."""
     sheet = Image.new("RGB", (len(EDITS) * (SIDE + GAP) + GAP, 2 * SIDE + 3 * GAP + TEXT), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     with Editor() as editor:
-        for column, (name, instruction, seed) in enumerate(EDITS):
+        for column, (name, instruction) in enumerate(EDITS):
             with Image.open(HERE / name) as image:
                 before = image.convert("RGB")
-            after = editor.edit(before, instruction, seed=seed).image
+            after = editor.edit(before, instruction, seed=SEED).image
             x = GAP + column * (SIDE + GAP)
             sheet.paste(before.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, GAP))
             pen.text((x + SIDE // 2, GAP + SIDE + (GAP + TEXT) // 2), instruction, "black", font, anchor="mm")

@@ -125,6 +125,11 @@ class TestWhatIsLearned:
         assert "edit_accuracy" in (tmp_path / "metrics.jsonl").read_text()
 
 
+def test_a_model_names_no_folder_of_the_machine(second_stage: Path) -> None:
+    for path in second_stage.rglob("*.json"):
+        assert "_name_or_path" not in path.read_text("utf-8"), path
+
+
 def test_the_prior_holds_a_lora_to_what_was_there(second_stage: Path, tmp_path: Path) -> None:
     """With nothing but the prior there is nothing to learn: loss 0, and the adapters stay without effect."""
     (tmp_path / "prior.txt").write_text("make it darker\n\nremove the circle\n")

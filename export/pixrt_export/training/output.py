@@ -63,3 +63,11 @@ def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any]
             else:
                 network = trained[part] if part in trained else start.load(part)
                 network.to(dtype).save_pretrained(folder / part)
+                _forget_origin(folder / part / "config.json")
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out the folder that a network was read from: it says nothing elsewhere."""
+    config = json.loads(path.read_text("utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
