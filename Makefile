@@ -29,7 +29,7 @@ check-slow: $(VENV)/.dev
 model: $(VENV)/.dev
 	$(BIN)/pixrt export tests/data/demo_checkpoint -o runtime/pixrt/models/demo --overwrite --name pixrt-demo \
 		--notice "pixrt-demo is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
-		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler ddim
+		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
