@@ -20,13 +20,13 @@ EDITS = [
     ("scene-green.png", "invert the colors"),
 ]
 SEED = 0
-SIDE, GAP, TEXT = 128, 12, 22
+SIDE, GAP, TEXT = 128, 16, 22
 
 
 def main(target: Path) -> None:
     """Draw before and after of every edit, one column each."""
     sheet = Image.new("RGB", (len(EDITS) * (SIDE + GAP) + GAP, 2 * SIDE + 3 * GAP + TEXT), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     with Editor() as editor:
         for column, (name, instruction) in enumerate(EDITS):
             with Image.open(HERE / name) as image:

@@ -103,7 +103,10 @@ def with_articles(text: str) -> str:
 
 
 def single_edits(scene: Scene) -> Iterator[Edit]:
-    """Every edit of the base kinds that changes this scene; none gives a shape the colour of its background."""
+    """Every edit of the base kinds for this scene; none gives a shape the colour of its background.
+
+    All change the picture, but for `grayscale` where the scene is of black, white and gray alone.
+    """
     taken = {shape.colour for shape in scene.shapes} | {scene.background}
     yield from (Edit("background", value=colour) for colour in COLOURS if colour not in taken)
     absent = [name for name in SHAPES if name not in {shape.name for shape in scene.shapes}]
