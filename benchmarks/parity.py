@@ -9,7 +9,7 @@ tests call.
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
@@ -145,10 +145,10 @@ def _draws(scheduler: type, noise: Iterator[torch.Tensor]) -> Iterator[None]:
         yield
 
 
-def cases(native: int, multiple: int) -> Iterator[Case]:
+def cases(native: int, multiple: int, counts: Sequence[int]) -> Iterator[Case]:
     """The full matrix: a square and a non-square size."""
     sizes = ((native, native), (native + 2 * multiple, native))
-    for scheduler, steps, size, batch, scales in itertools.product(SCHEDULERS, STEPS, sizes, BATCHES, SCALES):
+    for scheduler, steps, size, batch, scales in itertools.product(SCHEDULERS, counts, sizes, BATCHES, SCALES):
         yield Case(scheduler, steps, size, batch, scales)
 
 
@@ -157,11 +157,12 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="Its FP32 bundle.")],
     size: Annotated[int, typer.Option(help="Side in pixels; the native resolution by default.")] = 0,
     threads: Annotated[int, typer.Option(help="Threads of both sides.")] = 2,
+    steps: Annotated[list[int] | None, typer.Option(help="Only these step counts; may be repeated.")] = None,
 ) -> None:
     torch.set_num_threads(threads)
     pipeline, editor = load_pipeline(checkpoint), Editor(bundle, backend="ort-cpu", threads=threads)
     worst: dict[str, list[Deviation]] = {name: [] for name in SCHEDULERS}
-    for case in cases(size or editor.manifest.native_resolution, editor.manifest.size_multiple):
+    for case in cases(size or editor.manifest.native_resolution, editor.manifest.size_multiple, steps or STEPS):
         worst[case.scheduler].append(compare(pipeline, editor, case))
     print(f"{checkpoint.name} against diffusers {diffusers.__version__}, torch {torch.__version__}")
     print(f"{'scheduler':18}{'cases':>6}{'latents, relative':>20}{'picture, of 255':>18}")

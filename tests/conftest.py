@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from demo import SCENE, Outcome, Run
@@ -12,6 +13,10 @@ from exported import Exports
 from pixrt import Editor
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
 from tiny_training import plan_of, train
+
+# A busy machine is no failure.
+settings.register_profile("pixrt", deadline=None)
+settings.load_profile("pixrt")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "picture for an instruction": (["scene.png", "b.png", "-o", "o"], 2, "must be the instruction"),
     "unknown flag": (["scene.png", BLUE, "-o", "o.png", "--strength", 1], 2, "--strength"),
     "steps 0": (["scene.png", BLUE, "-o", "o.png", "--steps", 0], 2, "from 1 to 1000"),
-    "steps 1000": (["scene.png", BLUE, "-o", "o.png", "--steps", 1000], 2, "Use fewer steps"),
+    "steps 51 of LCM": (["scene.png", BLUE, "-o", "o.png", "--steps", 51, "--scheduler", "lcm"], 2, "at most 50 steps"),
     "steps x": (["scene.png", BLUE, "-o", "o.png", "--steps", "x"], 2, "integer"),
     "steps 400 digits": (["scene.png", BLUE, "-o", "o.png", "--steps", "9" * 400], 2, "from 1 to 1000"),
     "scale nan": (["scene.png", BLUE, "-o", "o.png", "--guidance-scale", "nan"], 2, "guidance_scale is nan"),

@@ -28,7 +28,7 @@ def test_the_world(run: Run, tmp_path: Path) -> None:
     facts = read(tmp_path / "world.json")
     assert facts["model"] == "pixrt-demo"
     assert (facts["seed"], facts["scenes"], facts["parameters"]["steps"]) == (3, 9, 1)
-    assert facts["parameters"]["guidance_scale"] == 3
+    assert facts["parameters"]["guidance_scale"] == 2
     assert len(facts["kinds"]) == 9
     assert facts["overall"]["accuracy"]["count"] == 9
     for kind in (*facts["kinds"], "all"):
