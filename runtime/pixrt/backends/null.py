@@ -1,14 +1,10 @@
 """The null backend: right shapes, no work. It measures the runtime's own cost and runs without any engine library."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-import numpy as np
-
-from pixrt.backends.host import HostCall, HostLoop
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
-from pixrt.spec import Component, ComponentSpec, TensorSpec
-from pixrt.store import Bundle
+from pixrt.backends.protocol import Array, BoundCall, NewWeight, check_binding
+from pixrt.spec import ComponentSpec, TensorSpec
 
 
 class NullEngine:
@@ -27,22 +23,10 @@ class NullEngine:
         """The tensor table of the outputs."""
         return self._spec.outputs
 
-    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
-        """See `Engine.allocate`."""
-        return np.zeros(shape, dtype)
-
-    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
+    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
         """Check the arrays; the call does nothing."""
         check_binding(self._spec, tensors)
-        return HostCall(tensors, held, _nothing)
-
-    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
-        """See `Engine.bind_loop`."""
-        return HostLoop(self, shapes, layout)
-
-    def refit(self, weights: Iterable[NewWeight]) -> bool:
-        """See `Engine.refit`."""
-        return True
+        return _nothing
 
     def close(self) -> None:
         """Nothing is held."""
@@ -52,22 +36,10 @@ class NullBackend:
     """Opens null engines."""
 
     name = "null"
-    prefers_fused_step = False
 
-    def describe(self) -> str:
-        """See `Backend.describe`."""
-        return "computes nothing"
-
-    def problem(self, bundle: Bundle, component: Component) -> str | None:
-        """See `Backend.problem`."""
-        return None if component in bundle.manifest.components else f"the bundle has no {component}"
-
-    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> NullEngine:
+    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> NullEngine:
         """Neither the file nor the weights are read."""
-        return NullEngine(bundle.manifest.component(component))
-
-    def close(self) -> None:
-        """Nothing is held."""
+        return NullEngine(spec)
 
 
 def _nothing() -> None:
