@@ -18,6 +18,7 @@ import typer
 
 from pixrt.backends.null import NullEngine
 from pixrt.buffers import Workspace
+from pixrt.conditioning import Conditioning
 from pixrt.guidance import Branch, guidance_weights
 from pixrt.noise import draw_noise
 from pixrt.pipeline import denoise
@@ -55,8 +56,7 @@ def make_pixrt(
         made = make_plan(
             workspace, table, weights, draw_noise([0], steps, (CHANNELS, SIZE, SIZE), out=workspace.noise(steps))
         )
-        for rows in made.rows:
-            rows.condition(dict.fromkeys(Branch, context), {Branch.TEXT: source, Branch.IMAGE: source})
+        made.condition(Conditioning(dict.fromkeys(Branch, context), {Branch.TEXT: source, Branch.IMAGE: source}))
         return made, time.perf_counter() - start
 
     return plan

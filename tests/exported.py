@@ -27,6 +27,7 @@ class Exports:
                 output=folder,
                 precision=precision,  # type: ignore[arg-type]
                 source_scaling_factor=0.18215 if kind == "tiny_vae" else None,
+                fused_step=True,
             )
             export_checkpoint(options, on_progress=lambda stage: None)
         return folder

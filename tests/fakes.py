@@ -1,12 +1,13 @@
 """A network in plain NumPy behind the `Engine` protocol, for tests of the loop."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.backends.protocol import Array, BoundCall, check_binding
+from pixrt.backends.host import HostCall, HostLoop
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
 from pixrt.spec import ComponentSpec, ExportCheck, TensorSpec
 
 TOKENS, WIDTH = 7, 5
@@ -43,7 +44,13 @@ class NumpyEngine:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self._spec.outputs
 
-    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        return np.zeros(shape, dtype)
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        return HostLoop(self, shapes, layout)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         check_binding(self._spec, tensors)
 
         def call() -> None:
@@ -53,7 +60,10 @@ class NumpyEngine:
                 tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"]
             )
 
-        return call
+        return HostCall(tensors, held, call)
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        return False
 
     def close(self) -> None:
         return None

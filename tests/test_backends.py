@@ -1,5 +1,6 @@
 """One contract for every backend, on a network of the built-in model."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,22 +10,18 @@ import numpy as np
 import pytest
 
 from pixrt.backends.protocol import Array, Backend, Engine
-from pixrt.backends.registry import backend_statuses, open_backend
+from pixrt.backends.registry import LADDER, BackendOptions, backend_statuses, open_backend
 from pixrt.errors import BackendError, OptionError
 from pixrt.spec import Component
 from pixrt.store import Bundle, open_bundle
 
 BUNDLE = open_bundle("demo", verify=False)
-COMPUTING = [s.name for s in backend_statuses() if s.available and s.name != "null"]
+COMPUTING = [s.name for s in backend_statuses(BUNDLE) if s.available and s.name != "null"]
 ALL = [*COMPUTING, "null"]
 
 
 def open_decoder(name: Any, threads: int | None = 1) -> Engine:
-    return open_backend(name, threads).open(BUNDLE.file(Component.VAE_DECODER), spec(BUNDLE))
-
-
-def spec(bundle: Bundle) -> Any:
-    return bundle.manifest.component(Component.VAE_DECODER)
+    return open_backend(name, BUNDLE, BackendOptions(threads=threads)).backend.open(BUNDLE, Component.VAE_DECODER)
 
 
 def arrays(batch: int = 1, height: int = 3, width: int = 5) -> dict[str, Array]:
@@ -118,11 +115,11 @@ def test_wrong_arrays_are_not_bound(name: str, change: str) -> None:
 @pytest.mark.parametrize("name", COMPUTING)
 @pytest.mark.parametrize("content", [b"", b"not an ONNX file", bytes(1000)])
 def test_a_file_that_is_no_network(name: str, content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "it.onnx"
-    path.write_bytes(content)
-    backend: Backend = open_backend(name, None)  # type: ignore[arg-type]
+    bundle = Bundle(tmp_path, BUNDLE.manifest)
+    bundle.file(Component.VAE_DECODER).write_bytes(content)
+    backend: Backend = open_backend(name, BUNDLE).backend  # type: ignore[arg-type]
     with pytest.raises(BackendError) as caught:
-        backend.open(path, spec(BUNDLE))
+        backend.open(bundle, Component.VAE_DECODER)
     assert "\n" not in str(caught.value)
 
 
@@ -138,30 +135,38 @@ def test_an_output_of_another_size_is_an_error_not_a_crash(name: str) -> None:
 @pytest.mark.parametrize("threads", [0, -1, 10_000, 1.5, "2"])
 def test_threads_out_of_range(threads: Any) -> None:
     with pytest.raises(OptionError, match="threads"):
-        open_backend("ort-cpu", threads)
+        open_backend("ort-cpu", BUNDLE, BackendOptions(threads=threads))
 
 
 @pytest.mark.parametrize("name", ["", "cuda", "CPU", None])
 def test_an_unknown_backend(name: Any) -> None:
     with pytest.raises(OptionError, match="backend is"):
-        open_backend(name, None)
+        open_backend(name, BUNDLE)
 
 
 def test_what_is_not_here_says_why() -> None:
-    for status in backend_statuses():
-        if not status.available:
-            with pytest.raises(BackendError) as caught:
-                open_backend(status.name, None)  # type: ignore[arg-type]
-            assert status.reason in str(caught.value)
-            assert "pip install" in caught.value.remedy
+    refused = [status for status in backend_statuses(BUNDLE) if not status.available]
+    assert {"tensorrt", "ort-cuda"} & {status.name for status in refused}
+    for status in refused:
+        with pytest.raises(BackendError) as caught:
+            open_backend(status.name, BUNDLE)  # type: ignore[arg-type]
+        assert status.reason in str(caught.value)
+        assert re.search(r"pip install|pixrt build|NVIDIA driver", caught.value.remedy)
+
+
+def test_auto_tells_what_it_passed_over() -> None:
+    opened = open_backend("auto", BUNDLE)
+    names = [status.name for status in opened.passed_over]
+    assert [*names, opened.backend.name] == list(LADDER[: len(names) + 1])
+    assert all(status.reason for status in opened.passed_over)
 
 
 def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert [status.name for status in backend_statuses() if status.available] == ["null"]
+    assert [status.name for status in backend_statuses(BUNDLE) if status.available] == ["null"]
     with pytest.raises(BackendError, match=r"onnxruntime is not installed.*pip install 'pixrt\[cpu\]'"):
-        open_backend("auto", None)
+        open_backend("auto", BUNDLE)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -172,9 +177,9 @@ def test_a_provider_that_is_listed_and_cannot_run(monkeypatch: pytest.MonkeyPatc
     if "CUDAExecutionProvider" in onnx_runtime.PROVIDERS:
         pytest.skip("CUDA is really there")
     monkeypatch.setattr(onnx_runtime, "PROVIDERS", ("CUDAExecutionProvider", "CPUExecutionProvider"))
-    status = backend_statuses()[0]
-    assert (status.name, status.available) == ("ort-cuda", False)
-    assert "cannot load CUDAExecutionProvider" in status.reason
-    assert open_backend("auto", None).name == "ort-cpu"
+    opened = open_backend("auto", BUNDLE)
+    assert opened.backend.name == "ort-cpu"
+    reasons = {status.name: status.reason for status in opened.passed_over}
+    assert "cannot load CUDAExecutionProvider" in reasons["ort-cuda"]
     with pytest.raises(BackendError, match="cannot load CUDAExecutionProvider"):
-        open_backend("ort-cuda", None)
+        open_backend("ort-cuda", BUNDLE)

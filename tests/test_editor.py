@@ -10,7 +10,7 @@ from PIL import Image
 
 import pixrt
 from demo import BLUE, INVERT, QUICK, pixels
-from pixrt import Editor, OptionError
+from pixrt import Editor, OptionError, PixrtError
 from pixrt.networks import Networks
 from pixrt.options import EditOptions
 
@@ -108,14 +108,15 @@ def test_remembering_does_not_change_the_result(scene: Image.Image) -> None:
     np.testing.assert_array_equal(pixels(expected.image), pixels(again.image))
 
 
-def test_low_memory_and_reopening(scene: Image.Image, editor: Editor) -> None:
+def test_low_memory_and_closing(scene: Image.Image, editor: Editor) -> None:
     expected = editor.edit(scene, BLUE, **QUICK)
     with Editor(backend="ort-cpu", threads=2, low_memory=True) as low:
         for _ in range(2):
             np.testing.assert_array_equal(pixels(low.edit(scene, BLUE, **QUICK).image), pixels(expected.image))
     with Editor(backend="ort-cpu", threads=2) as closed:
         closed.close()
-        np.testing.assert_array_equal(pixels(closed.edit(scene, BLUE, **QUICK).image), pixels(expected.image))
+        with pytest.raises(PixrtError, match="the editor is closed"):
+            closed.edit(scene, BLUE, **QUICK)
 
 
 def test_threads_take_turns(editor: Editor, scene: Image.Image) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fakes import TOKENS, WIDTH, NumpyEngine, smooth_network, unet_spec
 from pixrt.backends.null import NullEngine
 from pixrt.buffers import Workspace
+from pixrt.conditioning import Conditioning
 from pixrt.guidance import Branch, guidance_weights
 from pixrt.noise import draw_noise
 from pixrt.options import SCHEDULERS
@@ -27,10 +28,12 @@ def condition(plan: Plan, seeds: list[int]) -> dict[str, NDArray[np.float32]]:
     text = np.stack([draw.standard_normal((TOKENS, WIDTH)).astype(np.float32) for draw in draws])
     source = np.stack([draw.standard_normal(SHAPE).astype(np.float32) for draw in draws])
     null = np.full_like(text, 0.25)
-    for rows in plan.rows:
-        rows.condition(
-            {Branch.TEXT: text, Branch.IMAGE: null, Branch.UNCOND: null}, {Branch.TEXT: source, Branch.IMAGE: source}
+    plan.condition(
+        Conditioning(
+            {Branch.TEXT: list(text), Branch.IMAGE: list(null), Branch.UNCOND: list(null)},
+            {Branch.TEXT: list(source), Branch.IMAGE: list(source)},
         )
+    )
     return {"text": text, "source": source, "null": null}
 
 
@@ -44,7 +47,7 @@ def run(
         workspace, table, guidance_weights(len(table), *scales, (0.0, 1.0)), draw_noise(seeds, len(table), SHAPE)
     )
     condition(plan, seeds)
-    return [step.next_state.copy() for step in denoise(plan)], engine
+    return [state.latents() for state in denoise(plan)], engine
 
 
 def naive(scheduler: str, seed: int, scales: tuple[float, float], steps: int = 6) -> list[NDArray[np.float64]]:
@@ -134,7 +137,7 @@ def test_a_workspace_can_be_used_again() -> None:
         condition(plan, [9])
         for _ in denoise(plan):
             pass
-        finals.append(plan.latents.copy())
+        finals.append(plan.latents())
     np.testing.assert_array_equal(finals[0], finals[2])
     assert not np.array_equal(finals[0], finals[1])
 

@@ -24,6 +24,7 @@ from pixrt.spec import (
     Component,
     ComponentSpec,
     Defaults,
+    ExportCheck,
     FileSpec,
     Manifest,
     Source,
@@ -35,6 +36,7 @@ from pixrt.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, open_checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, source_scale, traceables
+from pixrt_export.fused_step import check_step_graph, write_step_graph
 from pixrt_export.layers import find_weights, follow_weights, layer_shapes, merge_into
 from pixrt_export.options import ExportOptions
 from pixrt_export.output import bundle_folder
@@ -77,11 +79,16 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
         seconds: dict[Component, float] = {}
         for load in traceables(checkpoint, divisor):
             started = time.perf_counter()
-            component, spec, places = _export_component(load, folder, loras, options, on_progress)
-            components[component] = spec
+            component, specs, places = _export_component(load, folder, loras, options, on_progress)
+            components |= specs
             if places:
                 table[component] = places
             seconds[component] = time.perf_counter() - started
+        if options.fused_step:
+            on_progress(f"{Component.UNET_STEP}: writing and checking")
+            started = time.perf_counter()
+            _add_fused_step(folder, components, table)
+            seconds[Component.UNET_STEP] = time.perf_counter() - started
         (folder / WEIGHTS_NAME).write_text(to_json(table), encoding="utf-8")
         encoder = folder / components[Component.VAE_ENCODER].file
         manifest = Manifest(
@@ -109,6 +116,17 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
         with atomic_write(folder / MANIFEST_NAME) as file:
             file.write(manifest.to_json().encode())
     return ExportReport(options.output, manifest, seconds)
+
+
+def _add_fused_step(
+    folder: Path, components: dict[str, ComponentSpec], table: dict[str, dict[str, WeightPlace]]
+) -> None:
+    """Write the fused step around the UNet, and where its weights are."""
+    unet, path = components[Component.UNET], folder / f"{Component.UNET_STEP}.onnx"
+    write_step_graph(folder / unet.file, path)
+    result = check_step_graph(folder / unet.file, path)
+    components[Component.UNET_STEP] = _spec(path, unet.kept_fp32, result)
+    table[Component.UNET_STEP] = follow_weights(table[Component.UNET], folder / unet.file, path)
 
 
 def _require_usable(checkpoint: Checkpoint, scheduler: str, options: ExportOptions) -> None:
@@ -141,14 +159,18 @@ def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
 
 def _export_component(
     load: Callable[[], Traceable], folder: Path, loras: LoraSet, options: ExportOptions, on_progress: Progress
-) -> tuple[Component, ComponentSpec, dict[str, WeightPlace]]:
+) -> tuple[Component, dict[Component, ComponentSpec], dict[str, WeightPlace]]:
     """Merge LoRAs, trace, check, convert and check again one network; only one is in memory at a time.
 
-    The last of the result is where the weights are that a LoRA can change.
+    Of an FP16 decoder the FP32 one is kept beside it. The last of the result is where the weights are that a LoRA can
+    change.
     """
     network = load()
     component = network.component
-    traced = folder / f"{component}{'' if options.precision == 'fp32' else '.fp32'}.onnx"
+    second = component is Component.VAE_DECODER and options.precision == "fp16"
+    name = Component.VAE_DECODER_FP32 if second else f"{component}{'' if options.precision == 'fp32' else '.fp32'}"
+    traced = folder / f"{name}.onnx"
+    specs: dict[Component, ComponentSpec] = {}
     with _naming(component):
         merge_into(network.module, loras.factors.get(component, {}))
         on_progress(f"{component}: tracing")
@@ -170,12 +192,20 @@ def _export_component(
             else:
                 kept = to_fp16_weights(traced, path)
             places = follow_weights(places, traced, path)
-            for file in files_of(traced):
-                file.unlink()
+            if second:
+                specs[Component.VAE_DECODER_FP32] = _spec(traced, (), result)
+            else:
+                for file in files_of(traced):
+                    file.unlink()
             on_progress(f"{component}: checking {options.precision} against PyTorch")
             result = check(component, path, expected, options.precision)
-        inputs, outputs = (tuple(map(_tensor, values)) for values in tensor_table(path))
-    return component, ComponentSpec(path.name, inputs, outputs, kept, result), places
+        specs[component] = _spec(path, kept, result)
+    return component, specs, places
+
+
+def _spec(path: Path, kept: tuple[str, ...], result: ExportCheck) -> ComponentSpec:
+    inputs, outputs = (tuple(map(_tensor, values)) for values in tensor_table(path))
+    return ComponentSpec(path.name, inputs, outputs, kept, result)
 
 
 @contextmanager

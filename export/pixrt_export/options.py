@@ -28,6 +28,7 @@ class ExportOptions:
         source_scaling_factor: what an AutoencoderTiny's latents are divided by to serve as source latents of an edit.
         steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
             checkpoint's own scheduler, where None.
+        fused_step: also write the fused step graph: see `pixrt.fused`.
         overwrite: replace an existing bundle.
 
     Raises OptionError on construction.
@@ -45,6 +46,7 @@ class ExportOptions:
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
     scheduler: str | None = None
+    fused_step: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pixrt.engine_spec import ENGINES_FOLDER
 from pixrt.errors import BundleError, OutputError
-from pixrt.spec import MANIFEST_NAME, parse_manifest
+from pixrt.spec import MANIFEST_NAME, Manifest, parse_manifest
 
 
 @contextmanager
@@ -54,12 +55,26 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
         manifest = parse_manifest((target / MANIFEST_NAME).read_text(encoding="utf-8"), str(target))
     except (OSError, UnicodeDecodeError, BundleError) as error:
         raise OutputError(f"{target} is not a bundle, so it is not overwritten", remedy="Choose another -o") from error
-    others = names - manifest.files.keys() - {MANIFEST_NAME}
+    others = {*_unlisted(target, manifest), *(names - manifest.files.keys() - {MANIFEST_NAME, ENGINES_FOLDER})}
     if others:
         raise OutputError(
             f"{target} holds {sorted(others)[0]}, which is not of the bundle, so it is not overwritten",
             remedy="Move it elsewhere, or choose another -o",
         )
+
+
+def _unlisted(target: Path, manifest: Manifest) -> set[str]:
+    """What is in the folder of the engines, beside the plans that the manifest lists and what their builder needs."""
+    folder = target / ENGINES_FOLDER
+    if not folder.is_dir():
+        return {ENGINES_FOLDER} if folder.exists() else set()
+    listed = {engine.file for engine in manifest.engines}
+    found = {f"{ENGINES_FOLDER}/{path.name}" for path in folder.iterdir() if not _is_builders(path.name)}
+    return found - listed
+
+
+def _is_builders(name: str) -> bool:
+    return name.startswith(".") and name.endswith((".lock", ".tmp"))
 
 
 def _put_in_place(folder: Path, target: Path) -> None:

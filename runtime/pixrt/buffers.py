@@ -4,13 +4,13 @@ Letters of the shapes: R branches, B pictures, C latent channels, h x w latents,
 a backend.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array, Engine
+from pixrt.conditioning import Conditioning
 from pixrt.guidance import Branch
 
 Latents = NDArray[np.float32]
@@ -19,8 +19,8 @@ Latents = NDArray[np.float32]
 class Rows:
     """The network's arrays for one set of branches, branch-major: `[R, B, ...]` is bound as `[R * B, ...]`.
 
-    `noisy` and `source` are the two halves of the network's input: every step writes the first, an edit writes the
-    second once. `output` is what the network writes.
+    `noisy` is the first half of the network's input, which every step writes; the second, the source, is held over an
+    edit, as the text is. `output` is what the network writes.
     """
 
     def __init__(
@@ -31,30 +31,33 @@ class Rows:
         in_channels, channels = table["sample"].fixed(1), table["out_sample"].fixed(1)
         width = table["encoder_hidden_states"].fixed(2)
         rows = len(branches)
-        sample: Array = np.zeros((rows, batch, in_channels, *size), dtypes["sample"])  # [R, B, C + C, h, w]
+        sample = engine.allocate((rows * batch, in_channels, *size), dtypes["sample"])
+        output = engine.allocate((rows * batch, channels, *size), dtypes["out_sample"])
         self.branches = branches
-        self.noisy = sample[:, :, :channels]
-        self.source = sample[:, :, channels:]
-        self.timestep: Array = np.zeros(rows * batch, dtypes["timestep"])
-        self.context: Array = np.zeros((rows, batch, tokens, width), dtypes["encoder_hidden_states"])
-        self.output: Array = np.zeros((rows, batch, channels, *size), dtypes["out_sample"])
+        self.noisy = sample.reshape(rows, batch, in_channels, *size)[:, :, :channels]  # [R, B, C, h, w]
+        self.timestep = engine.allocate((rows * batch,), dtypes["timestep"])
+        self.output = output.reshape(rows, batch, channels, *size)
         self.run = engine.bind(
             {
-                "sample": sample.reshape(rows * batch, in_channels, *size),
+                "sample": sample,
                 "timestep": self.timestep,
-                "encoder_hidden_states": self.context.reshape(rows * batch, tokens, width),
-                "out_sample": self.output.reshape(rows * batch, channels, *size),
-            }
+                "encoder_hidden_states": engine.allocate(
+                    (rows * batch, tokens, width), dtypes["encoder_hidden_states"]
+                ),
+                "out_sample": output,
+            },
+            held={"sample": channels, "encoder_hidden_states": 0},
         )
+        self._null: Array = np.zeros((in_channels - channels, *size), dtypes["sample"])
 
-    def condition(self, contexts: Mapping[Branch, Array], sources: Mapping[Branch, Array]) -> None:
-        """Write what stays the same over an edit: text `[B, L, D]` and source latents `[B, C_source, h, w]`.
-
-        A branch that is not in `sources` gets zero latents, the null picture.
-        """
-        for row, branch in enumerate(self.branches):
-            self.context[row] = contexts[branch]
-            self.source[row] = sources.get(branch, 0)
+    def condition(self, conditioning: Conditioning) -> None:
+        """Write what stays the same over an edit: text, and source latents in the second half of the sample."""
+        for number, branch in enumerate(self.branches):
+            contexts, sources = conditioning.contexts[branch], conditioning.sources.get(branch)
+            for item, context in enumerate(contexts):
+                row = number * len(contexts) + item
+                self.run.hold("encoder_hidden_states", row, context)
+                self.run.hold("sample", row, self._null if sources is None else sources[item])
 
 
 class Workspace:

@@ -2,25 +2,26 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from pixrt.backends.registry import open_backend
+from pixrt.backends.protocol import Backend
+from pixrt.backends.registry import BackendOptions, open_backend
 from pixrt.errors import OptionError, PixrtError
 from pixrt.images import PictureSource, from_network, to_network
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
 from pixrt.options import BackendName, EditParameters
 from pixrt.pipeline import denoise
-from pixrt.plan import Schedule, make_schedule, plan_batch
+from pixrt.plan import Schedule, make_schedule
 from pixrt.requests import Request, form_batches, is_several, make_requests
 from pixrt.result import EditResult, OnStep, Progress
 from pixrt.spec import Component, LoraSpec, Manifest
-from pixrt.store import DEFAULT_BUNDLE, open_bundle
+from pixrt.store import DEFAULT_BUNDLE, Bundle, open_bundle
 from pixrt.tasks import edit_conditioning, require_edit
 from pixrt.timing import Stopwatch
 from pixrt.tokenizer import Tokenizer
@@ -51,6 +52,9 @@ class Editor:
         max_batch: most pictures in one network call.
         low_memory: close each network when its stage is over: less memory, slower second edits.
         verify: check the SHA-256 of every file (sizes are always checked).
+        fused_step: run the bundle's fused step graph in place of the UNet; None leaves it to the backend.
+        provider_options: options of ONNX Runtime's execution provider, for `ort-` backends: see `backends.providers`.
+        cuda_graphs: on a CUDA device, capture what a step enqueues and launch it as one.
         loras: LoRA files, or pairs of a file and a scale: see `set_loras`.
 
     Raises BundleError, BackendError, OptionError, LoraError.
@@ -65,19 +69,33 @@ class Editor:
         max_batch: int = 4,
         low_memory: bool = False,
         verify: bool = True,
+        fused_step: bool | None = None,
+        provider_options: Mapping[str, str] | None = None,
+        cuda_graphs: bool = True,
         loras: Sequence[LoraInput] = (),
     ) -> None:
         if not (isinstance(max_batch, int) and 1 <= max_batch <= MAX_BATCH):
             raise OptionError(f"max_batch is {max_batch!r}", remedy=f"It must be from 1 to {MAX_BATCH}")
-        opened = open_backend(backend, threads)
         self._bundle = open_bundle(bundle, verify=verify)
         require_edit(self._bundle.manifest)
-        self._backend = opened.name
+        opened = open_backend(
+            backend,
+            self._bundle,
+            BackendOptions(threads=threads, provider_options=provider_options or {}, cuda_graphs=cuda_graphs),
+        )
+        self._backend = opened.backend
+        self.passed_over = opened.passed_over
         self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizer)
-        self._networks = Networks(self._bundle, opened, low_memory=low_memory)
+        self._networks = Networks(
+            self._bundle,
+            self._backend,
+            low_memory=low_memory,
+            fused_step=_use_fused_step(fused_step, self._bundle, self._backend),
+        )
         self._max_batch = max_batch
         self._lock = threading.Lock()
         self._editing: int | None = None  # the thread whose turn it is
+        self._closed = False
         self._loras = LoraSet((), {}, {})
         self.set_loras(loras)
 
@@ -88,8 +106,8 @@ class Editor:
 
     @property
     def backend(self) -> str:
-        """The backend in use."""
-        return self._backend
+        """The backend in use; `passed_over` tells the faster ones that "auto" could not open, and why."""
+        return self._backend.name
 
     @property
     def loras(self) -> tuple[LoraSpec, ...]:
@@ -107,13 +125,14 @@ class Editor:
         new = LoraSet((), {}, {})
         table = read_table(self._bundle) if loras else {}
         if loras:
-            shapes = {part: {name: place.parameter_shape for name, place in table[part].items()} for part in table}
+            named = {part: places for part, places in table.items() if part != Component.UNET_STEP}
+            shapes = {part: {name: place.parameter_shape for name, place in named[part].items()} for part in named}
             new = load_loras(loras, shapes, f"the bundle {self.manifest.name!r}")
             require_own_weights(new, table)
         with self._turn():
             for component in Component:
                 if new.of(component) != self._loras.of(component):
-                    given, places = new.factors.get(component), table.get(component, {})
+                    given, places = new.factors.get(component), table.get(self._networks.running(component), {})
                     self._networks.replace(
                         component, partial(replacements, self._bundle.folder, places, given) if given else None
                     )
@@ -185,10 +204,15 @@ class Editor:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait until no other thread edits. Raises PixrtError inside a step callback, which would wait for itself."""
+        """Wait until no other thread edits.
+
+        Raises PixrtError inside a step callback, which would wait for itself, and for a closed editor.
+        """
         if self._editing == threading.get_ident():
             raise PixrtError("on_step used the editor that is calling it", remedy="Use another Editor there")
         with self._lock:
+            if self._closed:
+                raise PixrtError("the editor is closed", remedy="Make another Editor")
             self._editing = threading.get_ident()
             try:
                 yield
@@ -207,9 +231,13 @@ class Editor:
         return [Estimate(request, schedule.calls, schedule.rows) for request in requests]
 
     def close(self) -> None:
-        """Free the networks and arrays. The next edit would open them again."""
+        """Free the networks, arrays and the device. The editor cannot be used afterwards."""
+        if self._closed:
+            return
         with self._turn():
             self._networks.close()
+            self._backend.close()
+            self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -232,21 +260,19 @@ class Editor:
             sources = [networks.source(picture, clock) for picture in pixels]
 
         with networks.stage(Component.UNET):
-            workspace = networks.workspace(len(batch), sources[0].shape[1:], clock)
+            plan = networks.plan(schedule, [request.seed for request in batch], sources[0].shape[1:], clock)
             with clock.stage("denoise"):
-                plan = plan_batch(workspace, schedule, [request.seed for request in batch])
-                conditioning = edit_conditioning(texts, null_text, sources)
-                plan.condition(conditioning.contexts, conditioning.sources)
-                for number, step in enumerate(denoise(plan), 1):
-                    progress.tell(number, batch, step, manifest)
-                latents = plan.latents.copy()
+                plan.condition(edit_conditioning(texts, null_text, sources))
+                for number, state in enumerate(denoise(plan), 1):
+                    progress.tell(number, batch, state, manifest)
+                latents = plan.latents()
 
         with networks.stage(Component.VAE_DECODER):
             decoded = [networks.decode(item, clock) for item in latents]
         with clock.stage("finish"):
             images = [
                 from_network(result, picture, request.geometry)
-                for result, picture, request in zip(decoded, pictures, batch, strict=True)
+                for (result, _), picture, request in zip(decoded, pictures, batch, strict=True)
             ]
         return [
             EditResult(
@@ -259,11 +285,20 @@ class Editor:
                 working_size=request.geometry.padded,
                 network_rows=schedule.rows,
                 times=clock.times(),
-                backend=self._backend,
+                backend=self._backend.name,
                 model=manifest.name,
                 model_sha256=manifest.source.sha256,
                 notice=manifest.notice,
                 loras=self._loras.specs,
+                decoded_in_fp32=second_try,
             )
-            for image, request in zip(images, batch, strict=True)
+            for image, request, (_, second_try) in zip(images, batch, decoded, strict=True)
         ]
+
+
+def _use_fused_step(wanted: bool | None, bundle: Bundle, backend: Backend) -> bool:
+    if wanted:
+        bundle.manifest.component(Component.UNET_STEP)
+    if wanted is None:
+        return backend.prefers_fused_step and backend.problem(bundle, Component.UNET_STEP) is None
+    return wanted

@@ -10,6 +10,7 @@
     ├── CheckpointError          exit  5   a checkpoint cannot be exported
     │   └── ExportMismatch       exit  5   an exported network differs from PyTorch beyond the tolerance
     ├── BackendError             exit  6   a backend or provider cannot be opened, or failed in a run
+    │   └── EngineError          exit  6   a TensorRT engine cannot be built, or must not be loaded
     ├── OutputError              exit  7   a result cannot be written
     ├── TrainingError            exit  8   training cannot go on
     ├── DataError                exit  9   training data cannot be used
@@ -80,6 +81,10 @@ class BackendError(PixrtError):
     """A backend or execution provider cannot be opened, or failed in a run."""
 
     exit_code = 6
+
+
+class EngineError(BackendError):
+    """A TensorRT engine cannot be built, or its plan file must not be loaded: altered, or made for something else."""
 
 
 class OutputError(PixrtError):

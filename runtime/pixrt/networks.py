@@ -5,7 +5,7 @@ edit of the same picture, or with the same instruction, computes neither again. 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pixrt.backends.protocol import Array, Backend, BoundCall, Engine, NewWeight
 from pixrt.buffers import Workspace
 from pixrt.errors import PixrtError
+from pixrt.fused import FusedPlan, FusedWorkspace, plan_fused
+from pixrt.plan import Plan, Schedule, plan_batch
 from pixrt.spec import Component
 from pixrt.store import Bundle
 from pixrt.timing import Stopwatch
@@ -34,16 +36,17 @@ class Networks:
     their sum, at the price of opening it again for the next edit.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, low_memory: bool = False) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, *, low_memory: bool = False, fused_step: bool = False) -> None:
         self._bundle = bundle
         self._backend = backend
         self._low_memory = low_memory
+        self._unet = Component.UNET_STEP if fused_step else Component.UNET
         self._engines: dict[Component, Engine] = {}
         self._weights: dict[Component, Callable[[], Iterable[NewWeight]]] = {}
         self._texts: _Recent[Array] = _Recent(TEXTS_KEPT)
         self._sources: _Recent[Array] = _Recent(SOURCES_KEPT)
         self._calls: _Recent[tuple[Array, Array, BoundCall]] = _Recent(SHAPES_KEPT)
-        self._workspaces: _Recent[Workspace] = _Recent(SHAPES_KEPT)
+        self._workspaces: _Recent[Workspace | FusedWorkspace] = _Recent(SHAPES_KEPT)
 
     def text(self, ids: tuple[int, ...], clock: Stopwatch) -> Array:
         """The text encoder's last hidden state `[L, D]` for L token ids."""
@@ -54,10 +57,9 @@ class Networks:
                 table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
                 tokens = np.array([ids], table["input_ids"].dtype)
                 hidden = table["last_hidden_state"]
-                output: Array = np.zeros((1, len(ids), hidden.fixed(2)), hidden.dtype)
+                output = engine.allocate((1, len(ids), hidden.fixed(2)), hidden.dtype)
                 engine.bind({"input_ids": tokens, "last_hidden_state": output})()
-            embedding: Array = output[0]
-            return embedding
+            return _fixed(output[0])
 
         return self._texts.get(ids, encode)
 
@@ -68,34 +70,45 @@ class Networks:
             scale = self._bundle.manifest.vae_scale
             _, height, width = pixels.shape
             size = (self._bundle.manifest.latent_channels, height // scale, width // scale)
-            return self._image_call(Component.VAE_ENCODER, "encode", pixels, size, clock)
+            return _fixed(self._image_call(Component.VAE_ENCODER, "encode", pixels, size, clock))
 
         key = (pixels.shape, blake2b(pixels.data, digest_size=16).digest())
         return self._sources.get(key, encode)
 
-    def decode(self, latents: NDArray[np.float32], clock: Stopwatch) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], clock: Stopwatch) -> tuple[NDArray[np.float32], bool]:
         """Pixels `[3, H, W]`, about [-1, 1], of latents `[C, h, w]` as the loop leaves them.
 
-        Raises PixrtError where the decoder's output is not finite.
+        Some decoders overflow in FP16. Where pixels are not finite, the bundle's FP32 decoder has a second try; the
+        second of the result tells. Raises PixrtError where there is none, or its pixels are not finite either.
         """
         scale = self._bundle.manifest.vae_scale
         _, height, width = latents.shape
         scaled = latents / np.float32(self._bundle.manifest.scaling_factor)
         size = (3, height * scale, width * scale)
-        pixels = self._image_call(Component.VAE_DECODER, "decode", scaled, size, clock).astype(np.float32)
-        if not np.isfinite(pixels).all():
-            broken = int(np.size(pixels) - np.isfinite(pixels).sum())
-            raise PixrtError(
-                f"the decoded picture holds {broken} of {pixels.size} values that are not finite",
-                remedy="Use a bundle exported with --precision fp32: some decoders overflow in FP16",
-            )
-        return pixels
+        tries = [Component.VAE_DECODER]
+        if Component.VAE_DECODER_FP32 in self._bundle.manifest.components and np.isfinite(latents).all():
+            tries.append(Component.VAE_DECODER_FP32)
+        for component in tries:
+            pixels = self._image_call(component, "decode", scaled, size, clock).astype(np.float32)
+            if np.isfinite(pixels).all():
+                return pixels, component is Component.VAE_DECODER_FP32
+        broken = int(np.size(pixels) - np.isfinite(pixels).sum())
+        raise PixrtError(
+            f"the decoded picture holds {broken} of {pixels.size} values that are not finite",
+            remedy="Use a bundle exported with --precision fp32",
+        )
 
-    def workspace(self, batch: int, size: tuple[int, int], clock: Stopwatch) -> Workspace:
-        """The loop's arrays for `batch` pictures of h x w latents, kept for the next edit of that shape."""
-        engine = self._engine(Component.UNET, clock)
-        tokens = self._bundle.manifest.tokenizer.max_length
-        return self._workspaces.get((batch, size), lambda: Workspace(engine, batch, size, tokens))
+    def plan(
+        self, schedule: Schedule, seeds: Sequence[int], size: tuple[int, int], clock: Stopwatch
+    ) -> Plan | FusedPlan:
+        """The plan of one batch of h x w latents; its arrays are kept for the next edit of that shape."""
+        engine, batch, tokens = self._engine(self._unet, clock), len(seeds), self._bundle.manifest.tokenizer.max_length
+        kind = FusedWorkspace if self._unet is Component.UNET_STEP else Workspace
+        with clock.stage("denoise"):
+            workspace = self._workspaces.get((batch, size), lambda: kind(engine, batch, size, tokens))
+            if isinstance(workspace, FusedWorkspace):
+                return plan_fused(workspace, schedule, seeds)
+            return plan_batch(workspace, schedule, seeds)
 
     @contextmanager
     def stage(self, component: Component) -> Iterator[None]:
@@ -104,11 +117,16 @@ class Networks:
             yield
         finally:
             if self._low_memory:
-                self._close(component)
+                self._close(self.running(component))
+                if component is Component.VAE_DECODER:
+                    self._close(Component.VAE_DECODER_FP32)
 
     def replace(self, component: Component, weights: Callable[[], Iterable[NewWeight]] | None) -> None:
-        """From now on open a component with these weights, None for its own; what was computed with others goes."""
-        self._close(component)
+        """From now on run a component with these weights, None for its own; what was computed with others goes."""
+        component = self.running(component)
+        engine = self._engines.get(component)
+        if engine is None or not engine.refit(weights() if weights else ()):
+            self._close(component)
         if component is Component.TEXT_ENCODER:
             self._texts.clear()
         if component is Component.VAE_ENCODER:
@@ -125,9 +143,13 @@ class Networks:
         self._texts.clear()
         self._sources.clear()
 
+    def running(self, component: Component) -> Component:
+        """The network that stands for a component: the fused step for the UNet, whose weights it has."""
+        return self._unet if component is Component.UNET else component
+
     def _close(self, component: Component) -> None:
         # Bound calls keep a session alive: they go first.
-        if component is Component.UNET:
+        if component is self._unet:
             self._workspaces.clear()
         else:
             self._calls.clear()
@@ -138,9 +160,8 @@ class Networks:
     def _engine(self, component: Component, clock: Stopwatch) -> Engine:
         if component not in self._engines:
             with clock.stage("load"):
-                spec = self._bundle.manifest.component(component)
                 weights = self._weights[component]() if component in self._weights else ()
-                self._engines[component] = self._backend.open(self._bundle.file(component), spec, weights)
+                self._engines[component] = self._backend.open(self._bundle, component, weights)
         return self._engines[component]
 
     def _image_call(
@@ -151,8 +172,8 @@ class Networks:
             (source,), (target,) = engine.inputs, engine.outputs
 
             def bind() -> tuple[Array, Array, BoundCall]:
-                given: Array = np.zeros((1, *data.shape), source.dtype)
-                result: Array = np.zeros((1, *out_shape), target.dtype)
+                given = engine.allocate((1, *data.shape), source.dtype)
+                result = engine.allocate((1, *out_shape), target.dtype)
                 return given, result, engine.bind({source.name: given, target.name: result})
 
             given, result, run = self._calls.get((component, data.shape), bind)
@@ -160,6 +181,12 @@ class Networks:
             run()
             answer: Array = result[0].copy()
             return answer
+
+
+def _fixed(values: Array) -> Array:
+    """Values that nobody may change any more: a backend may keep them on its device."""
+    values.setflags(write=False)
+    return values
 
 
 class _Recent(Generic[Value]):

@@ -25,10 +25,13 @@ SchedulerName = Literal[
     "lcm",
 ]
 ResizeMode = Literal["exact", "fit", "floor8"]
-BackendName = Literal["auto", "ort-cuda", "ort-cpu", "null"]
+BackendName = Literal[
+    "auto", "tensorrt", "tensorrt-rtx", "ort-tensorrt", "ort-tensorrt-rtx", "ort-cuda", "ort-cpu", "null"
+]
 
 SCHEDULERS: tuple[str, ...] = get_args(SchedulerName)
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
+BACKENDS: tuple[str, ...] = get_args(BackendName)
 MAX_SEED = 2**63 - 1
 
 

@@ -4,15 +4,32 @@ Must not import a backend.
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from pixrt.buffers import Latents
-from pixrt.plan import Plan, Step, Terms
+from pixrt.fused import FusedPlan
+from pixrt.plan import Plan
+from pixrt.terms import combine
 
 
-def denoise(plan: Plan) -> Iterator[Step]:
-    """Run the plan; yields each step after its update, when `step.next_state` holds the new latents."""
+class LoopState(Protocol):
+    """What can be asked for between two steps; both are copies, and wait for a device where the step ran on one."""
+
+    def latents(self) -> Latents:
+        """The latents after the step, `[B, C, h, w]`, in the solver's own scale."""
+
+    def denoised(self) -> Latents:
+        """The clean latents that the step predicts, `[B, C, h, w]`."""
+
+
+def denoise(plan: Plan | FusedPlan) -> Iterator[LoopState]:
+    """Run the plan; yields after each step, when its latents can be read."""
+    return _run_fused(plan) if isinstance(plan, FusedPlan) else _run(plan)
+
+
+def _run(plan: Plan) -> Iterator[LoopState]:
     scratch = plan.scratch
     for step in plan.steps:
         rows = step.rows
@@ -27,10 +44,7 @@ def denoise(plan: Plan) -> Iterator[Step]:
         yield step
 
 
-def combine(terms: Terms, out: Latents, scratch: Latents) -> None:
-    """Write the sum of coefficient times array over `terms` (one at least) into `out`, all `[B, C, h, w]`."""
-    coefficient, array = terms[0]
-    np.multiply(array, coefficient, out=out)
-    for coefficient, array in terms[1:]:
-        np.multiply(array, coefficient, out=scratch)
-        np.add(out, scratch, out=out)
+def _run_fused(plan: FusedPlan) -> Iterator[LoopState]:
+    for index, rows in enumerate(plan.rows):
+        plan.loop.step(index, rows)
+        yield plan

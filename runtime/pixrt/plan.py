@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.backends.protocol import Array
 from pixrt.buffers import Latents, Rows, Workspace
-from pixrt.guidance import Branch, active_branches, guidance_weights
+from pixrt.conditioning import Conditioning
+from pixrt.guidance import active_branches, guidance_weights
 from pixrt.noise import draw_noise
 from pixrt.options import EditOptions
 from pixrt.schedulers import build_table
 from pixrt.schedulers.table import StepTable
-
-# Zero-dimensional float32 arrays: NumPy takes them without allocating, unlike Python numbers.
-Coefficient = NDArray[np.float32]
-# A linear combination: the sum of coefficient times array.
-Terms = tuple[tuple[Coefficient, Array], ...]
+from pixrt.terms import Coefficient, Terms, coefficient, combine, make_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +37,11 @@ class Schedule:
         """Network evaluations of one picture: the branches that run, summed over the calls."""
         return sum(len(active_branches(row)) for row in self.weights)
 
+    @property
+    def draws(self) -> int:
+        """Draws of noise beside the initial one: one per call where the solver adds noise, else none."""
+        return self.calls if self.table.noise.any() else 0
+
 
 def make_schedule(options: EditOptions, scheduler: Mapping[str, Any]) -> Schedule:
     """The schedule of resolved options, for a checkpoint's scheduler config. Raises OptionError."""
@@ -58,8 +59,8 @@ class Step:
     """One network call and the update after it.
 
     The loop writes `input_scale * state` into the rows, runs them, forms `stored` from `store` (solvers with memory),
-    then `next_state` from `update`. `noise` is already multiplied by its coefficient. `denoised` predicts the clean
-    latents from `state` and the network's output; it holds until the next step runs.
+    then `next_state` from `update`. `noise` is already multiplied by its coefficient. `prediction` is of the clean
+    latents, from `state` and the network's output; it holds until the next step runs.
     """
 
     rows: Rows
@@ -71,7 +72,17 @@ class Step:
     noise: Latents | None
     stored: Latents | None
     store: Terms
-    denoised: Terms
+    prediction: Terms
+
+    def latents(self) -> Latents:
+        """A copy of the state after this step, `[B, C, h, w]`."""
+        return self.next_state.copy()
+
+    def denoised(self) -> Latents:
+        """The clean latents `[B, C, h, w]` that this step predicts."""
+        predicted = np.zeros_like(self.state)
+        combine(self.prediction, predicted, np.zeros_like(predicted))
+        return predicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +97,19 @@ class Plan:
         """The distinct sets of rows, to be conditioned before the loop."""
         return tuple({id(step.rows): step.rows for step in self.steps}.values())
 
-    def condition(self, contexts: Mapping[Branch, Array], sources: Mapping[Branch, Array]) -> None:
-        """Write what stays the same over the loop into every set of rows: see `Rows.condition`."""
+    def condition(self, conditioning: Conditioning) -> None:
+        """Write what stays the same over the loop into every set of rows."""
         for rows in self.rows:
-            rows.condition(contexts, sources)
+            rows.condition(conditioning)
 
-    @property
     def latents(self) -> Latents:
-        """The state after the last step, `[B, C, h, w]`; valid until the workspace's next plan runs."""
-        return self.steps[-1].next_state
+        """A copy of the state after the last step, `[B, C, h, w]`."""
+        return self.steps[-1].latents()
 
 
 def plan_batch(workspace: Workspace, schedule: Schedule, seeds: Sequence[int]) -> Plan:
     """The plan of one batch on its workspace, with the noise of each picture's seed."""
-    calls = schedule.calls if schedule.table.noise.any() else 0
-    noise = draw_noise(seeds, calls, workspace.shape[1:], out=workspace.noise(calls))
+    noise = draw_noise(seeds, schedule.draws, workspace.shape[1:], out=workspace.noise(schedule.draws))
     return make_plan(workspace, schedule.table, schedule.weights, noise)
 
 
@@ -120,7 +129,7 @@ def make_plan(workspace: Workspace, table: StepTable, weights: NDArray[np.float6
 
         def linear(x: float, output: float, *, step: int = i, rows: Rows = rows, state: Latents = state) -> Terms:
             guided = [(output * weights[step, branch], rows.output[r]) for r, branch in enumerate(rows.branches)]
-            return _terms((x, state), *guided)
+            return make_terms((x, state), *guided)
 
         fresh = None
         if table.noise[i] != 0.0:
@@ -131,24 +140,15 @@ def make_plan(workspace: Workspace, table: StepTable, weights: NDArray[np.float6
         steps.append(
             Step(
                 rows=rows,
-                input_scale=_coefficient(table.input_scale[i]),
-                timestep=_coefficient(table.timesteps[i]),
+                input_scale=coefficient(table.input_scale[i]),
+                timestep=coefficient(table.timesteps[i]),
                 state=state,
                 next_state=next_state,
-                update=linear(table.x[i], table.output[i]) + _terms(*past),
+                update=linear(table.x[i], table.output[i]) + make_terms(*past),
                 noise=fresh,
                 stored=history[i % len(history)] if history else None,
                 store=linear(table.store_x[i], table.store_output[i]) if history else (),
-                denoised=linear(table.denoised_x[i], table.denoised_output[i]),
+                prediction=linear(table.denoised_x[i], table.denoised_output[i]),
             )
         )
     return Plan(tuple(steps), workspace.scratch)
-
-
-def _terms(*pairs: tuple[float, Array]) -> Terms:
-    """Drop what is multiplied by zero: it need not be read."""
-    return tuple((_coefficient(factor), array) for factor, array in pairs if factor != 0.0)
-
-
-def _coefficient(value: float) -> NDArray[Any]:
-    return np.array(value, np.float32)

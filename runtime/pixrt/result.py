@@ -15,8 +15,7 @@ from pixrt.buffers import Latents
 from pixrt.codecs import save_picture
 from pixrt.errors import Cancelled, PictureError
 from pixrt.options import EditOptions
-from pixrt.pipeline import combine
-from pixrt.plan import Step
+from pixrt.pipeline import LoopState
 from pixrt.requests import Request
 from pixrt.spec import LoraSpec, Manifest
 from pixrt.timing import StageTimes
@@ -40,6 +39,7 @@ class EditResult:
         times: where the time went; shared by the pictures of a batch.
         model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
         loras: the LoRAs that were in use.
+        decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
     """
 
     index: int
@@ -56,6 +56,7 @@ class EditResult:
     model_sha256: str
     notice: str
     loras: tuple[LoraSpec, ...] = ()
+    decoded_in_fp32: bool = False
 
     @property
     def seed(self) -> int:
@@ -105,7 +106,9 @@ def options_from(parameters: dict[str, Any], where: str) -> tuple[str, EditOptio
 class StepInfo:
     """What `on_step` is told. `step` counts from 1 to `total` over the whole call."""
 
-    def __init__(self, step: int, total: int, requests: Sequence[Request], state: Step, manifest: Manifest) -> None:
+    def __init__(
+        self, step: int, total: int, requests: Sequence[Request], state: LoopState, manifest: Manifest
+    ) -> None:
         self.step = step
         self.total = total
         self._requests = requests
@@ -120,7 +123,7 @@ class StepInfo:
     @property
     def latents(self) -> Latents:
         """A copy of the latents after this step, `[B, C, h, w]`, in the solver's own scale."""
-        return self._state.next_state.copy()
+        return self._state.latents()
 
     def preview(self, item: int = 0) -> "Image.Image":
         """The predicted picture of the batch's `item`, one pixel per latent, through a linear latent-to-RGB map.
@@ -129,8 +132,7 @@ class StepInfo:
         """
         from PIL import Image
 
-        predicted = np.zeros_like(self._state.state)
-        combine(self._state.denoised, predicted, np.zeros_like(predicted))
+        predicted = self._state.denoised()
         matrix = np.asarray(self._manifest.preview, np.float32)  # [C + 1, 3]
         rgb = np.einsum("chw,cr->hwr", predicted[item], matrix[:-1]) + matrix[-1]
         return Image.fromarray(np.rint((rgb / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8))
@@ -148,11 +150,11 @@ class Progress:
     before: int
     total: int
 
-    def tell(self, number: int, batch: Sequence[Request], step: Step, manifest: Manifest) -> None:
+    def tell(self, number: int, batch: Sequence[Request], state: LoopState, manifest: Manifest) -> None:
         """After step `number` of a batch. Raises Cancelled where the caller returns False."""
         if self.on_step is None:
             return
-        info = StepInfo(self.before + number, self.total, batch, step, manifest)
+        info = StepInfo(self.before + number, self.total, batch, state, manifest)
         if self.on_step(info) is False:
             raise Cancelled(
                 f"the edit was stopped by on_step after {info.step} of {info.total} steps",

@@ -1,7 +1,7 @@
 """What a bundle's manifest says, as frozen dataclasses, and the strict reading of them from JSON.
 
 A bundle is one folder: `manifest.json`, an ONNX file per component, the tokenizer's files. `store` opens it,
-`pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors.
+`pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors and the specs beneath it.
 """
 
 import dataclasses
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
+from pixrt.engine_spec import EngineSpec
 from pixrt.errors import BundleError, BundleTooNew
+from pixrt.tensor_spec import TensorSpec as TensorSpec
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
@@ -32,25 +34,12 @@ class Component(StrEnum):
     UNET = "unet"
     VAE_ENCODER = "vae_encoder"
     VAE_DECODER = "vae_decoder"
+    UNET_STEP = "unet_step"  # the UNet with guidance and the solver's update around it: see `fused`
+    VAE_DECODER_FP32 = "vae_decoder_fp32"  # beside an FP16 decoder, for a picture that overflows in that
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output of a network. A dimension is a number, or a name where it is free."""
-
-    name: str
-    dtype: Literal["float32", "float16", "int64", "int32"]
-    shape: tuple[int | str, ...]
-
-    def fixed(self, axis: int) -> int:
-        """A dimension that must be a number, such as the channels. Raises BundleError where it is free."""
-        size = self.shape[axis]
-        if isinstance(size, str):
-            raise BundleError(
-                f"dimension {axis} of the tensor {self.name} is free ({size}), where a number is needed",
-                remedy="Export the checkpoint again with `pixrt export`",
-            )
-        return size
+# What every edit needs; the rest is other ways of doing the same.
+NETWORKS = (Component.TEXT_ENCODER, Component.UNET, Component.VAE_ENCODER, Component.VAE_DECODER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +143,7 @@ class Manifest:
     components: dict[str, ComponentSpec]
     files: dict[str, FileSpec]
     tools: dict[str, str]
+    engines: tuple[EngineSpec, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -178,12 +168,20 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
 
-# The tensor names of every bundle, as optimum and diffusers have them: inputs in order, then the output.
-_TENSORS = {
-    Component.TEXT_ENCODER: (("input_ids",), "last_hidden_state"),
-    Component.UNET: (("sample", "timestep", "encoder_hidden_states"), "out_sample"),
-    Component.VAE_ENCODER: (("sample",), "latent_sample"),
-    Component.VAE_DECODER: (("latent_sample",), "sample"),
+# The tensor names of every bundle, inputs and outputs in order: optimum's and diffusers' where they have any.
+TENSORS = {
+    Component.TEXT_ENCODER: (("input_ids",), ("last_hidden_state",)),
+    Component.UNET: (("sample", "timestep", "encoder_hidden_states"), ("out_sample",)),
+    Component.VAE_ENCODER: (("sample",), ("latent_sample",)),
+    Component.VAE_DECODER: (("latent_sample",), ("sample",)),
+    Component.VAE_DECODER_FP32: (("latent_sample",), ("sample",)),
+    Component.UNET_STEP: (
+        (
+            *("latents", "history", "noise", "source", "context", "row_to_latents", "row_to_source", "timestep"),
+            *("branch_rows", "guidance", "coefficients"),
+        ),
+        ("next_latents", "next_history", "denoised"),
+    ),
 }
 
 
@@ -225,13 +223,17 @@ def _check(manifest: Manifest, where: str) -> None:
             raise _bad(where, f"{name} is {number}, which must be above 0 and finite")
     if manifest.tokenizer.max_length < 3:
         raise _bad(where, f"tokenizer.max_length is {manifest.tokenizer.max_length}: no room for a word")
-    for key, (inputs, output) in _TENSORS.items():
+    tensors = dict(TENSORS)
+    if manifest.unet_in_channels == manifest.latent_channels:  # the network takes no source
+        inputs, outputs = TENSORS[Component.UNET_STEP]
+        tensors[Component.UNET_STEP] = tuple(n for n in inputs if n not in ("source", "row_to_source")), outputs
+    for key, expected in tensors.items():
         component = manifest.components.get(key)
         if component is None:
             continue
         given = tuple(tensor.name for tensor in component.inputs), tuple(tensor.name for tensor in component.outputs)
-        if given != (inputs, (output,)):
-            raise _bad(where, f"{key} has the tensors {given}, which must be {inputs}, {(output,)}")
+        if given != expected:
+            raise _bad(where, f"{key} has the tensors {given}, which must be {expected}")
     if len(manifest.preview) != manifest.latent_channels + 1 or any(len(row) != 3 for row in manifest.preview):
         raise _bad(where, f"preview must have {manifest.latent_channels} + 1 rows of 3 numbers")
     named = {spec.file for spec in manifest.components.values()}

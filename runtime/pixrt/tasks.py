@@ -1,14 +1,12 @@
 """A task turns requests into what the loop is conditioned on, and nothing more. Must not import a backend."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Sequence
 
 from pixrt.backends.protocol import Array
+from pixrt.conditioning import Conditioning
 from pixrt.errors import OptionError
 from pixrt.guidance import Branch
-from pixrt.spec import Component, Manifest
+from pixrt.spec import NETWORKS, Manifest
 
 _NEEDS = {
     "generate": "the network sees noisy latents alone (text-to-image)",
@@ -16,26 +14,12 @@ _NEEDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """What a batch of B pictures is conditioned on, per branch.
-
-    Attributes:
-        contexts: text embeddings `[B, L, D]`.
-        sources: source latents `[B, C, h, w]`; a branch that is absent sees the null picture, zero latents.
-    """
-
-    contexts: Mapping[Branch, Array]
-    sources: Mapping[Branch, Array]
-
-
 def edit_conditioning(texts: Sequence[Array], null_text: Array, sources: Sequence[Array]) -> Conditioning:
     """An instruction edit: B embeddings `[L, D]`, that of the negative prompt, and B source latents `[C, h, w]`."""
-    text, source = np.stack(texts), np.stack(sources)
-    null = np.broadcast_to(null_text, text.shape)
+    null = [null_text] * len(texts)
     return Conditioning(
-        contexts={Branch.TEXT: text, Branch.IMAGE: null, Branch.UNCOND: null},
-        sources={Branch.TEXT: source, Branch.IMAGE: source},
+        contexts={Branch.TEXT: texts, Branch.IMAGE: null, Branch.UNCOND: null},
+        sources={Branch.TEXT: sources, Branch.IMAGE: sources},
     )
 
 
@@ -44,7 +28,7 @@ def require_edit(manifest: Manifest) -> None:
 
     Raises BundleError where it lacks a network that an edit needs.
     """
-    for component in Component:
+    for component in NETWORKS:
         manifest.component(component)
     if manifest.task != "edit":
         raise OptionError(

@@ -13,16 +13,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.backends.registry import open_backend
+from pixrt.backends.registry import BackendOptions, open_backend
+from pixrt.conditioning import Conditioning
 from pixrt.errors import OptionError
 from pixrt.guidance import Branch
 from pixrt.networks import Networks
 from pixrt.options import BackendName, EditOptions
 from pixrt.pipeline import denoise
-from pixrt.plan import make_schedule, plan_batch
+from pixrt.plan import make_schedule
 from pixrt.spec import Manifest
 from pixrt.store import open_bundle
-from pixrt.tasks import Conditioning
 from pixrt.timing import Stopwatch
 from pixrt.tokenizer import Tokenizer
 
@@ -33,14 +33,14 @@ class Generator:
     def __init__(
         self, bundle: str | os.PathLike[str], *, backend: BackendName = "auto", threads: int | None = None
     ) -> None:
-        opened = open_backend(backend, threads)
         self._bundle = open_bundle(bundle)
+        self._backend = open_backend(backend, self._bundle, BackendOptions(threads=threads)).backend
         if self.manifest.task == "inpaint":
             raise OptionError(
                 f"the bundle {self.manifest.name!r} wants a mask (inpainting)", remedy="Use one that edits or generates"
             )
         self._tokenizer = Tokenizer(self._bundle.folder, self.manifest.tokenizer)
-        self._networks = Networks(self._bundle, opened)
+        self._networks = Networks(self._bundle, self._backend)
 
     @property
     def manifest(self) -> Manifest:
@@ -74,17 +74,13 @@ class Generator:
         networks, clock = self._networks, Stopwatch()
         schedule = make_schedule(options, self.manifest.scheduler)
         null = networks.text(self._tokenizer.encode(options.negative_prompt).ids, clock)
-        text = np.stack([networks.text(self._tokenizer.encode(caption).ids, clock) for caption in captions])
-        conditioning = Conditioning(
-            contexts={Branch.TEXT: text, Branch.UNCOND: np.broadcast_to(null, text.shape)}, sources={}
-        )
+        texts = [networks.text(self._tokenizer.encode(caption).ids, clock) for caption in captions]
         side = options.resolution // self.manifest.vae_scale
-        workspace = networks.workspace(len(captions), (side, side), clock)
-        plan = plan_batch(workspace, schedule, seeds)
-        plan.condition(conditioning.contexts, conditioning.sources)
+        plan = networks.plan(schedule, seeds, (side, side), clock)
+        plan.condition(Conditioning({Branch.TEXT: texts, Branch.UNCOND: [null] * len(texts)}, sources={}))
         for _ in denoise(plan):
             pass
-        decoded = np.stack([networks.decode(latents, clock) for latents in plan.latents.copy()])  # [B, 3, H, W]
+        decoded = np.stack([networks.decode(latents, clock)[0] for latents in plan.latents()])  # [B, 3, H, W]
         unit = (decoded / 2 + 0.5).clip(0, 1).transpose(0, 2, 3, 1)
         pictures: NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8)
         return pictures
@@ -92,6 +88,7 @@ class Generator:
     def close(self) -> None:
         """Free the networks and arrays."""
         self._networks.close()
+        self._backend.close()
 
     def __enter__(self) -> Self:
         return self

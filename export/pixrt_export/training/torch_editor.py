@@ -1,6 +1,6 @@
 """Editing with PyTorch networks while they are trained: the runtime's own plan and loop, a PyTorch network inside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel
 
-from pixrt.backends.protocol import Array, BoundCall
+from pixrt.backends.host import HostCall, HostLoop
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight
 from pixrt.buffers import Workspace
 from pixrt.options import EditOptions
 from pixrt.pipeline import denoise
@@ -34,7 +35,15 @@ class TorchUNet:
         )
         self.outputs = (TensorSpec("out_sample", "float32", ("rows", config["out_channels"], "height", "width")),)
 
-    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """See `Engine.allocate`."""
+        return np.zeros(shape, dtype)
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """See `Engine.bind_loop`."""
+        return HostLoop(self, shapes, layout)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """Tie the network to these arrays: it reads and writes them where they are."""
         sample, timestep, context, out = (
             torch.from_numpy(tensors[spec.name]) for spec in (*self.inputs, *self.outputs)
@@ -45,7 +54,11 @@ class TorchUNet:
             with torch.no_grad():
                 out.copy_(self.unet(sample.to(device), timestep.to(device), context.to(device)).sample)
 
-        return run
+        return HostCall(tensors, held, run)
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """The weights are the module's own."""
+        return False
 
     def close(self) -> None:
         """Nothing is held."""
@@ -72,9 +85,8 @@ class TorchEditor:
         schedule = make_schedule(self.options, self.scheduler)
         workspace = Workspace(TorchUNet(self.unet), len(texts), sources.shape[2:], ids.shape[1])
         plan = plan_batch(workspace, schedule, range(len(texts)))
-        conditioning = edit_conditioning(contexts, null, list(sources))
-        plan.condition(conditioning.contexts, conditioning.sources)
+        plan.condition(edit_conditioning(contexts, null, list(sources)))
         for _ in denoise(plan):
             pass
-        latents = torch.from_numpy(plan.latents) / self.vae.config["scaling_factor"]
+        latents = torch.from_numpy(plan.latents()) / self.vae.config["scaling_factor"]
         return to_pictures(self.vae.decode(latents.to(device)).sample)

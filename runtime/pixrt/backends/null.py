@@ -1,10 +1,14 @@
 """The null backend: right shapes, no work. It measures the runtime's own cost and runs without any engine library."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from pixrt.backends.protocol import Array, BoundCall, NewWeight, check_binding
-from pixrt.spec import ComponentSpec, TensorSpec
+import numpy as np
+
+from pixrt.backends.host import HostCall, HostLoop
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.spec import Component, ComponentSpec, TensorSpec
+from pixrt.store import Bundle
 
 
 class NullEngine:
@@ -23,10 +27,22 @@ class NullEngine:
         """The tensor table of the outputs."""
         return self._spec.outputs
 
-    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """See `Engine.allocate`."""
+        return np.zeros(shape, dtype)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """Check the arrays; the call does nothing."""
         check_binding(self._spec, tensors)
-        return _nothing
+        return HostCall(tensors, held, _nothing)
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """See `Engine.bind_loop`."""
+        return HostLoop(self, shapes, layout)
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """See `Engine.refit`."""
+        return True
 
     def close(self) -> None:
         """Nothing is held."""
@@ -36,10 +52,22 @@ class NullBackend:
     """Opens null engines."""
 
     name = "null"
+    prefers_fused_step = False
 
-    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> NullEngine:
+    def describe(self) -> str:
+        """See `Backend.describe`."""
+        return "computes nothing"
+
+    def problem(self, bundle: Bundle, component: Component) -> str | None:
+        """See `Backend.problem`."""
+        return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> NullEngine:
         """Neither the file nor the weights are read."""
-        return NullEngine(spec)
+        return NullEngine(bundle.manifest.component(component))
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _nothing() -> None:

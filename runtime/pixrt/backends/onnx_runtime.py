@@ -1,16 +1,18 @@
 """ONNX Runtime behind the `Engine` protocol. The only module of the runtime that imports onnxruntime."""
 
 import ctypes
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from pixrt.backends.protocol import Array, BoundCall, NewWeight, check_binding
+from pixrt.backends.host import HostCall, HostLoop
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
 from pixrt.errors import BackendError
-from pixrt.spec import ComponentSpec, TensorSpec
+from pixrt.spec import Component, ComponentSpec, TensorSpec
+from pixrt.store import Bundle
 
 VERSION: str = onnxruntime.__version__
 _CPU = "CPUExecutionProvider"
@@ -85,7 +87,15 @@ class OrtEngine:
         """The tensor table of the outputs."""
         return self._spec.outputs
 
-    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """See `Engine.allocate`."""
+        return np.zeros(shape, dtype)
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """See `Engine.bind_loop`."""
+        return HostLoop(self, shapes, layout)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """See `Engine.bind`."""
         check_binding(self._spec, tensors)
         binding = self._session.io_binding()
@@ -95,7 +105,11 @@ class OrtEngine:
         for tensor in self._spec.outputs:
             array = tensors[tensor.name]
             binding.bind_output(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
-        return _OrtCall(self._session, binding, dict(tensors), self._spec.file, self._on_host)
+        return HostCall(tensors, held, _OrtCall(self._session, binding, dict(tensors), self._spec.file, self._on_host))
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """A session is bound to the weights that it was opened with."""
+        return False
 
     def close(self) -> None:
         """Drop the session; its memory goes with the last call bound to it."""
@@ -127,13 +141,30 @@ class _OrtCall:
 class OrtBackend:
     """ONNX Runtime with one execution provider (CPU kernels serve what the provider leaves)."""
 
-    def __init__(self, name: str, provider: str, threads: int | None) -> None:
+    prefers_fused_step = False
+
+    def __init__(
+        self, name: str, provider: str, threads: int | None, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self._provider = provider
+        self._settings = dict(settings or {})
         self._threads = threads
 
-    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> OrtEngine:
+    def describe(self) -> str:
+        """See `Backend.describe`."""
+        return f"onnxruntime {VERSION}"
+
+    def problem(self, bundle: Bundle, component: Component) -> str | None:
+        """See `Backend.problem`."""
+        return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> OrtEngine:
         """See `Backend.open`."""
+        path, spec = bundle.file(component), bundle.manifest.component(component)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # A memory pattern is one more block beside the arena; without it a full-size UNet takes 0.2 GiB less, as fast.
@@ -142,7 +173,8 @@ class OrtBackend:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         model, _held = _with_weights(path, weights, options)
-        providers = [self._provider] if self._provider == _CPU else [self._provider, _CPU]
+        chosen = (self._provider, self._settings)
+        providers = [chosen] if self._provider == _CPU else [chosen, _CPU]
         try:
             session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # as above

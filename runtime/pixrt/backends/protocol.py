@@ -3,16 +3,16 @@
 Must not import a backend.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.errors import BackendError
-from pixrt.spec import ComponentSpec, TensorSpec
+from pixrt.spec import Component, ComponentSpec, TensorSpec
+from pixrt.store import Bundle
 
 Array = NDArray[Any]
 
@@ -30,11 +30,48 @@ class NewWeight:
     values: Array
 
 
+@dataclass(frozen=True, slots=True)
+class LoopLayout:
+    """What a loop is told of a network's tensors.
+
+    `carried` maps inputs to the outputs that they take their next value from; `rows` names the tensors whose first
+    axis is rows, of which a step may run the first few only.
+    """
+
+    carried: Mapping[str, str]
+    rows: frozenset[str]
+
+
 class BoundCall(Protocol):
     """A network tied to fixed arrays: it reads the inputs and writes the outputs."""
 
     def __call__(self) -> None:
-        """Run once. Raises BackendError when the backend fails."""
+        """Run once, and wait for the outputs. Raises BackendError when the backend fails."""
+
+    def hold(self, name: str, row: int, values: Array) -> None:
+        """Set the held part of one row of an input; it stays until it is set again.
+
+        `values` must not change as long as they exist: a backend may keep a copy on its device.
+        """
+
+
+class BoundLoop(Protocol):
+    """A network tied to its own outputs: what it writes at one step it reads at the next, wherever that is kept."""
+
+    def hold(self, name: str, row: int, values: Array) -> None:
+        """Set one row of an input that the steps do not change, as `BoundCall.hold`."""
+
+    def load(self, tables: Mapping[str, Array], start: Mapping[str, Array]) -> None:
+        """Begin a run: `tables` are the inputs of every step, `[N, ...]`, `start` the first values of what is carried.
+
+        What is carried and not in `start` begins as zeros; an input in neither keeps what it has.
+        """
+
+    def step(self, index: int, rows: int) -> None:
+        """Run step `index`, with the first `rows` rows of every input and output that has rows. May return early."""
+
+    def read(self, name: str) -> Array:
+        """A copy of an output of the last step. Waits for it. Raises BackendError when the backend failed."""
 
 
 class Engine(Protocol):
@@ -48,10 +85,27 @@ class Engine(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The tensor table of the outputs."""
 
-    def bind(self, tensors: Mapping[str, Array]) -> BoundCall:
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """An array of zeros to bind, in the memory from which this engine's device copies fastest."""
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """Tie every input and output, by name, to a C-contiguous array that the caller keeps alive and refills.
 
-        Raises BackendError for a missing or unknown name, a wrong dtype or a shape the network does not take.
+        `held` names inputs of which a part stays the same over many runs: from which index of axis 1 on. That part is
+        written through `BoundCall.hold` alone. Raises BackendError for a missing or unknown name, a wrong dtype or a
+        shape the network does not take.
+        """
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """Tie the network to itself; `shapes` are those of every input and output, with all rows.
+
+        Raises BackendError as `bind`.
+        """
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """Use these weights in place of the network's own, and no others; False where it must be opened anew for that.
+
+        What is bound stays bound. Raises BackendError where the network cannot take other weights at all.
         """
 
     def close(self) -> None:
@@ -65,8 +119,21 @@ class Backend(Protocol):
     def name(self) -> str:
         """The name the user chose it by."""
 
-    def open(self, path: Path, spec: ComponentSpec, weights: Iterable[NewWeight] = ()) -> Engine:
-        """Open the ONNX file of a component, with some of its weights replaced. Raises BackendError."""
+    @property
+    def prefers_fused_step(self) -> bool:
+        """Whether a bundle's fused step is to be used where it has one: it pays where the host is far away."""
+
+    def describe(self) -> str:
+        """With what it runs: library, version, device."""
+
+    def problem(self, bundle: Bundle, component: Component) -> str | None:
+        """Why a component of a bundle cannot be run, as far as that can be told without opening it; or None."""
+
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> Engine:
+        """Open a component of a bundle, with some of its weights replaced. Raises BackendError."""
+
+    def close(self) -> None:
+        """Give back what the backend itself holds, after its engines were closed."""
 
 
 def check_binding(spec: ComponentSpec, tensors: Mapping[str, Array]) -> None:

@@ -1,16 +1,32 @@
-"""The backends by name: what is available here, why the rest is not, and opening one. Imports none until asked."""
+"""The ladder of backends: which can run a bundle here, why others cannot, and opening one. Imports none until asked."""
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import get_args
 
 from pixrt.backends.protocol import Backend
-from pixrt.errors import BackendError, OptionError
+from pixrt.errors import BackendError, OptionError, PixrtError
 from pixrt.options import BackendName
+from pixrt.spec import NETWORKS, Component
+from pixrt.store import Bundle
 
-# Fastest first: "auto" takes the first that is available.
-_PROVIDERS = {"ort-cuda": "CUDAExecutionProvider", "ort-cpu": "CPUExecutionProvider"}
+_PROVIDERS = {
+    "ort-tensorrt": "TensorrtExecutionProvider",
+    "ort-tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+    "ort-cuda": "CUDAExecutionProvider",
+    "ort-cpu": "CPUExecutionProvider",
+}
+# Fastest first: "auto" takes the first that opens.
+LADDER: tuple[BackendName, ...] = (
+    "tensorrt",
+    "tensorrt-rtx",
+    "ort-tensorrt",
+    "ort-tensorrt-rtx",
+    "ort-cuda",
+    "ort-cpu",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,45 +38,138 @@ class BackendStatus:
     reason: str
 
 
-def backend_statuses() -> list[BackendStatus]:
-    """Every backend, in the order that "auto" tries them; the null backend, which computes nothing, is last."""
-    return [*map(_status, _PROVIDERS), BackendStatus("null", True, "computes nothing")]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """How a backend runs. Validated on construction: OptionError.
 
-
-def _status(name: str) -> BackendStatus:
-    if importlib.util.find_spec("onnxruntime") is None:
-        return BackendStatus(name, False, "onnxruntime is not installed")
-    from pixrt.backends import onnx_runtime
-
-    problem = onnx_runtime.provider_problem(_PROVIDERS[name])
-    version = f"onnxruntime {onnx_runtime.VERSION}"
-    return BackendStatus(name, problem is None, version if problem is None else f"{version} {problem}")
-
-
-def open_backend(name: BackendName, threads: int | None) -> Backend:
-    """Open a backend; "auto" takes the first that can run here.
-
-    `threads` is for the CPU kernels, None for one per core. Raises OptionError for an unknown name or a thread count
-    out of range, BackendError where the backend is not available here.
+    Attributes:
+        threads: of CPU kernels; None is one per core.
+        provider_options: for ONNX Runtime's execution provider: see `backends.providers`.
+        cuda_graphs: capture what a step enqueues on a CUDA device, and launch it as one.
     """
+
+    threads: int | None = None
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    cuda_graphs: bool = True
+
+    def __post_init__(self) -> None:
+        limit = 4 * (os.cpu_count() or 1)
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= limit):
+            raise OptionError(
+                f"threads is {self.threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open backend, and the faster ones that "auto" passed over for it, with their reasons."""
+
+    backend: Backend
+    passed_over: tuple[BackendStatus, ...]
+
+
+def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
+    """Every backend for a bundle, fastest first; the null backend, which computes nothing, is last."""
+    for name in LADDER:
+        try:
+            backend = _open(name, bundle, BackendOptions())
+        except PixrtError as error:
+            yield BackendStatus(name, False, error.problem)
+        else:
+            yield BackendStatus(name, True, backend.describe())
+            backend.close()
+    yield BackendStatus("null", True, "computes nothing")
+
+
+def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | None = None) -> Opened:
+    """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens.
+
+    Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
+    every one) cannot run the bundle here.
+    """
+    options = options or BackendOptions()
     if name not in get_args(BackendName):
         raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(get_args(BackendName))}")
-    limit = 4 * (os.cpu_count() or 1)
-    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= limit):
-        raise OptionError(f"threads is {threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here")
+    if options.provider_options and name not in _PROVIDERS:
+        raise OptionError(
+            f"provider options are given for the backend {name}", remedy=f"Choose one of {', '.join(_PROVIDERS)}"
+        )
+    if name != "auto":
+        return Opened(_open(name, bundle, options), ())
+    passed_over: list[BackendStatus] = []
+    for candidate in LADDER:
+        try:
+            backend = _open(candidate, bundle, options)
+        except BackendError as error:
+            passed_over.append(BackendStatus(candidate, False, error.problem))
+        else:
+            return Opened(backend, tuple(passed_over))
+    raise BackendError(
+        "; ".join(f"{status.name}: {status.reason}" for status in passed_over),
+        remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
+    )
+
+
+def _open(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
+    """Open one backend. Raises BackendError."""
     if name == "null":
         from pixrt.backends.null import NullBackend
 
         return NullBackend()
-    refused = []
-    for candidate in _PROVIDERS if name == "auto" else (name,):
-        status = _status(candidate)
-        if status.available:
-            from pixrt.backends.onnx_runtime import OrtBackend
+    if name in _PROVIDERS:
+        return _open_onnxruntime(name, bundle, options)
+    return _open_tensorrt(name, bundle, options)
 
-            return OrtBackend(candidate, _PROVIDERS[candidate], threads)
-        refused.append(f"{candidate} is not available: {status.reason}")
-    raise BackendError(
-        "; ".join(refused),
-        remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
-    )
+
+def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
+    _require(name, "onnxruntime", "cpu" if name == "ort-cpu" else "cuda")
+    from pixrt.backends.onnx_runtime import OrtBackend, provider_problem
+    from pixrt.backends.providers import provider_settings
+
+    problem = provider_problem(_PROVIDERS[name])
+    if problem is not None:
+        extra = "cpu" if name == "ort-cpu" else "cuda"
+        raise BackendError(f"{name} is not available: {problem}", remedy=f"Install it: `pip install 'pixrt[{extra}]'`")
+    settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
+    return OrtBackend(name, _PROVIDERS[name], options.threads, settings)
+
+
+def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
+    for module in ("pycuda", "cuda.bindings"):
+        _require(name, module, name)
+    # What needs no device is looked at first: it is also what most machines lack.
+    from pixrt.engine_spec import LIBRARY_OF
+
+    library = LIBRARY_OF[name]
+    _require(name, library, name)
+    if not any(engine.library == library for engine in bundle.manifest.engines):
+        raise BackendError(
+            f"{name}: the bundle {bundle.manifest.name!r} has no engines",
+            remedy=f"Build them: `pixrt build {bundle.manifest.name} --library {name}`",
+        )
+    try:
+        from pixrt.backends.tensorrt import TensorRtBackend, import_library
+    except (ImportError, OSError) as error:  # pycuda without a driver
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"{name}: CUDA cannot be used: {reason}", remedy="Install the NVIDIA driver") from error
+    backend = TensorRtBackend(name, import_library(library), graphs=options.cuda_graphs)
+    try:
+        for component in NETWORKS:
+            if component is Component.UNET and backend.problem(bundle, Component.UNET_STEP) is None:
+                continue
+            backend.engines(bundle, component)
+    except BackendError:
+        backend.close()
+        raise
+    return backend
+
+
+def _require(name: str, module: str, extra: str) -> None:
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        found = False
+    if not found:
+        raise BackendError(
+            f"{name} is not available: {module} is not installed", remedy=f"pip install 'pixrt[{extra}]'"
+        )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pixrt._version import __version__
+from pixrt.cli.build import build
 from pixrt.cli.console import fail
 from pixrt.cli.data import data
 from pixrt.cli.doctor import doctor
@@ -33,6 +34,7 @@ app.command()(models)
 app.command()(inspect)
 app.command()(doctor)
 app.command()(export)
+app.command()(build)
 app.add_typer(data)
 app.add_typer(evaluate)
 app.add_typer(train, name="train")

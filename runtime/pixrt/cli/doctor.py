@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -10,12 +11,18 @@ from pixrt._version import __version__
 from pixrt.backends.registry import backend_statuses
 from pixrt.cli.console import facts_table, results, say
 from pixrt.errors import BackendError, PixrtError
+from pixrt.store import DEFAULT_BUNDLE, open_bundle
 
-_LIBRARIES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "optimum", "diffusers")
+_LIBRARIES = (
+    *("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "pycuda"),
+    *("cuda-bindings", "torch", "optimum", "diffusers"),
+)
 
 
-def doctor() -> None:
-    """Print versions, backends and threads, and edit one picture with one step of the built-in model."""
+def doctor(
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
+) -> None:
+    """Print versions, which backends can run a bundle and why the others cannot, and edit one picture with one step."""
     import numpy as np
 
     from pixrt.editor import Editor
@@ -26,11 +33,12 @@ def doctor() -> None:
         ("threads", f"{os.cpu_count()}, one per core unless --threads says otherwise"),
         *((name, _version(name)) for name in _LIBRARIES),
     ]
-    for status in backend_statuses():
+    opened = open_bundle(bundle)
+    for status in backend_statuses(opened):
         facts.append((f"backend {status.name}", f"{'yes' if status.available else 'no'}, {status.reason}"))
     results.print(facts_table(facts))
     try:
-        with Editor() as editor:
+        with Editor(opened.folder, verify=False) as editor:
             size = editor.manifest.native_resolution
             picture = np.full((size, size, 3), 128, np.uint8)
             result = editor.edit(picture, "make the background blue", steps=1, seed=0)

@@ -16,7 +16,7 @@ from pixrt.cli.parameters import with_flags
 from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
 from pixrt.errors import OptionError
 from pixrt.files import make_folder
-from pixrt.options import BackendName, EditOptions
+from pixrt.options import BACKENDS, BackendName, EditOptions
 from pixrt.store import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -34,9 +34,19 @@ def edit(
         Path, typer.Option("--output", "-o", help="The edited picture; a folder when there are several pictures.")
     ],
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
-    backend: Annotated[str, typer.Option(help="auto, ort-cuda, ort-cpu or null.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=lambda: list(BACKENDS))
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None,
     max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 4,
+    fused_step: Annotated[
+        bool | None, typer.Option(help="Run the bundle's fused step graph, or do not; TensorRT does where it is there.")
+    ] = None,
+    cuda_graphs: Annotated[bool, typer.Option(help="Capture a step on a CUDA device, and launch it as one.")] = True,
+    provider_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="For the execution provider of an ort- backend; may be repeated."),
+    ] = None,
     low_memory: Annotated[bool, typer.Option(help="Close each network when its stage is over.")] = False,
     repeat: Annotated[
         Path | None, typer.Option("--from", help="Take instruction and parameters from a picture that pixrt wrote.")
@@ -66,6 +76,9 @@ def edit(
         threads=threads,
         max_batch=max_batch,
         low_memory=low_memory,
+        fused_step=fused_step,
+        cuda_graphs=cuda_graphs,
+        provider_options=_pairs(provider_option or []),
         loras=lora_inputs(lora),
     )
     loras = lora_parameters(editor.loras)
@@ -93,6 +106,8 @@ def edit(
             make_folder(target.parent)
             result.save(target, quality=quality)
             _print_result(pictures[result.index], target, result, as_json)
+    if result.decoded_in_fp32 and not quiet:
+        warn("the FP16 decoder's picture was not finite: decoded again in FP32")
     for text, dropped in (
         ("instruction", result.dropped_tokens),
         ("negative prompt", result.dropped_negative_tokens),
@@ -133,6 +148,7 @@ def _print_result(path: str, target: Path, result: "EditResult", as_json: bool) 
         "dropped_tokens": result.dropped_tokens,
         "dropped_negative_tokens": result.dropped_negative_tokens,
         "network_rows": result.network_rows,
+        "decoded_in_fp32": result.decoded_in_fp32,
         "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
         "parameters": result.parameters,
     }
@@ -170,6 +186,16 @@ def _lora_names(parameters: dict[str, Any]) -> str:
     loras = parameters.get("loras")
     named = [f"{lora.get('name')}:{lora.get('scale')}" for lora in loras or () if isinstance(lora, dict)]
     return f"the LoRAs {', '.join(named)}" if named else "no LoRA"
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise OptionError(f"a provider option is {word!r}", remedy="Write it as NAME=VALUE")
+        pairs[name] = value
+    return pairs
 
 
 def _backend(name: str) -> BackendName:

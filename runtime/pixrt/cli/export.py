@@ -39,6 +39,10 @@ def export(
         typer.Option(help="For an AutoencoderTiny in an edit checkpoint: the scaling factor of the VAE it replaces."),
     ] = None,
     lora: LoraFlag = None,
+    fused_step: Annotated[
+        bool,
+        typer.Option("--fused-step", help="Also write the UNet with guidance and solver in one graph, for TensorRT."),
+    ] = False,
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read .bin weights too, with PyTorch's weights_only loading.")
     ] = False,
@@ -61,6 +65,7 @@ def export(
         guidance_scale=guidance_scale,
         image_guidance_scale=image_guidance_scale,
         scheduler=scheduler,
+        fused_step=fused_step,
         overwrite=overwrite,
     )
     with errors.status("exporting") as status:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pixrt.editor import Editor
 
 ABundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or name.")]
-ABackend = Annotated[str, typer.Option(help="auto, ort-cuda, ort-cpu or null.")]
+ABackend = Annotated[str, typer.Option(help="auto, or one that `pixrt doctor` lists.")]
 AThreadCount = Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")]
 ABatch = Annotated[int, typer.Option(min=1, max=64, help="Most pictures in one network call.")]
 AJsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]

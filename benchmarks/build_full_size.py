@@ -1,0 +1,65 @@
+"""The engines of a full-size bundle: seconds, peak memory and size of each, built without a GPU by TensorRT-RTX.
+
+    python benchmarks/make_checkpoint.py FOLDER/checkpoint --kind full
+    pixrt export FOLDER/checkpoint -o FOLDER/bundle --precision fp16 --fused-step
+    python benchmarks/build_full_size.py FOLDER/bundle
+
+Each component is built by `pixrt build` in a process of its own, so that the peak is its own. One dynamic plan for the
+text encoder, the VAE and the UNet each, as the product builds it for `--batch 1-2`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixrt.store import open_bundle
+
+_CHILD = (
+    "import json,resource,sys; from pixrt.cli.app import main\n"
+    "try:\n    main()\nfinally:\n"
+    "    print(json.dumps({'peak': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), file=sys.stderr)"
+)
+
+
+def main(
+    bundle: Annotated[Path, typer.Argument(help="A bundle exported with --precision fp16 --fused-step.")],
+    target: Annotated[str, typer.Option(help="Compute capabilities.")] = "sm89",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
+    branches: Annotated[str, typer.Option(help="Branches of the guidance.")] = "3",
+) -> None:
+    print(f"{'component':18}{'seconds':>9}{'peak GiB':>10}{'engine MiB':>12}{'weights MiB':>13}{'ratio':>7}")
+    for component in open_bundle(bundle, verify=False).manifest.components:
+        command = [
+            sys.executable,
+            "-c",
+            _CHILD,
+            "build",
+            str(bundle),
+            "--library",
+            "tensorrt-rtx",
+            "--rebuild",
+            "--json",
+        ]
+        command += ["--target", target, "--size", size, "--branches", branches, "--component", component]
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(f"{component}: {done.stderr.strip()}")
+        peak = json.loads(done.stderr.strip().splitlines()[-1])["peak"] / 2**20  # of kilobytes
+        for line in done.stdout.strip().splitlines():
+            engine = json.loads(line)
+            weights = engine["source_bytes"]
+            print(
+                f"{component:18}{seconds:9.1f}{peak:10.2f}{engine['bytes'] / 2**20:12.1f}{weights / 2**20:13.1f}"
+                f"{engine['bytes'] / weights:7.3f}"
+            )
+
+
+if __name__ == "__main__":
+    typer.run(main)

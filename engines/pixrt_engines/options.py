@@ -1,0 +1,132 @@
+"""What to build, and how: validated once, before a library is asked. Must not import TensorRT."""
+
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pixrt.errors import OptionError
+from pixrt.spec import Component
+from pixrt_engines.library import LibraryChoice
+
+MAX_BATCH = 64
+_TARGET = re.compile(r"native|sm\d{2,3}")
+
+
+def _knob(help: str, *, low: int, high: int) -> Any:
+    return field(default=None, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """How an engine is built. None means the library's default. Validated on construction: OptionError.
+
+    `timing_cache` is a folder, with a file in it per GPU and version. INT8 and FP8 have no knob: networks are strongly
+    typed, so a graph with Q/DQ nodes, as ModelOpt writes them, is built as it is.
+    """
+
+    workspace_mib: int | None = _knob("Scratch memory the kernels may ask for, in MiB.", low=1, high=1 << 20)
+    optimization_level: int | None = _knob("How long kernels are searched for.", low=0, high=5)
+    max_aux_streams: int | None = _knob("Streams beside the main one; 0 takes the least memory.", low=0, high=128)
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    weight_streaming: bool = False
+    refittable: bool = False
+    stripped: bool = False
+
+    def __post_init__(self) -> None:
+        for knob in fields(self):
+            value, low, high = getattr(self, knob.name), knob.metadata.get("low"), knob.metadata.get("high")
+            if low is not None and high is not None and value is not None:
+                _require_whole(knob.name, value, low, high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """Which engines. Validated on construction: OptionError.
+
+    `components` and `targets` are all when empty, `sizes` (width, height in pixels) the bundle's native one. `batch` is
+    the least and the most pictures at once, `branches` how many networks' answers guidance combines (1 to 3).
+    `rebuild` builds what is there already.
+    """
+
+    bundle: str
+    components: tuple[Component, ...] = ()
+    library: LibraryChoice = "auto"
+    targets: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    batch: tuple[int, int] = (1, 1)
+    branches: tuple[int, ...] = (1, 2, 3)
+    knobs: Knobs = Knobs()
+    rebuild: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("components", "targets", "sizes", "branches"):
+            _require_unique(name, getattr(self, name))
+        for target in self.targets:
+            if _TARGET.fullmatch(target) is None:
+                raise OptionError(f"target is {target!r}", remedy="Write it as sm89, or native for the GPU at hand")
+        low, high = self.batch
+        _require_whole("batch", low, 1, MAX_BATCH)
+        _require_whole("batch", high, low, MAX_BATCH)
+        for branches in self.branches:
+            _require_whole("branches", branches, 1, 3)
+        if not self.branches:
+            raise OptionError("branches is empty", remedy="Give some of 1, 2, 3")
+
+
+def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Sizes such as "512x512,768x512": width and height in pixels. Raises OptionError."""
+    sizes = []
+    for part in _parts(text):
+        match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", part)
+        if match is None:
+            raise OptionError(f"size is {part!r}", remedy="Write it as WIDTHxHEIGHT in pixels, such as 512x512")
+        sizes.append((int(match[1]), int(match[2])))
+    return tuple(sizes)
+
+
+def parse_batch(text: str) -> tuple[int, int]:
+    """A number, or a range such as "1-4". Raises OptionError."""
+    match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", text)
+    if match is None:
+        raise OptionError(f"batch is {text!r}", remedy="Write a number, or a range such as 1-4")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def parse_branches(text: str) -> tuple[int, ...]:
+    """Numbers such as "1,2,3". Raises OptionError."""
+    parts = _parts(text)
+    for part in parts:
+        if re.fullmatch(r"\d{1,6}", part) is None:
+            raise OptionError(f"branches is {part!r}", remedy="Write some of 1,2,3")
+    return tuple(map(int, parts))
+
+
+def parse_targets(text: str) -> tuple[str, ...]:
+    """Targets such as "sm86,sm89". `BuildOptions` checks them."""
+    return tuple(part.lower() for part in _parts(text))
+
+
+def parse_components(names: list[str]) -> tuple[Component, ...]:
+    """Components by name. Raises OptionError."""
+    for name in names:
+        if name not in list(Component):
+            raise OptionError(f"component is {name!r}", remedy=f"Choose some of {', '.join(Component)}")
+    return tuple(map(Component, names))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _require_whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise OptionError(f"{name} is {value!r:.60}", remedy=f"It must be a whole number from {low} to {high}")
+
+
+def _require_unique(name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise OptionError(f"{name} names {value} twice", remedy="Give each once")

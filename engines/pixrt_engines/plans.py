@@ -1,0 +1,105 @@
+"""What a request comes to, before anything is built: an engine per component and profile, each with its key."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pixrt.engine_files import source_digest, source_files
+from pixrt.engine_spec import ENGINES_FOLDER, EngineSpec, ShapeProfile
+from pixrt.errors import OptionError
+from pixrt.spec import Component, Manifest
+from pixrt_engines.library import Library
+from pixrt_engines.options import BuildOptions, Knobs
+from pixrt_engines.profiles import plan_profiles
+from pixrt_engines.targets import Targets
+
+_KEY_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEngine:
+    """An engine to build. `entry` is its manifest entry but for size and SHA-256 of the plan, which are not known."""
+
+    component: Component
+    shape: str
+    entry: EngineSpec
+
+    @property
+    def name(self) -> str:
+        """The plan's file name without suffix: component, shape, first digits of the key."""
+        return f"{self.component}-{self.shape}-{self.entry.key[:_KEY_DIGITS]}"
+
+    @property
+    def profile(self) -> ShapeProfile:
+        """Its only profile."""
+        return self.entry.profiles[0]
+
+
+def plan_engines(
+    options: BuildOptions, manifest: Manifest, library: Library, targets: Targets
+) -> tuple[PlannedEngine, ...]:
+    """The engines that a request comes to, in the order of the bundle's components. Raises OptionError, BundleError."""
+    components = options.components or tuple(Component(name) for name in manifest.components)
+    bundle_precision = _precision(manifest)
+    planned = []
+    for component in components:
+        manifest.component(component)
+        precision = "fp32" if component is Component.VAE_DECODER_FP32 else bundle_precision
+        for named in plan_profiles(component, manifest, options.sizes, options.batch, options.branches):
+            entry = _entry(component, named.name, named.profile, manifest, precision, library, targets, options.knobs)
+            planned.append(PlannedEngine(component, named.name, entry))
+    return tuple(planned)
+
+
+def _precision(manifest: Manifest) -> Literal["fp32", "fp16"]:
+    if manifest.precision == "fp16-weights":
+        raise OptionError(
+            f"bundle {manifest.name!r} is fp16-weights: FP32 arithmetic on half-size weights, made for CPUs",
+            remedy="Export the checkpoint with --precision fp16, and build that",
+        )
+    return manifest.precision
+
+
+def _entry(
+    component: Component,
+    shape: str,
+    profile: ShapeProfile,
+    manifest: Manifest,
+    precision: Literal["fp32", "fp16"],
+    library: Library,
+    targets: Targets,
+    knobs: Knobs,
+) -> EngineSpec:
+    source = source_digest(manifest, component)
+    # A cache of timings changes how long a build takes, and is no part of what the engine is.
+    told = {name: value for name, value in asdict(knobs).items() if name != "timing_cache"}
+    decides = [source, library.name, library.version, targets.capabilities, targets.gpu, asdict(profile), told]
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    files = source_files(manifest, component)
+    spec = manifest.component(component)
+    return EngineSpec(
+        component=component,
+        file=f"{ENGINES_FOLDER}/{component}-{shape}-{key[:_KEY_DIGITS]}.plan",
+        library=library.name,
+        library_version=library.version,
+        targets=targets.capabilities,
+        gpu="" if knobs.hardware_compatible else targets.gpu,
+        precision=precision,
+        profiles=(profile,),
+        inputs=spec.inputs,
+        outputs=spec.outputs,
+        bytes=0,
+        sha256="",
+        source_sha256=source,
+        source_bytes=sum(manifest.files[name].bytes for name in files),
+        key=key,
+        refittable=knobs.refittable,
+        stripped=knobs.stripped,
+        version_compatible=knobs.version_compatible,
+        hardware_compatible=knobs.hardware_compatible,
+        weight_streaming=knobs.weight_streaming,
+        workspace_bytes=None if knobs.workspace_mib is None else knobs.workspace_mib << 20,
+        optimization_level=knobs.optimization_level,
+        max_aux_streams=knobs.max_aux_streams,
+    )

@@ -1,0 +1,140 @@
+"""The engines of a bundle on disk: one builder at a time per plan, and the manifest's entry last.
+
+    engines/NAME.plan        a plan; NAME says component, shape, and the first digits of its key
+    engines/.NAME.lock       held while NAME is built
+    engines/.NAME.tmp        a plan that is being written, or was when its process was killed
+    engines/.manifest.lock   held while the manifest is read, extended and replaced
+
+Whatever kills a process, a plan is not there or whole, and one without an entry is never loaded.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pixrt.engine_files import read_engine
+from pixrt.engine_spec import ENGINES_FOLDER, EngineSpec
+from pixrt.errors import EngineError, OutputError
+from pixrt.files import atomic_write, make_folder
+from pixrt.spec import MANIFEST_NAME, Manifest, parse_manifest
+
+
+class Shelf:
+    """The engines of the bundle in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._engines = folder / ENGINES_FOLDER
+
+    def open(self) -> None:
+        """Make the folder of the engines, and remove what killed builds left. Raises OutputError."""
+        make_folder(self._engines)
+        with _refusing(self._engines):
+            _close_to_others(self._engines)
+            for left in self._engines.glob(".*.tmp"):
+                with suppress(Timeout), self._lock(left.stem.removeprefix("."), timeout=0):
+                    left.unlink(missing_ok=True)
+
+    def manifest(self) -> Manifest:
+        """The manifest as it is now. Raises BundleError."""
+        path = self.folder / MANIFEST_NAME
+        with _refusing(path):
+            return parse_manifest(path.read_text(encoding="utf-8"), str(path))
+
+    def find(self, key: str) -> EngineSpec | None:
+        """The entry of that key, where its plan is whole too."""
+        manifest = self.manifest()
+        for spec in manifest.engines:
+            if spec.key == key:
+                with suppress(EngineError):
+                    read_engine(self.folder, spec, manifest)
+                    return spec
+        return None
+
+    @contextmanager
+    def building(self, name: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Be the only one who builds a plan, on this machine; `on_wait` is called once if another does. OutputError."""
+        lock = self._lock(name, timeout=0)
+        with _refusing(self._engines):
+            try:
+                lock.acquire()
+            except Timeout:
+                on_wait()
+                lock.acquire(timeout=-1)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def add(self, name: str, plan: memoryview, entry: EngineSpec) -> EngineSpec:
+        """Write a plan, then its entry with size and SHA-256 filled in. Raises OutputError; called while `building`.
+
+        An entry of an earlier plan of the name is taken out first: at no moment is a plan listed that is not there.
+        """
+        spec = replace(entry, bytes=plan.nbytes, sha256=hashlib.sha256(plan).hexdigest())
+        self._list(spec.file, ())
+        self._write(self._engines / f"{name}.plan", plan)
+        self._list(spec.file, (spec,))
+        return spec
+
+    def _list(self, file: str, entries: tuple[EngineSpec, ...]) -> None:
+        """Put entries in the place of those of a plan file. The manifest is read again, for others extend it too."""
+        with _refusing(self._engines):
+            lock = self._lock("manifest", timeout=-1)
+            lock.acquire()
+        try:
+            manifest = self.manifest()
+            for left in self.folder.glob(".pixrt-*.tmp"):  # of a manifest: nobody else writes one now
+                left.unlink(missing_ok=True)
+            engines = (*(engine for engine in manifest.engines if engine.file != file), *entries)
+            if engines == manifest.engines:
+                return
+            with atomic_write(self.folder / MANIFEST_NAME) as out:
+                out.write(replace(manifest, engines=engines).to_json().encode())
+                _close_to_others(out.fileno())
+        finally:
+            lock.release()
+
+    def _write(self, path: Path, plan: memoryview) -> None:
+        # A name of its own and not a random one: the next build of the plan replaces what a killed one left.
+        temporary = path.with_name(f".{path.stem}.tmp")
+        with _refusing(path):
+            try:
+                with temporary.open("wb") as file:
+                    file.write(plan)
+                    _close_to_others(file.fileno())
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _lock(self, name: str, timeout: float) -> FileLock:
+        return FileLock(self._engines / f".{name}.lock", timeout=timeout)
+
+
+def _close_to_others(path: Path | int) -> None:
+    """Take the right to write from group and others: the runtime loads no plan that others may have changed."""
+    if os.name == "posix":
+        mode = stat.S_IMODE(os.stat(path).st_mode)  # noqa: PTH116  # a descriptor too
+        if mode & 0o022:
+            os.chmod(path, mode & ~0o022)  # noqa: PTH101
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}",
+            remedy="Copy the bundle to a folder that is writable and has free space, and build there",
+        ) from error

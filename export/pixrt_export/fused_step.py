@@ -1,0 +1,198 @@
+"""The fused step graph, built around a UNet's graph and checked against it; `pixrt.fused` says what it computes.
+
+The UNet's nodes and weights are taken as they are; weights that stand beside the UNet's file are not written again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.helper import make_node, make_tensor_value_info
+
+from pixrt.errors import ExportMismatch
+from pixrt.fused import COLUMNS, DEPTH
+from pixrt.guidance import Branch
+from pixrt.spec import ExportCheck
+from pixrt_export.tracing import open_session
+
+FLOAT, HALF, INT32, INT64 = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.INT64,
+)
+# One step's deviation from the same step out of the UNet's graph and NumPy, relative to the largest value. The network
+# is the same; the sums around it are in FP32 on both sides, in another order.
+TOLERANCE = 1e-3
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def write_step_graph(unet: Path, target: Path) -> None:
+    """Write the fused step around the UNet at `unet` to `target`, in the same folder."""
+    model = onnx.load(str(unet), load_external_data=False)
+    graph, build = model.graph, _Builder("before")
+    types = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
+    kind = types["sample"].elem_type
+    channels = types["out_sample"].shape.dim[1].dim_value
+    extra = types["sample"].shape.dim[1].dim_value - channels
+    width = types["encoder_hidden_states"].shape.dim[2].dim_value
+    weights = {tensor.name for tensor in graph.initializer}
+    defaults = [value for value in graph.input if value.name in weights]  # what fp16-weights stores as inputs
+
+    table = build("Unsqueeze", ["coefficients", build.ints("axes_23", [2, 3])])  # [B, COLUMNS, 1, 1]
+    plain = len(COLUMNS) - DEPTH
+    columns = build.split(table, [1] * plain + [DEPTH])
+    at = dict(zip(COLUMNS, columns[:-1], strict=False))
+    scaled = build("Mul", ["latents", at["input_scale"]])
+    noisy = build("Gather", [scaled, "row_to_latents"], axis=0)  # [R, C, h, w]
+    if kind == HALF:
+        noisy = build("Cast", [noisy], to=HALF)
+    halves = [noisy]
+    if extra:
+        halves.append(build("Gather", ["source", "row_to_source"], axis=0))
+    build("Concat", halves, axis=1, output="sample")
+
+    after = _Builder("after")
+    output = after("Cast", ["out_sample"], to=FLOAT) if kind == HALF else "out_sample"
+    picked = after("Gather", [output, "branch_rows"], axis=0)  # [B, 3, C, h, w]
+    weight = after("Unsqueeze", ["guidance", after.ints("axes_234", [2, 3, 4])])
+    ones = after.ints("axis_1", [1])
+    guided = after("ReduceSum", [after("Mul", [picked, weight]), ones], keepdims=0)
+    past = after("Mul", ["history", after("Unsqueeze", [columns[-1], after.ints("axis_2", [2])])])
+    stored = after.linear(at["store_x"], at["store_output"], guided)
+    after.linear(at["denoised_x"], at["denoised_output"], guided, output="denoised")
+    moved = after.linear(at["x"], at["output"], guided)
+    moved = after("Add", [moved, after("Mul", ["noise", at["noise"]])])
+    after("Add", [moved, after("ReduceSum", [past, ones], keepdims=0)], output="next_latents")
+    bounds = (after.ints("newest", [0]), after.ints("kept", [DEPTH - 1]), ones)
+    kept = after("Slice", ["history", *bounds])
+    after("Concat", [after("Unsqueeze", [stored, ones]), kept], axis=1, output="next_history")
+
+    for node in graph.node:
+        node.input[:] = ["context" if name == "encoder_hidden_states" else name for name in node.input]
+    nodes = [*build.nodes, *graph.node, *after.nodes]
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend([*build.constants, *after.constants])
+    latents = ["batch", channels, "height", "width"]
+    history = ["batch", DEPTH, channels, "height", "width"]
+    inputs = {
+        "latents": (FLOAT, latents),
+        "history": (FLOAT, history),
+        "noise": (FLOAT, latents),
+        "source": (kind, ["sources", extra, "height", "width"]),
+        "context": (kind, ["rows", "tokens", width]),
+        "row_to_latents": (INT32, ["rows"]),
+        "row_to_source": (INT32, ["rows"]),
+        "timestep": (FLOAT, ["rows"]),
+        "branch_rows": (INT32, ["batch", len(Branch)]),
+        "guidance": (FLOAT, ["batch", len(Branch)]),
+        "coefficients": (FLOAT, ["batch", len(COLUMNS)]),
+    }
+    if not extra:
+        del inputs["source"], inputs["row_to_source"]
+    outputs = {"next_latents": latents, "next_history": history, "denoised": latents}
+    graph.input.extend([make_tensor_value_info(name, *value) for name, value in inputs.items()])
+    graph.input.extend(defaults)
+    graph.output.extend([make_tensor_value_info(name, FLOAT, shape) for name, shape in outputs.items()])
+    onnx.save(model, str(target))
+    onnx.checker.check_model(str(target))
+
+
+class _Builder:
+    """Nodes in order, each output with a name of its own."""
+
+    def __init__(self, prefix: str) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._prefix = prefix
+
+    def __call__(self, operator: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any) -> str:
+        name = output or self._name(operator)
+        self.nodes.append(make_node(operator, list(inputs), [name], f"{self._name(operator)}/node", **attributes))
+        return name
+
+    def split(self, value: str, sizes: Sequence[int]) -> list[str]:
+        """Parts of a value along axis 1."""
+        names = [f"{self._name('part')}_{number}" for number in range(len(sizes))]
+        self.nodes.append(
+            make_node("Split", [value, self.ints("sizes", sizes)], names, f"{self._name('Split')}/node", axis=1)
+        )
+        return names
+
+    def linear(self, x: str, factor: str, guided: str, *, output: str | None = None) -> str:
+        """`x * latents + factor * guided`."""
+        return self("Add", [self("Mul", ["latents", x]), self("Mul", [guided, factor])], output=output)
+
+    def ints(self, name: str, values: Sequence[int]) -> str:
+        """A constant of whole numbers."""
+        self.constants.append(onnx.helper.make_tensor(f"step/{self._prefix}/{name}", INT64, [len(values)], values))
+        return self.constants[-1].name
+
+    def _name(self, kind: str) -> str:
+        return f"step/{self._prefix}/{len(self.nodes)}_{kind}"
+
+
+def check_step_graph(unet: Path, step: Path, seed: int = 0) -> ExportCheck:
+    """One step of a mixed batch (two pictures at different steps, five rows) against the UNet's own graph and NumPy.
+
+    Raises ExportMismatch beyond the tolerance, or where values are not finite.
+    """
+    session = open_session(step)
+    given = _example(session, np.random.default_rng(seed))
+    expected = _reference(open_session(unet), given)
+    made = dict(zip(expected, session.run(list(expected), given), strict=True))
+    errors = [np.abs(made[name] - value).ravel() / np.abs(value).max() for name, value in expected.items()]
+    every = np.concatenate(errors)
+    result = ExportCheck(float(every.max()), float(every.mean()), TOLERANCE)
+    if not result.max_error <= result.tolerance:  # also for NaN
+        raise ExportMismatch(
+            f"{step.name} differs from the UNet's own step by {result.max_error:.2e} of the largest value, more than"
+            f" {result.tolerance:.0e}",
+            remedy="Export without --fused-step, and report the checkpoint's architecture",
+        )
+    return result
+
+
+def _example(session: Any, draw: np.random.Generator) -> Arrays:
+    """Inputs for two pictures, the first with three branches, the second with two, all values drawn."""
+    sizes = {"batch": 2, "rows": 5, "sources": 3, "tokens": 77, "height": 8, "width": 12}
+    dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32}
+    given: Arrays = {}
+    for value in session.get_inputs():
+        shape = [sizes.get(size, size) for size in value.shape]
+        given[value.name] = draw.standard_normal(shape).astype(dtypes[value.type])
+    given |= {
+        "row_to_latents": np.array([0, 1, 0, 1, 0], np.int32),
+        "timestep": np.array([901.5, 41, 901.5, 41, 901.5], np.float32),
+        "branch_rows": np.array([[0, 2, 4], [1, 3, 1]], np.int32),
+        "guidance": np.array([[7.5, -6, -0.5], [3, -2, 0]], np.float32),
+    }
+    if "source" in given:
+        given["row_to_source"] = np.array([0, 1, 0, 1, 2], np.int32)
+    return given
+
+
+def _reference(unet: Any, given: Arrays) -> Arrays:
+    """The same step in NumPy, with the UNet's own graph; see `pixrt.fused`."""
+    latents = given["latents"]
+    c = dict(zip(COLUMNS, given["coefficients"].T[:, :, None, None, None], strict=True))  # [B, 1, 1, 1] each
+    halves = [(latents * c["input_scale"])[given["row_to_latents"]].astype(given["context"].dtype)]
+    if "source" in given:
+        halves.append(given["source"][given["row_to_source"]])
+    feeds = {
+        "sample": np.concatenate(halves, 1),
+        "timestep": given["timestep"],
+        "encoder_hidden_states": given["context"],
+    }
+    rows = unet.run(["out_sample"], feeds)[0].astype(np.float32)
+    guided = (given["guidance"][:, :, None, None, None] * rows[given["branch_rows"]]).sum(1)
+    past = sum(c[f"history_{k}"] * given["history"][:, k] for k in range(DEPTH))
+    stored = c["store_x"] * latents + c["store_output"] * guided
+    return {
+        "next_latents": c["x"] * latents + c["output"] * guided + c["noise"] * given["noise"] + past,
+        "next_history": np.concatenate([stored[:, None], given["history"][:, : DEPTH - 1]], 1),
+        "denoised": c["denoised_x"] * latents + c["denoised_output"] * guided,
+    }

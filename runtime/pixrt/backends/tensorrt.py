@@ -1,0 +1,258 @@
+"""TensorRT and TensorRT-RTX behind the `Engine` protocol: plans out of a bundle, run on one CUDA device.
+
+One code path for both libraries, whose Python interfaces are alike. The only module of the runtime that imports them.
+What is bound and launched is in `device_calls`; this module opens engines and finds the one that takes a shape.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from pixrt.backends.device_calls import DeviceCall, DeviceLoop, Execution, HeldArrays, Scratch
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.backends.refit import Refit, refit_whole
+from pixrt.cuda import Device
+from pixrt.engine_files import engine_problem, read_engine
+from pixrt.engine_spec import LIBRARY_OF, EngineLibrary, EngineSpec
+from pixrt.errors import BackendError, EngineError
+from pixrt.spec import Component, TensorSpec
+from pixrt.store import Bundle
+
+
+def import_library(name: EngineLibrary) -> ModuleType:
+    """The library's module. Raises BackendError where it is not there, or is only its type stubs."""
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, OSError) as error:  # OSError: its shared libraries are missing
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"{name} cannot be imported: {reason}", remedy=_install(name)) from error
+    if not hasattr(module, "Runtime"):
+        raise BackendError(f"{name} is not installed, only its type stubs", remedy=_install(name))
+    return module
+
+
+def _install(name: str) -> str:
+    return f"pip install 'pixrt[{name.replace('_', '-')}]'"
+
+
+class TensorRtBackend:
+    """One of the two libraries on one device. Its engines share the scratch memory and the cache of held arrays.
+
+    `graphs` captures what a call enqueues into a CUDA graph. Raises BackendError where there is no device.
+    """
+
+    prefers_fused_step = True
+
+    def __init__(self, name: str, module: ModuleType, *, device: Device | None = None, graphs: bool = True) -> None:
+        self.name = name
+        self.library: EngineLibrary = LIBRARY_OF[name]
+        self.module: Any = module
+        self.device = device or Device()
+        self.graphs = graphs
+        self.scratch = Scratch(self.device)
+        self.held = HeldArrays(self.device)
+        self.log = _make_log(module)
+        self.runtime = self.device.run(module.Runtime, self.log)
+        if self.runtime is None:
+            raise BackendError(f"{name} cannot start: {self.log.last}", remedy="See `pixrt doctor`")
+        # Version-compatible plans bring host code along; it is verified as the rest of the plan is.
+        self.runtime.engine_host_code_allowed = True
+
+    def describe(self) -> str:
+        """The library, the device and the driver."""
+        free, total = self.device.memory()
+        return (
+            f"{self.library} {self.module.__version__} on {self.device.name} ({self.capability}), CUDA driver"
+            f" {self.device.driver_version}, {free / 2**20:.0f} of {total / 2**20:.0f} MiB free"
+        )
+
+    @property
+    def capability(self) -> str:
+        """The device's compute capability, such as "sm89"."""
+        major, minor = self.device.capability
+        return f"sm{major}{minor}"
+
+    def problem(self, bundle: Bundle, component: Component) -> str | None:
+        """See `Backend.problem`."""
+        try:
+            self.engines(bundle, component)
+        except EngineError as error:
+            return error.problem
+        return None
+
+    def engines(self, bundle: Bundle, component: Component) -> list[EngineSpec]:
+        """The component's engines that can run here, static shapes first. Raises EngineError where there is none."""
+        built = [spec for spec in bundle.manifest.engines if spec.component == component]
+        fitting, problems = [], []
+        for spec in built:
+            problem = engine_problem(spec, self.library, self.module.__version__, self.capability)
+            problems += [problem] if problem else []
+            fitting += [] if problem else [spec]
+        if not fitting:
+            name = bundle.manifest.name
+            reason = problems[0] if problems else f"the bundle {name!r} has no {self.library} engine of {component}"
+            raise EngineError(reason, remedy=f"Build one here: `pixrt build {name} --library {self.name}`")
+        return sorted(fitting, key=lambda spec: not all(profile.is_static for profile in spec.profiles))
+
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> "TensorRtEngine":
+        """See `Backend.open`. The plans themselves are read when a shape first asks for one."""
+        engine = TensorRtEngine(self, bundle, component, self.engines(bundle, component))
+        try:
+            engine.refit(weights)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    def close(self) -> None:
+        """Give the device back."""
+        self.held.clear()
+        self.scratch.clear()
+        self.runtime = None
+        self.device.close()
+
+
+class LoadedPlan:
+    """A deserialised plan."""
+
+    def __init__(self, backend: TensorRtBackend, bundle: Bundle, spec: EngineSpec) -> None:
+        plan = read_engine(bundle.folder, spec, bundle.manifest)
+        self.spec = spec
+        self._backend = backend
+        self.engine: Any = backend.runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise EngineError(
+                f"{backend.library} {backend.module.__version__} cannot open {spec.file}: {backend.log.last}",
+                remedy=f"Build it again here: `pixrt build {bundle.manifest.name}`",
+            )
+        self._check_tensors()
+        if spec.stripped:
+            path = bundle.file(Component(spec.component))
+            refit_whole(backend.module, backend.log, self.engine, path)
+
+    def _check_tensors(self) -> None:
+        """The engine's own table against the manifest's: an address must not be bound to a tensor of another kind."""
+        names = {self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)}
+        table = {tensor.name: tensor for tensor in (*self.spec.inputs, *self.spec.outputs)}
+        for name in sorted(names ^ table.keys()):
+            raise EngineError(f"{self.spec.file} and the manifest differ in the tensor {name}", remedy=_AGAIN)
+        for name, tensor in table.items():
+            dtype = np.dtype(self._backend.module.nptype(self.engine.get_tensor_dtype(name)))
+            if dtype != np.dtype(tensor.dtype):
+                raise EngineError(f"{self.spec.file} has {name} as {dtype}, not {tensor.dtype}", remedy=_AGAIN)
+
+    def context(self) -> Any:
+        """An execution context without memory of its own: see `Scratch`."""
+        strategy = self._backend.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self.engine.create_execution_context(strategy)
+        if context is None:
+            raise BackendError(
+                f"{self.spec.file} cannot be run: {self._backend.log.last}", remedy="Close other programs on the GPU"
+            )
+        return context
+
+
+class TensorRtEngine:
+    """A component's plans, each opened when a shape first needs it."""
+
+    def __init__(
+        self, backend: TensorRtBackend, bundle: Bundle, component: Component, specs: Sequence[EngineSpec]
+    ) -> None:
+        self._backend = backend
+        self._bundle = bundle
+        self._spec = bundle.manifest.component(component)
+        self._specs = specs
+        self._plans: dict[str, LoadedPlan] = {}
+        self._refit = Refit(backend.module, backend.log, bundle.folder)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The tensor table of the inputs."""
+        return self._spec.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The tensor table of the outputs."""
+        return self._spec.outputs
+
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """An array in page-locked memory."""
+        return self._backend.device.run(self._backend.device.pinned, shape, dtype)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
+        """See `Engine.bind`."""
+        check_binding(self._spec, tensors)
+        shapes = {name: array.shape for name, array in tensors.items()}
+        return self._backend.device.run(
+            DeviceCall, self._backend, self._spec, self._execution(shapes), tensors, held or {}
+        )
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """See `Engine.bind_loop`."""
+        check_binding(self._spec, {t.name: np.empty(shapes[t.name], t.dtype) for t in (*self.inputs, *self.outputs)})
+        return self._backend.device.run(DeviceLoop, self._backend, self._spec, self._execution, shapes, layout)
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """See `Engine.refit`. Raises EngineError where a plan cannot be refitted."""
+        given = list(weights)
+        if not given and not self._refit.is_dirty:
+            return True
+        for spec in self._specs:
+            if not spec.refittable:
+                raise EngineError(
+                    f"{spec.file} cannot take other weights: it was not built with --refittable",
+                    remedy="Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`",
+                )
+        self._refit.use(given)
+        for plan in self._plans.values():
+            self._backend.device.run(self._refit.apply, plan.engine)
+        return True
+
+    def close(self) -> None:
+        """Drop the plans; their memory goes with the last call bound to them."""
+        self._backend.device.run(self._plans.clear)
+
+    def _execution(self, shapes: Mapping[str, Sequence[int]]) -> Execution:
+        plan = self._backend.device.run(self._plan, shapes)
+        return self._backend.device.run(Execution, self._backend, plan, shapes)
+
+    def _plan(self, shapes: Mapping[str, Sequence[int]]) -> LoadedPlan:
+        """The first plan that takes these shapes."""
+        inputs = {tensor.name: tuple(shapes[tensor.name]) for tensor in self._spec.inputs}
+        for spec in self._specs:
+            if spec.holds(inputs):
+                if spec.file not in self._plans:
+                    plan = LoadedPlan(self._backend, self._bundle, spec)
+                    self._refit.apply(plan.engine)
+                    self._plans[spec.file] = plan
+                return self._plans[spec.file]
+        name = next(iter(inputs))
+        taken = "; ".join(
+            f"{' x '.join(map(str, sizes.min))} to {' x '.join(map(str, sizes.max))}"
+            for spec in self._specs
+            for sizes in (profile.inputs[name] for profile in spec.profiles)
+        )
+        raise EngineError(
+            f"no engine of {self._specs[0].component} takes {name} of {' x '.join(map(str, inputs[name]))}; there are"
+            f" engines for {taken}",
+            remedy=f"Build one: `pixrt build {self._bundle.manifest.name} --size WIDTHxHEIGHT --batch N`",
+        )
+
+
+def _make_log(module: Any) -> Any:
+    """The library's logger: it keeps the last error, prints nothing."""
+
+    class Log(module.ILogger):  # type: ignore[misc]
+        last = "it does not say why"
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (module.ILogger.ERROR, module.ILogger.INTERNAL_ERROR):
+                self.last = " ".join(message.split())[:300]
+
+    return Log()
+
+
+_AGAIN = "Build it again with `pixrt build`"

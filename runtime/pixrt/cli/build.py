@@ -1,0 +1,191 @@
+"""`pixrt build`: a bundle's ONNX networks become TensorRT engines. The one place that reaches for the builder."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pixrt.cli.console import errors, progress, say, warn
+from pixrt.engine_spec import EngineSpec, SizeRange
+from pixrt.errors import EngineError
+
+if TYPE_CHECKING:
+    from pixrt_engines import BuildOptions, BuildPlan, BuiltEngine
+    from pixrt_engines.plans import PlannedEngine
+
+
+def build(
+    bundle: Annotated[
+        str, typer.Argument(help="The bundle's folder or name; best one exported with --precision fp16.")
+    ],
+    library: Annotated[
+        str,
+        typer.Option(
+            help="auto, tensorrt or tensorrt-rtx, which builds without a GPU.",
+            autocompletion=lambda: ["auto", "tensorrt", "tensorrt-rtx"],
+        ),
+    ] = "auto",
+    target: Annotated[
+        str, typer.Option(help="Compute capabilities, such as sm86,sm89, or native; RTX's from sm80 on by default.")
+    ] = "",
+    size: Annotated[
+        str, typer.Option(help="WIDTHxHEIGHT in pixels, separated by commas; the native one if none.")
+    ] = "",
+    batch: Annotated[str, typer.Option(help="Pictures at once: a number, or a range such as 1-4.")] = "1",
+    branches: Annotated[str, typer.Option(help="Branches of the guidance: some of 1,2,3.")] = "1,2,3",
+    component: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
+    workspace: Annotated[int | None, typer.Option(help="Scratch memory of the kernels at most, in MiB.")] = None,
+    optimization_level: Annotated[int | None, typer.Option(help="How long kernels are searched for, 0 to 5.")] = None,
+    max_aux_streams: Annotated[int | None, typer.Option(help="Streams beside the main one; 0: least memory.")] = None,
+    timing_cache: Annotated[Path | None, typer.Option(help="Folder of kernel timings, kept per GPU; not RTX.")] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Loads in later versions of the same major too; not RTX.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="Runs on Ampere and every later GPU; not RTX.")
+    ] = False,
+    weight_streaming: Annotated[
+        bool, typer.Option("--weight-streaming", help="Weights may stay in host memory when it is run.")
+    ] = False,
+    refittable: Annotated[bool, typer.Option("--refittable", help="Weights can be replaced after loading.")] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave the weights out; they come from the bundle at load.")
+    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build also what is there already.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only list the nodes that the library does not support.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plans that would be built.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per engine.")] = False,
+) -> None:
+    """Build TensorRT engines into a bundle: a static plan per size and row count, and a dynamic one for the rest."""
+    from pixrt_engines import BuildOptions, Knobs, plan_build
+    from pixrt_engines.options import parse_batch, parse_branches, parse_components, parse_sizes, parse_targets
+
+    options = BuildOptions(
+        bundle=bundle,
+        components=parse_components(component or []),
+        library=library,  # type: ignore[arg-type]  # open_library checks it
+        targets=parse_targets(target),
+        sizes=parse_sizes(size),
+        batch=parse_batch(batch),
+        branches=parse_branches(branches),
+        knobs=Knobs(
+            workspace_mib=workspace,
+            optimization_level=optimization_level,
+            max_aux_streams=max_aux_streams,
+            timing_cache=timing_cache,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            weight_streaming=weight_streaming,
+            refittable=refittable,
+            stripped=strip,
+        ),
+        rebuild=rebuild,
+    )
+    if check:
+        _check(options, as_json)
+        return
+    plan = plan_build(options)
+    gpus = {engine.entry.gpu for engine in plan.engines} - {""}
+    tied = f" (tied to the GPU here, {', '.join(gpus)})" if gpus else ""
+    said = f"{plan.library.name} {plan.library.version} for {', '.join(plan.targets.capabilities)}{tied}"
+    if plan.bundle.manifest.precision == "fp32":
+        warn("this bundle is fp32, and its engines will be; export with --precision fp16 for half the memory")
+    if dry_run:
+        _describe(plan, said, as_json)
+        return
+    _run(plan, options, said, as_json)
+
+
+def _check(options: "BuildOptions", as_json: bool) -> None:
+    from pixrt_engines import check_build
+
+    with errors.status("parsing"):
+        found = check_build(options)
+    for component, nodes in found.items():
+        if as_json:
+            say(json.dumps({"component": component, "unsupported": [dataclasses.asdict(node) for node in nodes]}))
+            continue
+        say(f"{component}: {f'{len(nodes)} unsupported' if nodes else 'every node is supported'}")
+        for node in nodes:
+            say(f"  {node}")
+    refused = [component for component, nodes in found.items() if nodes]
+    if refused:
+        raise EngineError(
+            f"{', '.join(refused)} cannot become an engine", remedy="Run them with another backend, such as ort-cuda"
+        )
+
+
+def _describe(plan: "BuildPlan", said: str, as_json: bool) -> None:
+    if not as_json:
+        say(said)
+    for engine in plan.engines:
+        _say_planned(engine, as_json)
+
+
+def _say_planned(engine: "PlannedEngine", as_json: bool) -> None:
+    if as_json:
+        say(json.dumps(dataclasses.asdict(engine.entry)))
+        return
+    say(f"{engine.name}: {engine.entry.source_bytes / 2**20:.1f} MiB of ONNX")
+    for name, sizes in engine.profile.inputs.items():
+        say(f"  {name}  {_shapes(sizes)}")
+
+
+def _shapes(sizes: SizeRange) -> str:
+    texts = ["x".join(map(str, shape)) or "scalar" for shape in (sizes.min, sizes.opt, sizes.max)]
+    return texts[0] if sizes.is_static else "min {}, opt {}, max {}".format(*texts)
+
+
+def _run(plan: "BuildPlan", options: "BuildOptions", said: str, as_json: bool) -> None:
+    from pixrt_engines import run_build
+
+    if not as_json:
+        say(said)
+    printer = _Printer(as_json)
+    try:
+        run_build(plan, options, printer)
+    finally:
+        printer.close()
+
+
+class _Printer:
+    """Shows a bar for the engine that is being built, and prints a line for each that is done."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._stack = ExitStack()
+        self._show: Callable[[int, int], None] = lambda done, total: None
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def on_engine(self, planned: "PlannedEngine") -> None:
+        if not self._as_json:
+            _say_planned(planned, as_json=False)
+        self._show = self._stack.enter_context(progress(planned.name))
+
+    def on_wait(self, planned: "PlannedEngine") -> None:
+        warn(f"another process builds {planned.name}: waiting for its result")
+
+    def on_progress(self, fraction: float) -> None:
+        self._show(int(100 * fraction), 100)
+
+    def on_built(self, built: "BuiltEngine") -> None:
+        self._stack.close()
+        if self._as_json:
+            say(json.dumps(_facts(built)))
+            return
+        spec = built.spec
+        took = "was there already" if built.outcome == "found" else f"{built.seconds:.1f} s"
+        say(f"  {spec.file}  {spec.bytes / 2**20:.1f} MiB  {took}")
+
+
+def _facts(built: "BuiltEngine") -> dict[str, Any]:
+    spec: EngineSpec = built.spec
+    return {"outcome": built.outcome, "seconds": round(built.seconds, 3), **dataclasses.asdict(spec)}

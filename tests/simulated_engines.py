@@ -1,0 +1,36 @@
+"""Bundles with engines that `simulated_tensorrt` runs: `pixrt build`'s entries, plans that name ONNX files."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import simulated_tensorrt
+from pixrt.store import open_bundle
+from pixrt_engines import BuildOptions, Knobs
+from pixrt_engines.library import Library
+from pixrt_engines.plans import plan_engines
+from pixrt_engines.shelf import Shelf
+from pixrt_engines.targets import Targets
+
+LIBRARY = Library("tensorrt", simulated_tensorrt.__version__, simulated_tensorrt)
+TARGETS = Targets(capabilities=("sm89",), gpu="the simulated GPU")
+
+
+def with_engines(bundle: Path, folder: Path, *, knobs: Knobs | None = None, **options: Any) -> Path:
+    """A copy of a bundle with an engine for every shape asked for."""
+    shutil.copytree(bundle, folder)
+    asked = BuildOptions(bundle=str(folder), library="tensorrt", knobs=knobs or Knobs(), **options)
+    opened = open_bundle(folder, verify=False)
+    shelf = Shelf(folder)
+    shelf.open()
+    for planned in plan_engines(asked, opened.manifest, LIBRARY, TARGETS):
+        plan = {
+            "onnx": str(opened.file(planned.component)),
+            "profile": dataclasses.asdict(planned.profile),
+            "refittable": planned.entry.refittable or planned.entry.stripped,
+            "stripped": planned.entry.stripped,
+        }
+        shelf.add(planned.name, memoryview(json.dumps(plan).encode()), planned.entry)
+    return folder

@@ -1,0 +1,89 @@
+"""What only a GPU can show: `python -m pytest -m gpu` builds, compares, measures, and writes `gpu-report-LIBRARY.json`.
+
+`PIXRT_GPU_BUNDLE` names a bundle to take instead of the built-in model's checkpoint in FP16, `PIXRT_GPU_SIZE` a size.
+These tests have not been run where they were written.
+"""
+
+import json
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exported import Exports
+
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+LIBRARIES = [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_")) is not None]
+# FP16 has 11 bits; guidance multiplies the rounding of every branch, and four steps carry it on.
+LATENTS, PICTURE_MEAN = 5e-2, 2.0
+
+
+@pytest.fixture(scope="session", params=LIBRARIES or ["tensorrt"])
+def library(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu") / "bundle"
+    given = os.environ.get("PIXRT_GPU_BUNDLE")
+    shutil.copytree(given if given else exports.bundle("demo", "fp16"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(bundle: Path, library: str) -> dict[str, Any]:
+    from gpu_report import report
+    from pixrt_engines.options import parse_sizes
+
+    (size,) = parse_sizes(os.environ.get("PIXRT_GPU_SIZE", "64x64"))
+    answer = report(bundle, library, size)
+    Path(f"gpu-report-{library}.json").write_text(json.dumps(answer, indent=1) + "\n")
+    return answer
+
+
+def test_latents_and_pictures_are_the_cpus(made: dict[str, Any]) -> None:
+    for row in made["parity"]:
+        for name in ("fused", "unfused", "without graphs"):
+            assert row[name]["latents"] < LATENTS, (row["scheduler"], name)
+            assert row[name]["picture_mean"] < PICTURE_MEAN, (row["scheduler"], name)
+
+
+def test_a_captured_run_is_the_first_run(made: dict[str, Any]) -> None:
+    assert all(row["captured run equals the first"] for row in made["parity"])
+
+
+def test_the_host_keeps_up(made: dict[str, Any]) -> None:
+    assert made["latency"]["step_ms"] > 0
+    assert made["latency"]["host_ms"] > 0
+
+
+def test_edits_leave_no_memory_behind(made: dict[str, Any], bundle: Path, library: Any) -> None:
+    from pixrt import Editor
+
+    pictures = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), np.uint8)
+    with Editor(bundle, backend=library) as editor:
+
+        def round_of_edits() -> int:
+            for seed, image in enumerate(pictures):
+                editor.edit(image, f"text {seed}", seed=seed, steps=2)
+            return int(editor._backend.device.memory()[0])  # type: ignore[attr-defined]
+
+        round_of_edits()
+        before = round_of_edits()
+        for _ in range(20):
+            after = round_of_edits()
+    assert before - after < 2**20
+
+
+def test_the_doctor_sees_it(made: dict[str, Any], bundle: Path, library: str) -> None:
+    from pixrt.backends.registry import backend_statuses
+    from pixrt.store import open_bundle
+
+    statuses = {status.name: status for status in backend_statuses(open_bundle(bundle))}
+    assert statuses[library].available, statuses[library].reason
+    assert "MiB free" in statuses[library].reason

@@ -1,0 +1,75 @@
+"""The double of TensorRT's runtime has the real libraries' names and parameters."""
+
+import ast
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import simulated_tensorrt
+
+CLASSES = ("Runtime", "ICudaEngine", "IExecutionContext", "Refitter", "OnnxParserRefitter", "Weights")
+# What the double has for itself, beside the library's.
+OWN = {("ICudaEngine", "open")}
+
+
+def called() -> list[tuple[str, str, list[str]]]:
+    """Every public method of the double: class, name, parameters without self; properties have None."""
+    found = []
+    for name in CLASSES:
+        for method, value in vars(getattr(simulated_tensorrt, name)).items():
+            if method.startswith("_") or (name, method) in OWN:
+                continue
+            if inspect.isfunction(value):
+                found.append((name, method, list(inspect.signature(value).parameters)[1:]))
+            elif isinstance(value, property):
+                found.append((name, method, []))
+    return found
+
+
+@pytest.mark.parametrize(("owner", "method", "parameters"), called())
+def test_against_the_installed_rtx_library(owner: str, method: str, parameters: list[str]) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    real = getattr(getattr(trt, owner), method)
+    if isinstance(real, property):
+        assert not parameters
+        return
+    # The bindings give their signatures in the documentation, one line for each overload.
+    overloads = re.findall(rf"{method}\(self: [\w.]+(?:, )?(.*)\) ->", real.__doc__)
+    assert parameters in [re.findall(r"(\w+): ", text) for text in overloads]
+
+
+def stub() -> ast.Module | None:
+    spec = importlib.util.find_spec("tensorrt_bindings")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    paths = [path for folder in folders for path in Path(folder).glob("tensorrt.pyi")]
+    return ast.parse(paths[0].read_text(encoding="utf-8")) if paths else None
+
+
+@pytest.mark.parametrize(("owner", "method", "parameters"), called())
+def test_against_the_stubs_of_tensorrt(owner: str, method: str, parameters: list[str]) -> None:
+    tree = stub()
+    if tree is None:
+        pytest.skip("tensorrt-stubs is not installed")
+    (cls,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner]
+    found: list[Any] = []
+    for node in cls.body:
+        if isinstance(node, ast.FunctionDef) and node.name == method:
+            found.append([argument.arg for argument in node.args.args][1:])
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == method:
+            found.append([])
+    assert parameters in found
+
+
+def test_the_logger_and_the_strategies() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    for name in ("ERROR", "INTERNAL_ERROR", "WARNING", "INFO", "VERBOSE"):
+        assert hasattr(trt.ILogger, name)
+        assert hasattr(simulated_tensorrt.ILogger, name)
+    ours = {member.name for member in simulated_tensorrt.ExecutionContextAllocationStrategy}
+    assert ours == set(trt.ExecutionContextAllocationStrategy.__members__)
+    assert {member.name for member in simulated_tensorrt.TensorIOMode} == set(trt.TensorIOMode.__members__)
+    assert trt.nptype(trt.DataType.HALF) is not None
