@@ -108,8 +108,13 @@ MUTATIONS = {
     "pinned: not zero at first": (CUDA, "        array[...] = 0\n", ""),
     "dropped: never freed": (
         CUDA,
-        "            self._dropped.popleft().free()\n",
-        "            self._dropped.popleft()\n            break\n",
+        "                self._dropped.popleft().free()\n",
+        "                self._dropped.popleft()\n",
+    ),
+    "dropped: freed while in use": (
+        CUDA,
+        "            self._stream.synchronize()\n        finally:\n            while self._dropped",
+        "            pass\n        finally:\n            while self._dropped",
     ),
     "refit: earlier weights stay": (
         REFIT,

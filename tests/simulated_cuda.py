@@ -138,10 +138,14 @@ class SimulatedDriver:
         """How often a function, such as `cuMemAlloc`, was called since the last reset."""
         return int(self._library.simCalls(function.encode()))
 
-    def fail(self, function: str, nth: int = 1, code: int = OUT_OF_MEMORY) -> None:
-        """Let the nth next call of a function do nothing but return `code`."""
-        if self._library.simFail(function.encode(), nth, code) != 0:
-            raise ValueError(f"cannot let call {nth} of {function} fail")
+    def fail(self, function: str, nth: int = 1, code: int = OUT_OF_MEMORY, times: int = 1) -> None:
+        """Let the nth next call of a function, and those after it, `times` in all, do nothing but return `code`.
+
+        pycuda collects garbage and tries again where memory cannot be allocated: it takes two failures to see one.
+        """
+        for call in range(nth, nth + times):
+            if self._library.simFail(function.encode(), call, code) != 0:
+                raise ValueError(f"cannot let call {call} of {function} fail")
 
     def lose(self, function: str, nth: int = 1, code: int = DEVICE_UNAVAILABLE) -> None:
         """From the nth next call of a function on, let every call return `code` until `reset`.

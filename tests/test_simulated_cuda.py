@@ -169,7 +169,7 @@ def test_counters_are_exact(cuda: Any, driver: SimulatedDriver) -> None:
 
 
 def test_memory_runs_out_where_told(cuda: Any, driver: SimulatedDriver) -> None:
-    driver.fail("cuMemAlloc", nth=3)
+    driver.fail("cuMemAlloc", nth=3, times=2)
     kept = [cuda.mem_alloc(BYTES) for _ in range(2)]
     with pytest.raises(cuda.MemoryError):
         cuda.mem_alloc(BYTES)

@@ -237,7 +237,7 @@ class TestFailures:
         from pixrt.errors import BackendError
 
         with Editor(bundle, backend="tensorrt") as editor:
-            driver.fail("cuMemAlloc", nth)
+            driver.fail("cuMemAlloc", nth, times=2)
             with pytest.raises(BackendError, match=r"ran out of memory: .* MiB are free"):
                 edit(editor)
             assert_close(edit(editor), edit(editor))  # the next edit works

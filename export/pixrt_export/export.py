@@ -159,7 +159,7 @@ def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
 
 def _export_component(
     load: Callable[[], Traceable], folder: Path, loras: LoraSet, options: ExportOptions, on_progress: Progress
-) -> tuple[Component, dict[Component, ComponentSpec], dict[str, WeightPlace]]:
+) -> tuple[Component, dict[str, ComponentSpec], dict[str, WeightPlace]]:
     """Merge LoRAs, trace, check, convert and check again one network; only one is in memory at a time.
 
     Of an FP16 decoder the FP32 one is kept beside it. The last of the result is where the weights are that a LoRA can
@@ -170,7 +170,7 @@ def _export_component(
     second = component is Component.VAE_DECODER and options.precision == "fp16"
     name = Component.VAE_DECODER_FP32 if second else f"{component}{'' if options.precision == 'fp32' else '.fp32'}"
     traced = folder / f"{name}.onnx"
-    specs: dict[Component, ComponentSpec] = {}
+    specs: dict[str, ComponentSpec] = {}
     with _naming(component):
         merge_into(network.module, loras.factors.get(component, {}))
         on_progress(f"{component}: tracing")

@@ -8,8 +8,9 @@ through `Device.run`, from any thread. Nothing here knows of engines; must not i
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -55,8 +56,17 @@ class Device:
         version = driver.get_driver_version()
         self.driver_version = f"{version // 1000}.{version % 1000 // 10}"
         self._context = device.retain_primary_context()
+        with self._current():
+            self._stream = driver.Stream()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """Inside it the context is current. It is not between calls: a thread must not end with one."""
         self._context.push()
-        self._stream = driver.Stream()
+        try:
+            yield
+        finally:
+            self._context.pop()
 
     @property
     def stream(self) -> int:
@@ -70,7 +80,7 @@ class Device:
         if self._lost is not None:
             raise DeviceLost(self._lost, remedy=_LOST)
         try:
-            return self._thread.submit(self._checked, function, args, kwargs).result()
+            return self._thread.submit(self._call, function, args, kwargs).result()
         except driver.MemoryError as error:
             raise BackendError(self._memory_problem(), remedy=_LESS_MEMORY) from error
         except driver.Error as error:
@@ -79,19 +89,34 @@ class Device:
                 raise DeviceLost(self._lost, remedy=_LOST) from error
             raise BackendError(f"CUDA failed on {self.name}: {error}", remedy=_FAILED) from error
 
-    def _checked(self, function: Callable[..., Answer], args: Any, kwargs: Any) -> Answer:
-        self.collect()
-        return function(*args, **kwargs)
+    def release(self, function: Callable[[], object]) -> None:
+        """Call what only lets go of something: on a lost device too, and nothing that CUDA refuses is raised."""
+        if getattr(self._inside, "yes", False):
+            function()
+            return
+        with suppress(driver.Error):
+            self._thread.submit(self._call, function, (), {}).result()
+
+    def _call(self, function: Callable[..., Answer], args: Any, kwargs: Any) -> Answer:
+        with self._current():
+            self.collect()
+            return function(*args, **kwargs)
 
     def collect(self) -> None:
-        """Free what has been dropped; in the device's thread."""
-        while self._dropped:
-            self._dropped.popleft().free()
+        """Free what has been dropped, once nothing on the stream can use it any more; in the device's thread."""
+        if not self._dropped:
+            return
+        try:
+            self._stream.synchronize()
+        finally:
+            while self._dropped:
+                self._dropped.popleft().free()
 
     def _is_lost(self) -> bool:
         try:
-            self._stream.synchronize()
-            driver.mem_get_info()
+            with self._current():
+                self._stream.synchronize()
+                driver.mem_get_info()
         except driver.Error:
             return True
         return False
@@ -111,16 +136,14 @@ class Device:
 
     def close(self) -> None:
         """Free what was dropped and give the context back. Blocks that are still in use are not freed."""
-        if self._lost is None:
-            self._thread.submit(self._close).result()
+        self.release(self._close)
+        with suppress(driver.Error):
+            self._thread.submit(self._context.detach).result()
         self._thread.shutdown()
 
     def _close(self) -> None:
-        self._stream.synchronize()
         self.collect()
         del self._stream
-        self._context.pop()
-        self._context.detach()
 
     # What follows is called in the device's thread.
 

@@ -36,10 +36,10 @@ class Scratch:
     def require(self, bytes_: int) -> None:
         """Have at least so many bytes."""
         if self._memory is None or self._memory.bytes < bytes_:
+            self.generation += 1
             self._memory = None  # the old block is free before the new one is asked for
             self._device.collect()
             self._memory = self._device.allocate(bytes_)
-            self.generation += 1
 
     @property
     def memory(self) -> Memory:
@@ -110,6 +110,7 @@ class Execution:
         """Enqueue one run."""
         if not self.is_current:
             scratch = self._backend.scratch
+            scratch.require(self._bytes)  # it is gone where growing it failed
             self._context.set_device_memory(scratch.memory.address, scratch.memory.bytes)
             self._generation = scratch.generation
         if not self._context.execute_async_v3(self._backend.device.stream):

@@ -111,8 +111,11 @@ class TensorRtBackend:
         """Give the device back."""
         self.held.clear()
         self.scratch.clear()
-        self.runtime = None
+        self.device.release(self._drop_runtime)
         self.device.close()
+
+    def _drop_runtime(self) -> None:
+        self.runtime = None
 
 
 class LoadedPlan:
@@ -213,7 +216,7 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Drop the plans; their memory goes with the last call bound to them."""
-        self._backend.device.run(self._plans.clear)
+        self._backend.device.release(self._plans.clear)
 
     def _execution(self, shapes: Mapping[str, Sequence[int]]) -> Execution:
         plan = self._backend.device.run(self._plan, shapes)
