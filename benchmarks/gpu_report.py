@@ -107,8 +107,6 @@ def parity(bundle: Path, backend: Any, size: tuple[int, int], steps: int = 4) ->
 
 def latency(bundle: Path, backend: Any, size: tuple[int, int], steps: int, repeats: int) -> dict[str, Any]:
     """Milliseconds per stage of an edit, and of a step on the device and on the host."""
-    from pycuda import driver
-
     with Editor(bundle, backend=backend) as editor:
         results = [editor.edit(picture(size, seed), INSTRUCTION, seed=seed, steps=steps) for seed in range(3 + repeats)]
         times = [dataclasses.asdict(result.times) for result in results[3:]]
@@ -116,22 +114,20 @@ def latency(bundle: Path, backend: Any, size: tuple[int, int], steps: int, repea
         marks: list[tuple[Any, float]] = []
 
         def mark(info: Any) -> None:
-            def record() -> Any:
-                event = driver.Event()
-                event.record(device._stream)
-                return event
-
-            marks.append((device.run(record), time.perf_counter()))
+            marks.append((device.run(device.mark), time.perf_counter()))
 
         editor.edit(picture(size), INSTRUCTION, seed=1, steps=steps, on_step=mark)
-        device_ms = [device.run(a[0].time_till, b[0]) for a, b in pairwise(marks)]
+        device_ms = [device.run(device.milliseconds, a[0], b[0]) for a, b in pairwise(marks)]
         host_ms = [1000 * (b[1] - a[1]) for a, b in pairwise(marks)]
         free, total = device.memory()
+        engines = [dataclasses.asdict(memory) for memory in editor.memory]
+        marks.clear()  # events are the device's, which closes here
     return {
         "stages_ms": {name: statistics.median(row[name] for row in times) for name in times[0]},
         "step_ms": statistics.median(device_ms),
         "host_ms": statistics.median(host_ms),
         "memory_used_mib": (total - free) / 2**20,
+        "engines": engines,
     }
 
 

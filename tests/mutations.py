@@ -87,8 +87,8 @@ MUTATIONS = {
     ),
     "scratch: too small": (
         CALLS,
-        "self._device.allocate(bytes_)\n            self.generation",
-        "self._device.allocate(bytes_ // 2)\n            self.generation",
+        "            self._memory = self._device.allocate(bytes_)\n",
+        "            self._memory = self._device.allocate(bytes_ // 2)\n",
     ),
     "addresses: one is forgotten": (
         CALLS,

@@ -129,7 +129,7 @@ def test_knobs_of_tensorrt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     knobs += ["--workspace", 64, "--optimization-level", 5, "--timing-cache", tmp_path / "cache"]
     words = ["build", bundle, "--library", "tensorrt", "--branches", "2,3", "--target", "native", *knobs]
     assert run(*words).code == 0
-    first, second, _ = library.configs
+    first, second = library.configs
     assert first.flags == {"VERSION_COMPATIBLE", "WEIGHT_STREAMING", "STRIP_PLAN", "REFIT_IDENTICAL"}
     assert (first.workspace, first.capabilities) == (64 << 20, {})
     assert vars(first)["builder_optimization_level"] == 5

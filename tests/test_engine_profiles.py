@@ -30,6 +30,9 @@ def manifest_of(vae_scale: int = 8, **changes: Any) -> Manifest:
     return replace(manifest, components=components, vae_scale=vae_scale, size_multiple=vae_scale, **changes)
 
 
+(WIDTH,) = {t.fixed(2) for t in manifest_of().components["unet"].inputs if t.name == "encoder_hidden_states"}
+
+
 def profiles(component: Component, sizes: str = "512x512", batch: str = "1", branches: str = "1,2,3") -> dict[str, Any]:
     found = plan_profiles(component, manifest_of(), parse_sizes(sizes), parse_batch(batch), parse_branches(branches))
     assert len({named.name for named in found}) == len(found)
@@ -45,7 +48,7 @@ def test_a_few_static_plans_and_one_dynamic() -> None:
     static = found["768x512-3rows"].inputs
     assert static["sample"].min == static["sample"].opt == static["sample"].max == (3, 8, 64, 96)
     assert static["timestep"].opt == (3,)
-    assert static["encoder_hidden_states"].opt == (3, manifest_of().tokenizer.max_length, 64)
+    assert static["encoder_hidden_states"].opt == (3, manifest_of().tokenizer.max_length, WIDTH)
     dynamic = found["dynamic"].inputs["sample"]
     assert (dynamic.min, dynamic.opt, dynamic.max) == ((1, 8, 64, 64), (12, 8, 64, 64), (12, 8, 64, 96))
     assert [profile.is_static for profile in found.values()] == [True] * 6 + [False]
@@ -56,7 +59,7 @@ def test_the_dynamic_plan_takes_what_lies_between() -> None:
     tokens = manifest_of().tokenizer.max_length
 
     def holds(rows: int, height: int, width: int) -> bool:
-        shapes = {"sample": (rows, 8, height, width), "timestep": (rows,), "encoder_hidden_states": (rows, tokens, 64)}
+        shapes = {"sample": (rows, 8, height, width), "timestep": (rows,), "encoder_hidden_states": (rows, tokens, WIDTH)}
         return bool(dynamic.holds(shapes))
 
     assert holds(1, 64, 64)
@@ -67,6 +70,8 @@ def test_the_dynamic_plan_takes_what_lies_between() -> None:
 
 
 def test_one_shape_makes_one_plan() -> None:
+    assert list(profiles(Component.UNET)) == ["512x512-1row", "512x512-2rows", "512x512-3rows"]  # nothing is between
+    assert list(profiles(Component.UNET, branches="1,3")) == ["512x512-1row", "512x512-3rows", "dynamic"]
     assert list(profiles(Component.UNET, branches="3")) == ["512x512-3rows"]
     assert list(profiles(Component.TEXT_ENCODER, "512x512,768x512", "1-4")) == ["static"]
     assert list(profiles(Component.VAE_DECODER, batch="1-4")) == ["512x512"]

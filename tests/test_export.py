@@ -12,7 +12,7 @@ from checkpoints import TOKENIZER
 from exported import Exports
 from pixrt import Editor
 from pixrt.errors import ExportMismatch, OptionError
-from pixrt.spec import Component
+from pixrt.spec import NETWORKS, Component
 from pixrt.store import open_bundle, sha256_file
 from pixrt_export import ExportOptions, export_checkpoint
 
@@ -65,7 +65,9 @@ def test_a_bundle_says_what_the_checkpoint_says(exports: Exports, kind: str, pre
     ]
     assert inputs[1].shape == ("batch",)
     assert inputs[0].shape == ("batch", manifest.unet_in_channels, "height", "width")
-    for component in Component:
+    every = {*NETWORKS, Component.UNET_STEP} | ({Component.VAE_DECODER_FP32} if precision == "fp16" else set())
+    assert manifest.components.keys() == every
+    for component in every:
         model = onnx.load(str(bundle.file(component)), load_external_data=False)
         onnx.checker.check_model(str(bundle.file(component)), full_check=True)
         assert {opset.domain: opset.version for opset in model.opset_import}[""] >= 17
@@ -140,7 +142,7 @@ def test_bundles_for_other_tasks_open_but_do_not_edit(exports: Exports) -> None:
 def test_two_exports_are_byte_for_byte_alike(exports: Exports, tmp_path: Path) -> None:
     for precision in ("fp32", "fp16"):
         first = exports.bundle("sd1", precision)
-        export(exports.checkpoint("sd1"), tmp_path / precision, precision=precision, name=first.name)
+        export(exports.checkpoint("sd1"), tmp_path / precision, precision=precision, name=first.name, fused_step=True)
         for path in first.iterdir():
             assert sha256_file(path) == sha256_file(tmp_path / precision / path.name), path.name
 

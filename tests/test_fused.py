@@ -79,15 +79,15 @@ def states(bundle: Path, fused: bool, **parameters: Any) -> tuple[list[Any], lis
     return latents, previews, [result.image for result in results]
 
 
-def assert_same(bundle: Path, tolerance: float = CLOSE, **parameters: Any) -> None:
+def assert_same(bundle: Path, tolerance: float = CLOSE, shades: int = 1, **parameters: Any) -> None:
     plain, fused = states(bundle, False, **parameters), states(bundle, True, **parameters)
     assert len(plain[0]) == len(fused[0]) > 0
     for ours, theirs in zip(fused[0], plain[0], strict=True):
         assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
     for ours, theirs in zip(fused[1], plain[1], strict=True):
-        assert np.abs(ours.astype(int) - theirs).max() <= 1
+        assert np.abs(ours.astype(int) - theirs).max() <= shades
     for one, other in zip(fused[2], plain[2], strict=True):
-        assert np.abs(pixels(one) - pixels(other)).max() <= 1
+        assert np.abs(pixels(one) - pixels(other)).max() <= shades
 
 
 @pytest.mark.torch
@@ -110,7 +110,7 @@ class TestAgainstTheLoop:
 
     def test_fp16(self, exports: Exports) -> None:
         # 1e-3 a step: a last bit of FP32 decides about a bit of FP16, and the next step carries it on.
-        assert_same(exports.bundle("sd1", "fp16"), 4e-3, scheduler="euler_ancestral", steps=4)
+        assert_same(exports.bundle("sd1", "fp16"), 4e-3, shades=4, scheduler="euler_ancestral", steps=4)
 
     def test_a_second_edit_starts_afresh(self, exports: Exports) -> None:
         with Editor(exports.bundle("sd1", "fp32"), backend="ort-cpu", fused_step=True) as editor:
@@ -131,7 +131,7 @@ class TestAgainstTheLoop:
     def test_the_tables_say_how_it_was_checked(self, exports: Exports) -> None:
         for precision in ("fp32", "fp16"):
             spec = open_bundle(exports.bundle("sd1", precision)).manifest.component(Component.UNET_STEP)
-            assert 0 < spec.check.max_error < spec.check.tolerance == 1e-3
+            assert 0 <= spec.check.max_error < spec.check.tolerance == 1e-3
 
     def test_weights_beside_the_graph_are_not_written_again(self, exports: Exports) -> None:
         bundle = open_bundle(exports.bundle("demo", "fp32"))

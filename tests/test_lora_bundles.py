@@ -72,8 +72,9 @@ def test_the_table_holds_every_layer(exports: Exports, kind: str, precision: str
 
     bundle = open_bundle(exports.bundle(kind, precision))
     table, checkpoint = read_table(bundle), open_checkpoint(str(exports.checkpoint(kind)))
-    assert table.keys() == {"text_encoder", "unet"}
+    assert table.keys() == {"text_encoder", "unet", "unet_step"}
     for part, places in table.items():
+        part = "unet" if part == "unet_step" else part
         layers = {
             f"{name}.weight": layer.weight.detach().numpy()
             for name, layer in checkpoint.load(part).named_modules()

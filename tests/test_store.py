@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pixrt.errors import BundleAltered, BundleError, BundleTooNew
-from pixrt.spec import Component
+from pixrt.spec import NETWORKS
 from pixrt.store import BUILT_IN, find_bundle, list_bundles, open_bundle
 
 
@@ -39,7 +39,7 @@ def _swap(folder: Path) -> None:
 def test_the_built_in_bundle_opens() -> None:
     bundle = open_bundle("demo")
     assert bundle.manifest.task == "edit"
-    for component in Component:
+    for component in NETWORKS:
         assert bundle.file(component).is_file()
 
 

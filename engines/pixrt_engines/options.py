@@ -46,9 +46,9 @@ class Knobs:
 class BuildOptions:
     """Which engines. Validated on construction: OptionError.
 
-    `components` and `targets` are all when empty, `sizes` (width, height in pixels) the bundle's native one. `batch` is
-    the least and the most pictures at once, `branches` how many networks' answers guidance combines (1 to 3).
-    `rebuild` builds what is there already.
+    `targets` are all when empty, `components` all but a UNet that has a fused step, `sizes` (width, height in pixels)
+    the bundle's native one. `batch` is the least and the most pictures at once, `branches` how many networks' answers
+    guidance combines (1 to 3). `rebuild` builds what is there already.
     """
 
     bundle: str

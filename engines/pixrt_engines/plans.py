@@ -40,7 +40,7 @@ def plan_engines(
     options: BuildOptions, manifest: Manifest, library: Library, targets: Targets
 ) -> tuple[PlannedEngine, ...]:
     """The engines that a request comes to, in the order of the bundle's components. Raises OptionError, BundleError."""
-    components = options.components or tuple(Component(name) for name in manifest.components)
+    components = options.components or default_components(manifest)
     bundle_precision = _precision(manifest)
     planned = []
     for component in components:
@@ -50,6 +50,14 @@ def plan_engines(
             entry = _entry(component, named.name, named.profile, manifest, precision, library, targets, options.knobs)
             planned.append(PlannedEngine(component, named.name, entry))
     return tuple(planned)
+
+
+def default_components(manifest: Manifest) -> tuple[Component, ...]:
+    """Those that the runtime opens: the fused step, where there is one, stands for the UNet."""
+    components = tuple(Component(name) for name in manifest.components)
+    if Component.UNET_STEP not in components:
+        return components
+    return tuple(component for component in components if component is not Component.UNET)
 
 
 def _precision(manifest: Manifest) -> Literal["fp32", "fp16"]:

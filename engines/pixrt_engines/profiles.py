@@ -97,8 +97,9 @@ def plan_profiles(
     most = Point(max(widths), max(heights), high, max(branches))
     tuned = Point(*sizes[0], high, max(branches))
     dynamic = ShapeProfile(_ranges(component, manifest, least, tuned, most))
-    if dynamic.is_static:
-        return list(static.values())
+    every_branch = set(branches) == set(range(min(branches), max(branches) + 1))
+    if dynamic.is_static or (len(sizes) == 1 and low == high and every_branch):
+        return list(static.values())  # there is nothing between them
     return [*static.values(), NamedProfile("dynamic", dynamic)]
 
 

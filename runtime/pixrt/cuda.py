@@ -151,6 +151,18 @@ class Device:
         """Wait until everything on the stream is done."""
         self._stream.synchronize()
 
+    def mark(self) -> Any:
+        """An event on the stream, here; for measuring."""
+        event = driver.Event()
+        event.record(self._stream)
+        return event
+
+    @staticmethod
+    def milliseconds(first: Any, last: Any) -> float:
+        """The device's time between two marks; waits for the later one."""
+        last.synchronize()
+        return float(first.time_till(last))
+
     def upload(self, target: "Memory", source: Array) -> None:
         """Copy a C-contiguous array to device memory.
 

@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from pixrt.backends.protocol import Backend
+from pixrt.backends.protocol import Backend, EngineMemory
 from pixrt.backends.registry import BackendOptions, open_backend
 from pixrt.errors import OptionError, PixrtError
 from pixrt.images import PictureSource, from_network, to_network
@@ -78,26 +78,22 @@ class Editor:
             raise OptionError(f"max_batch is {max_batch!r}", remedy=f"It must be from 1 to {MAX_BATCH}")
         self._bundle = open_bundle(bundle, verify=verify)
         require_edit(self._bundle.manifest)
-        opened = open_backend(
-            backend,
-            self._bundle,
-            BackendOptions(threads=threads, provider_options=provider_options or {}, cuda_graphs=cuda_graphs),
-        )
-        self._backend = opened.backend
-        self.passed_over = opened.passed_over
         self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizer)
-        self._networks = Networks(
-            self._bundle,
-            self._backend,
-            low_memory=low_memory,
-            fused_step=_use_fused_step(fused_step, self._bundle, self._backend),
-        )
         self._max_batch = max_batch
         self._lock = threading.Lock()
         self._editing: int | None = None  # the thread whose turn it is
         self._closed = False
         self._loras = LoraSet((), {}, {})
-        self.set_loras(loras)
+        options = BackendOptions(threads=threads, provider_options=provider_options or {}, cuda_graphs=cuda_graphs)
+        opened = open_backend(backend, self._bundle, options)
+        self._backend, self.passed_over = opened.backend, opened.passed_over
+        try:
+            fused = _use_fused_step(fused_step, self._bundle, self._backend)
+            self._networks = Networks(self._bundle, self._backend, low_memory=low_memory, fused_step=fused)
+            self.set_loras(loras)
+        except BaseException:
+            self._backend.close()
+            raise
 
     @property
     def manifest(self) -> Manifest:
@@ -108,6 +104,11 @@ class Editor:
     def backend(self) -> str:
         """The backend in use; `passed_over` tells the faster ones that "auto" could not open, and why."""
         return self._backend.name
+
+    @property
+    def memory(self) -> tuple[EngineMemory, ...]:
+        """Device memory of the engines that are open; empty where networks run in the host's memory."""
+        return self._backend.memory()
 
     @property
     def loras(self) -> tuple[LoraSpec, ...]:

@@ -25,6 +25,10 @@ class SizeRange:
     opt: tuple[int, ...]
     max: tuple[int, ...]
 
+    def __str__(self) -> str:
+        texts = ["x".join(map(str, shape)) or "scalar" for shape in (self.min, self.opt, self.max)]
+        return texts[0] if self.is_static else "min {}, opt {}, max {}".format(*texts)
+
     @property
     def is_static(self) -> bool:
         """Whether there is only one shape."""

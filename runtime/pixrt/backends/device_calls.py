@@ -92,14 +92,16 @@ class Execution:
             made = tuple(self._context.get_tensor_shape(tensor.name))
             if made != tuple(shapes[tensor.name]):
                 raise self._failed(f"makes {tensor.name} of {list(made)}, where {list(shapes[tensor.name])} is bound")
-        self._bytes = int(self._context.update_device_memory_size_for_shapes())
-        backend.scratch.require(self._bytes)
+        self.blocks: tuple[Memory, ...] = ()
+        self.scratch_bytes = int(self._context.update_device_memory_size_for_shapes())
+        backend.scratch.require(self.scratch_bytes)
 
     def set_addresses(self, memory: Mapping[str, Memory]) -> None:
         """Where every input and output is; once."""
         for name, block in memory.items():
             if not self._context.set_tensor_address(name, block.address):
                 raise self._failed(f"does not take an address for {name}")
+        self.blocks = tuple(memory.values())
 
     @property
     def is_current(self) -> bool:
@@ -110,7 +112,7 @@ class Execution:
         """Enqueue one run."""
         if not self.is_current:
             scratch = self._backend.scratch
-            scratch.require(self._bytes)  # it is gone where growing it failed
+            scratch.require(self.scratch_bytes)  # it is gone where growing it failed
             self._context.set_device_memory(scratch.memory.address, scratch.memory.bytes)
             self._generation = scratch.generation
         if not self._context.execute_async_v3(self._backend.device.stream):

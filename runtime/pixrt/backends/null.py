@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pixrt.backends.host import HostCall, HostLoop
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
 from pixrt.spec import Component, ComponentSpec, TensorSpec
 from pixrt.store import Bundle
 
@@ -65,6 +65,10 @@ class NullBackend:
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> NullEngine:
         """Neither the file nor the weights are read."""
         return NullEngine(bundle.manifest.component(component))
+
+    def memory(self) -> tuple[EngineMemory, ...]:
+        """None."""
+        return ()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from pixrt.backends.host import HostCall, HostLoop
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
 from pixrt.errors import BackendError
 from pixrt.spec import Component, ComponentSpec, TensorSpec
 from pixrt.store import Bundle
@@ -158,6 +158,10 @@ class OrtBackend:
     def problem(self, bundle: Bundle, component: Component) -> str | None:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    def memory(self) -> tuple[EngineMemory, ...]:
+        """Nothing is told: ONNX Runtime does not say what a session holds."""
+        return ()
 
     def close(self) -> None:
         """Nothing is held."""

@@ -112,6 +112,20 @@ class Engine(Protocol):
         """Free the network; bound calls must not be used afterwards."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """Device memory of an open engine, in bytes.
+
+    `weights_bytes` is what the device lost while the engine was opened, `scratch_bytes` the most that its runs need of
+    the block that all engines share, `array_bytes` the inputs and outputs of its bound calls.
+    """
+
+    name: str
+    weights_bytes: int
+    scratch_bytes: int
+    array_bytes: int
+
+
 class Backend(Protocol):
     """A way of running networks on some device."""
 
@@ -131,6 +145,9 @@ class Backend(Protocol):
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> Engine:
         """Open a component of a bundle, with some of its weights replaced. Raises BackendError."""
+
+    def memory(self) -> tuple[EngineMemory, ...]:
+        """Device memory of the engines that are open; empty where the host's is used."""
 
     def close(self) -> None:
         """Give back what the backend itself holds, after its engines were closed."""

@@ -8,11 +8,20 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
-from pixrt.backends.device_calls import DeviceCall, DeviceLoop, Execution, HeldArrays, Scratch
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.backends.device_calls import DeviceCall, DeviceLoop, Execution, HeldArrays, Scratch, Shapes
+from pixrt.backends.protocol import (
+    Array,
+    BoundCall,
+    BoundLoop,
+    EngineMemory,
+    LoopLayout,
+    NewWeight,
+    check_binding,
+)
 from pixrt.backends.refit import Refit, refit_whole
 from pixrt.cuda import Device
 from pixrt.engine_files import engine_problem, read_engine
@@ -54,6 +63,7 @@ class TensorRtBackend:
         self.graphs = graphs
         self.scratch = Scratch(self.device)
         self.held = HeldArrays(self.device)
+        self.plans: WeakSet[LoadedPlan] = WeakSet()
         self.log = _make_log(module)
         self.runtime = self.device.run(module.Runtime, self.log)
         if self.runtime is None:
@@ -107,6 +117,10 @@ class TensorRtBackend:
             raise
         return engine
 
+    def memory(self) -> tuple[EngineMemory, ...]:
+        """See `Backend.memory`."""
+        return tuple(sorted((plan.memory() for plan in self.plans), key=lambda memory: memory.name))
+
     def close(self) -> None:
         """Give the device back."""
         self.held.clear()
@@ -125,6 +139,7 @@ class LoadedPlan:
         plan = read_engine(bundle.folder, spec, bundle.manifest)
         self.spec = spec
         self._backend = backend
+        free, _ = backend.device.memory()
         self.engine: Any = backend.runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise EngineError(
@@ -135,6 +150,8 @@ class LoadedPlan:
         if spec.stripped:
             path = bundle.file(Component(spec.component))
             refit_whole(backend.module, backend.log, self.engine, path)
+        self._weights_bytes = free - backend.device.memory()[0]
+        self._executions: WeakSet[Execution] = WeakSet()
 
     def _check_tensors(self) -> None:
         """The engine's own table against the manifest's: an address must not be bound to a tensor of another kind."""
@@ -146,6 +163,19 @@ class LoadedPlan:
             dtype = np.dtype(self._backend.module.nptype(self.engine.get_tensor_dtype(name)))
             if dtype != np.dtype(tensor.dtype):
                 raise EngineError(f"{self.spec.file} has {name} as {dtype}, not {tensor.dtype}", remedy=_AGAIN)
+
+    def execution(self, shapes: Shapes) -> Execution:
+        """An execution context for these shapes."""
+        made = Execution(self._backend, self, shapes)
+        self._executions.add(made)
+        return made
+
+    def memory(self) -> EngineMemory:
+        """What it takes on the device now; several contexts may share arrays."""
+        executions = list(self._executions)
+        blocks = {block.address: block.bytes for execution in executions for block in execution.blocks}
+        scratch = max((execution.scratch_bytes for execution in executions), default=0)
+        return EngineMemory(self.spec.file, max(0, self._weights_bytes), scratch, sum(blocks.values()))
 
     def context(self) -> Any:
         """An execution context without memory of its own: see `Scratch`."""
@@ -218,11 +248,11 @@ class TensorRtEngine:
         """Drop the plans; their memory goes with the last call bound to them."""
         self._backend.device.release(self._plans.clear)
 
-    def _execution(self, shapes: Mapping[str, Sequence[int]]) -> Execution:
+    def _execution(self, shapes: Shapes) -> Execution:
         plan = self._backend.device.run(self._plan, shapes)
-        return self._backend.device.run(Execution, self._backend, plan, shapes)
+        return self._backend.device.run(plan.execution, shapes)
 
-    def _plan(self, shapes: Mapping[str, Sequence[int]]) -> LoadedPlan:
+    def _plan(self, shapes: Shapes) -> LoadedPlan:
         """The first plan that takes these shapes."""
         inputs = {tensor.name: tuple(shapes[tensor.name]) for tensor in self._spec.inputs}
         for spec in self._specs:
@@ -231,6 +261,7 @@ class TensorRtEngine:
                     plan = LoadedPlan(self._backend, self._bundle, spec)
                     self._refit.apply(plan.engine)
                     self._plans[spec.file] = plan
+                    self._backend.plans.add(plan)
                 return self._plans[spec.file]
         name = next(iter(inputs))
         taken = "; ".join(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pixrt.cli.console import errors, progress, say, warn
-from pixrt.engine_spec import EngineSpec, SizeRange
+from pixrt.engine_spec import EngineSpec
 from pixrt.errors import EngineError
 
 if TYPE_CHECKING:
@@ -134,12 +134,7 @@ def _say_planned(engine: "PlannedEngine", as_json: bool) -> None:
         return
     say(f"{engine.name}: {engine.entry.source_bytes / 2**20:.1f} MiB of ONNX")
     for name, sizes in engine.profile.inputs.items():
-        say(f"  {name}  {_shapes(sizes)}")
-
-
-def _shapes(sizes: SizeRange) -> str:
-    texts = ["x".join(map(str, shape)) or "scalar" for shape in (sizes.min, sizes.opt, sizes.max)]
-    return texts[0] if sizes.is_static else "min {}, opt {}, max {}".format(*texts)
+        say(f"  {name}  {sizes}")
 
 
 def _run(plan: "BuildPlan", options: "BuildOptions", said: str, as_json: bool) -> None:

@@ -42,6 +42,7 @@ def doctor(
             size = editor.manifest.native_resolution
             picture = np.full((size, size, 3), 128, np.uint8)
             result = editor.edit(picture, "make the background blue", steps=1, seed=0)
+            engines = editor.memory
     except PixrtError as error:
         say(f"self-test: failed: {error}")
         raise typer.Exit(error.exit_code) from error
@@ -52,6 +53,11 @@ def doctor(
         f"self-test: one step at {size} px on {result.backend}: {result.times.model_ms:.0f} ms"
         f" (opening the networks {result.times.load_ms:.0f} ms)",
     )
+    for engine in engines:
+        weights, scratch, arrays = (
+            f"{size / 2**20:.1f} MiB" for size in (engine.weights_bytes, engine.scratch_bytes, engine.array_bytes)
+        )
+        say(f"  {engine.name}: weights {weights}, scratch {scratch} (shared), inputs and outputs {arrays}")
 
 
 def _version(name: str) -> str:

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from pixrt.cli.console import add_row, facts_table, results, say
+from pixrt.engine_spec import EngineSpec
 from pixrt.errors import BundleError, PictureError
 from pixrt.spec import MANIFEST_NAME, Manifest
 from pixrt.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
@@ -98,6 +99,19 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         )
         if component.kept_fp32:
             say(f"  kept in FP32: {', '.join(component.kept_fp32)}")
+    for engine in manifest.engines:
+        say("")
+        say(f"{engine.component}  ({engine.file})")
+        say(f"  {engine.library} {engine.library_version}, {engine.precision}, {engine.bytes / 2**20:.1f} MiB")
+        say(f"  for {', '.join(engine.targets)}{f', built on {engine.gpu}' if engine.gpu else ''}{_kind(engine)}")
+        for profile in engine.profiles:
+            for name, sizes in profile.inputs.items():
+                say(f"  in  {name}  {sizes}")
+
+
+def _kind(engine: EngineSpec) -> str:
+    kinds = ("refittable", "stripped", "version_compatible", "hardware_compatible", "weight_streaming")
+    return "".join(f", {kind.replace('_', ' ')}" for kind in kinds if getattr(engine, kind))
 
 
 def _loras(manifest: Manifest) -> str:

@@ -1,0 +1,49 @@
+# pixrt for x86-64 machines with an NVIDIA GPU. They need the driver 580 or newer (CUDA 13) and NVIDIA's Container
+# Toolkit. This image has not been built or run yet: where it was written there is neither docker nor a GPU.
+#
+#   docker build -t pixrt .                                  # with TensorRT
+#   docker build -t pixrt --build-arg EXTRA=tensorrt-rtx .   # with TensorRT-RTX
+#   docker run --rm --gpus all pixrt doctor
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/work" pixrt build ./ip2p --size 512x512
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/work" \
+#       pixrt edit photo.jpg "make it winter" -b ./ip2p -o winter.jpg
+#
+# --user: results are yours, and pixrt opens an engine only if it belongs to the user who runs it, or to root.
+# -v pixrt-models:/models keeps bundles that are found by name, as ~/.local/share/pixrt/models does outside.
+
+ARG CUDA=13.0.2
+
+# pycuda has no wheel. It is compiled in a stage of its own, so that compiler and headers stay out of the image.
+FROM nvidia/cuda:${CUDA}-devel-ubuntu24.04 AS build
+ARG EXTRA=tensorrt
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends g++ python3-dev python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv /opt/pixrt
+# Beside nvcc pycuda finds CUDA's headers and a stub of the driver's library to be linked to: no driver is here yet.
+ENV PATH=/usr/local/cuda/bin:$PATH
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY runtime runtime
+COPY engines engines
+COPY export export
+# .aksetup-defaults.py: pycuda would be linked to cuRAND otherwise, and pixrt draws its noise without it.
+# cpu: onnxruntime, which --backend auto falls back to. TensorRT's libraries come from NVIDIA's index, not from PyPI.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    echo "CUDA_ENABLE_CURAND = False" > ~/.aksetup-defaults.py \
+    && /opt/pixrt/bin/pip install -c constraints.txt ".[${EXTRA},cpu]"
+
+FROM nvidia/cuda:${CUDA}-runtime-ubuntu24.04
+# The virtual environment's python is a link to this one.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/pixrt /opt/pixrt
+ENV PATH=/opt/pixrt/bin:$PATH PIXRT_MODELS=/models
+# As /tmp is: --user may be anybody, and nobody may remove another's files.
+RUN install -d -m 1777 /models
+VOLUME /models
+WORKDIR /work
+USER 1000:1000
+ENTRYPOINT ["pixrt"]
+CMD ["--help"]
