@@ -13,8 +13,12 @@ demo: $(VENV)/.runtime
 	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 4
 	@echo "before: examples/scene.png   after: out/scene-blue.png"
 
-test: lint
+# The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
+SIMULATED := tests/test_simulated_cuda.py tests/test_simulated_graphs.py tests/test_cuda.py tests/test_tensorrt.py
+
+test: lint $(VENV)/.simulated
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "simulated and not slow" $(SIMULATED)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -22,8 +26,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not gpu"
+check-slow: $(VENV)/.dev $(VENV)/.simulated
+	$(BIN)/python -m pytest -m "slow and not gpu and not simulated"
+	$(BIN)/python -m pytest -m "simulated and slow" $(SIMULATED)
 
 # The built-in model out of its checkpoint. To ship another one, replace the checkpoint and run this.
 model: $(VENV)/.dev
@@ -41,6 +46,12 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e ".[cpu,train,dev]"
 	@touch $@ $(VENV)/.runtime
+
+# pycuda, compiled against the simulated driver, and the type stubs of TensorRT (--no-deps: they ask for the library).
+$(VENV)/.simulated: tests/cuda_driver/install_pycuda.py constraints.txt $(VENV)/.dev
+	$(BIN)/python tests/cuda_driver/install_pycuda.py --constraints constraints.txt
+	$(PIP) install -c constraints.txt --no-deps tensorrt-stubs
+	@touch $@
 
 clean:
 	rm -rf $(VENV) out dist

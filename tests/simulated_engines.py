@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import simulated_tensorrt
+from pixrt.spec import Component
 from pixrt.store import open_bundle
 from pixrt_engines import BuildOptions, Knobs
 from pixrt_engines.library import Library
@@ -19,10 +20,11 @@ TARGETS = Targets(capabilities=("sm89",), gpu="the simulated GPU")
 
 
 def with_engines(bundle: Path, folder: Path, *, knobs: Knobs | None = None, **options: Any) -> Path:
-    """A copy of a bundle with an engine for every shape asked for."""
+    """A copy of a bundle with an engine of every component for every shape asked for."""
     shutil.copytree(bundle, folder)
-    asked = BuildOptions(bundle=str(folder), library="tensorrt", knobs=knobs or Knobs(), **options)
     opened = open_bundle(folder, verify=False)
+    given = {"components": tuple(map(Component, opened.manifest.components))} | options
+    asked = BuildOptions(bundle=str(folder), library="tensorrt", knobs=knobs or Knobs(), **given)
     shelf = Shelf(folder)
     shelf.open()
     for planned in plan_engines(asked, opened.manifest, LIBRARY, TARGETS):

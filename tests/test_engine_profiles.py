@@ -59,7 +59,11 @@ def test_the_dynamic_plan_takes_what_lies_between() -> None:
     tokens = manifest_of().tokenizer.max_length
 
     def holds(rows: int, height: int, width: int) -> bool:
-        shapes = {"sample": (rows, 8, height, width), "timestep": (rows,), "encoder_hidden_states": (rows, tokens, WIDTH)}
+        shapes = {
+            "sample": (rows, 8, height, width),
+            "timestep": (rows,),
+            "encoder_hidden_states": (rows, tokens, WIDTH),
+        }
         return bool(dynamic.holds(shapes))
 
     assert holds(1, 64, 64)

@@ -104,7 +104,9 @@ class TensorRtBackend:
         if not fitting:
             name = bundle.manifest.name
             reason = problems[0] if problems else f"the bundle {name!r} has no {self.library} engine of {component}"
-            raise EngineError(reason, remedy=f"Build one here: `pixrt build {name} --library {self.name}`")
+            raise EngineError(
+                reason, remedy=f"Build one here: `pixrt build {name} --library {self.name} --component {component}`"
+            )
         return sorted(fitting, key=lambda spec: not all(profile.is_static for profile in spec.profiles))
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> "TensorRtEngine":
