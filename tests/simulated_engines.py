@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import simulated_rtx
 import simulated_tensorrt
 from pixrt.spec import Component
 from pixrt.store import open_bundle
@@ -15,7 +16,10 @@ from pixrt_engines.plans import plan_engines
 from pixrt_engines.shelf import Shelf
 from pixrt_engines.targets import Targets
 
-LIBRARY = Library("tensorrt", simulated_tensorrt.__version__, simulated_tensorrt)
+LIBRARIES = {
+    "tensorrt": Library("tensorrt", simulated_tensorrt.__version__, simulated_tensorrt),
+    "tensorrt-rtx": Library("tensorrt_rtx", simulated_rtx.__version__, simulated_rtx),
+}
 TARGETS = Targets(capabilities=("sm89",), gpu="the simulated GPU")
 
 
@@ -23,16 +27,21 @@ def with_engines(bundle: Path, folder: Path, *, knobs: Knobs | None = None, **op
     """A copy of a bundle with an engine of every component for every shape asked for."""
     shutil.copytree(bundle, folder)
     opened = open_bundle(folder, verify=False)
-    given = {"components": tuple(map(Component, opened.manifest.components))} | options
-    asked = BuildOptions(bundle=str(folder), library="tensorrt", knobs=knobs or Knobs(), **given)
+    library = LIBRARIES[options.get("library", "tensorrt")]
+    given: dict[str, Any] = {
+        "components": tuple(map(Component, opened.manifest.components)),
+        "library": "tensorrt",
+    } | options
+    asked = BuildOptions(bundle=str(folder), knobs=knobs or Knobs(), **given)
     shelf = Shelf(folder)
     shelf.open()
-    for planned in plan_engines(asked, opened.manifest, LIBRARY, TARGETS):
+    for planned in plan_engines(asked, opened.manifest, library, TARGETS):
         plan = {
             "onnx": str(opened.file(planned.component)),
             "profile": dataclasses.asdict(planned.profile),
             "refittable": planned.entry.refittable or planned.entry.stripped,
             "stripped": planned.entry.stripped,
+            "weight_streaming": planned.entry.weight_streaming,
         }
         shelf.add(planned.name, memoryview(json.dumps(plan).encode()), planned.entry)
     return folder

@@ -11,6 +11,7 @@ import enum
 import json
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import onnx
@@ -60,24 +61,31 @@ class Weights:
 
 
 class Runtime:
+    engine: "type[ICudaEngine]"
+
     def __init__(self, logger: ILogger) -> None:
         self.logger = logger
         self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> "ICudaEngine | None":
         try:
-            return ICudaEngine(json.loads(serialized_engine), self.logger)
+            return self.engine(json.loads(serialized_engine), self.logger)
         except ValueError:
             self.logger.log(ILogger.ERROR, "the plan cannot be deserialized")
             return None
 
 
 class ICudaEngine:
+    context: "type[IExecutionContext]"
+
     def __init__(self, plan: dict[str, Any], logger: ILogger) -> None:
         self.logger = logger
         self.path = Path(plan["onnx"])
         self.profile: ShapeProfile = decode(ShapeProfile, plan["profile"], "a plan", "")
         self.refittable = bool(plan["refittable"])
+        self.streams = bool(plan["weight_streaming"])
+        self.budget = self.streamable_weights_size
+        self.contexts: WeakSet[IExecutionContext] = WeakSet()
         self.open({} if not plan["stripped"] else None)
         table = [(v, TensorIOMode.INPUT) for v in self._table.get_inputs()]
         table += [(v, TensorIOMode.OUTPUT) for v in self._table.get_outputs()]
@@ -112,12 +120,29 @@ class ICudaEngine:
 
     def create_execution_context(self, strategy: ExecutionContextAllocationStrategy) -> "IExecutionContext":
         assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
-        return IExecutionContext(self)
+        return self.context(self)
+
+    def is_shape_inference_io(self, name: str) -> bool:
+        return False
+
+    @property
+    def streamable_weights_size(self) -> int:
+        return self.path.stat().st_size
+
+    @property
+    def weight_streaming_budget_v2(self) -> int:
+        return self.budget
+
+    @weight_streaming_budget_v2.setter
+    def weight_streaming_budget_v2(self, value: int) -> None:
+        if self.streams and not self.contexts:  # a refusal is not told
+            self.budget = value
 
 
 class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self.engine = engine
+        engine.contexts.add(self)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._scratch = (0, 0)
@@ -207,10 +232,15 @@ class Refitter:
         return True
 
     def get_missing_weights(self) -> list[str]:
-        return []
+        """As of an engine whose kernels hold two weights each: the neighbour of what was given is wanted too."""
+        names = list(_initializers(self.engine.path))
+        wanted = {names[names.index(name) ^ 1] for name in self.given if names.index(name) ^ 1 < len(names)}
+        return sorted(wanted - self.given.keys())
 
     def refit_cuda_engine(self) -> bool:
         """Only what was given changes: weights of an earlier refit stay, as in the real library."""
+        if self.get_missing_weights():
+            return False
         changed = {name: weights.values.copy() for name, weights in self.given.items()}
         self.engine.open((self.engine.weights or {}) | changed)
         return True
@@ -221,8 +251,17 @@ class OnnxParserRefitter:
         self.refitter = refitter
 
     def refit_from_file(self, model: str) -> bool:
-        self.refitter.engine.path = Path(model)
+        engine = self.refitter.engine
+        if engine.weights is None:
+            engine.open({})
+        for name, tensor in _initializers(Path(model)).items():
+            values = onnx.numpy_helper.to_array(tensor, str(Path(model).parent))
+            self.refitter.given[name] = Weights(np.ascontiguousarray(values))
         return True
+
+
+Runtime.engine = ICudaEngine
+ICudaEngine.context = IExecutionContext
 
 
 def _scratch_bytes(shapes: Any) -> int:

@@ -237,9 +237,11 @@ class TestFailures:
         from pixrt.errors import BackendError
 
         with Editor(bundle, backend="tensorrt") as editor:
-            driver.fail("cuMemAlloc", nth, times=2)
+            driver.fail("cuMemAlloc", nth, times=4)  # pycuda and the device try again once each
             with pytest.raises(BackendError, match=r"ran out of memory: .* MiB are free"):
                 edit(editor)
+            assert driver.log() == []
+            driver.reset()
             assert_close(edit(editor), edit(editor))  # the next edit works
 
     @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ class TestFailures:
             expected = edit(editor)
             driver.fail(function, 1, code=700)
             with pytest.raises(BackendError, match="CUDA failed"):
-                edit(editor, [picture(77), picture(78)], ["new", "newer"])
+                edit(editor, [picture(77)], ["new"], seed=1)
             driver.reset()
             assert_close(edit(editor), expected)
 
@@ -270,6 +272,47 @@ class TestFailures:
                 with pytest.raises(Cancelled):
                     edit(editor, steps=9, on_step=lambda info: info.step < 2)
                 assert_close(edit(editor, steps=3), expected[0])
+
+    @pytest.mark.filterwarnings("ignore:no CUDA graph can be captured")
+    def test_what_cannot_be_captured_runs_without_a_graph(self, driver: SimulatedDriver, bundle: Path) -> None:
+        from pixrt import Editor
+
+        with Editor(bundle, backend="tensorrt") as editor:
+            expected = edit(editor)
+            for _ in range(30):
+                driver.fail("cuStreamBeginCapture", 1, code=900)
+                assert_close(edit(editor), expected)
+            driver.reset()
+            assert_close(edit(editor), expected)
+
+    def test_a_lora_that_fails_leaves_the_earlier_ones(
+        self, driver: SimulatedDriver, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import simulated_tensorrt
+        from peft_loras import make_lora
+        from pixrt import Editor
+        from pixrt.errors import EngineError
+        from pixrt_engines import Knobs
+        from simulated_engines import with_engines
+
+        files = [
+            make_lora(exports.checkpoint("sd1"), tmp_path / f"lora{seed}", seed=seed, text=True) for seed in (0, 1)
+        ]
+        folder = with_engines(
+            exports.bundle("sd1", "fp32"), tmp_path / "b", sizes=(SIZE,), batch=(1, 2), knobs=Knobs(refittable=True)
+        )
+        refit = simulated_tensorrt.Refitter.refit_cuda_engine
+        with Editor(folder, backend="tensorrt", loras=[(files[0], 1.0)]) as editor:
+            expected = edit(editor)
+            for failing in (1, 2):  # the text encoder's, the UNet's
+                calls = iter(range(1, 100))
+                broken = lambda self, calls=calls, failing=failing: next(calls) != failing and refit(self)  # noqa: E731
+                monkeypatch.setattr(simulated_tensorrt.Refitter, "refit_cuda_engine", broken)
+                with pytest.raises(EngineError, match="does not take other weights"):
+                    editor.set_loras([(files[1], 0.7)])
+                monkeypatch.setattr(simulated_tensorrt.Refitter, "refit_cuda_engine", refit)
+                assert [lora.scale for lora in editor.loras] == [1.0]
+                assert_close(edit(editor), expected)
 
     def test_a_lost_device(self, driver: SimulatedDriver, bundle: Path) -> None:
         from pixrt import Editor
@@ -382,3 +425,100 @@ class TestEngines:
         )
         with Editor(folder, backend="tensorrt") as editor, Editor(bundle, backend="tensorrt") as whole:
             assert_close(edit(editor), edit(whole))
+
+    def test_weights_beyond_the_budget_are_streamed(
+        self, driver: SimulatedDriver, bundle: Path, exports: Exports, tmp_path: Path
+    ) -> None:
+        from pixrt import Editor
+        from pixrt.errors import EngineError
+        from pixrt_engines import Knobs
+        from simulated_engines import with_engines
+
+        knobs = Knobs(weight_streaming=True)
+        folder = with_engines(exports.bundle("sd1", "fp32"), tmp_path / "b", sizes=(SIZE,), batch=(1, 2), knobs=knobs)
+        with Editor(bundle, backend="tensorrt") as whole:
+            expected = edit(whole)
+        with Editor(folder, backend="tensorrt", weight_budget_mib=1) as editor:
+            for _ in range(3):
+                assert_close(edit(editor), expected)
+        with (
+            Editor(bundle, backend="tensorrt", weight_budget_mib=1) as editor,
+            pytest.raises(EngineError, match="not built with --weight-streaming"),
+        ):
+            edit(editor)
+
+    def test_what_is_open_tells_its_memory(self, driver: SimulatedDriver, bundle: Path) -> None:
+        from pixrt import Editor
+
+        with Editor(bundle, backend="tensorrt") as editor:
+            assert editor.memory == ()
+            edit(editor)
+            kinds = [memory.name.split("-")[0].removeprefix("engines/") for memory in editor.memory]
+            assert kinds == ["text_encoder", "unet_step", "vae_decoder", "vae_encoder"]
+            width, height = SIZE
+            (decoder,) = [memory for memory in editor.memory if "decoder" in memory.name]
+            assert decoder.array_bytes == 4 * (3 * width * height + 4 * width * height // 64)
+            assert all(memory.scratch_bytes > 0 for memory in editor.memory)
+
+
+class TestRtx:
+    """What TensorRT-RTX has besides: kernels compiled at the first run, and kept."""
+
+    @pytest.fixture
+    def rtx(self, driver: SimulatedDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+        import simulated_rtx
+
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", simulated_rtx)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(simulated_rtx, "compiled", 0)
+        return simulated_rtx
+
+    @pytest.fixture
+    def folder(self, rtx: Any, exports: Exports, tmp_path: Path) -> Path:
+        from simulated_engines import with_engines
+
+        return with_engines(
+            exports.bundle("sd1", "fp32"), tmp_path / "b", sizes=(SIZE,), batch=(1, 2), library="tensorrt-rtx"
+        )
+
+    def test_pictures_and_kept_kernels(
+        self, driver: SimulatedDriver, rtx: Any, folder: Path, bundle: Path, tmp_path: Path
+    ) -> None:
+        from pixrt import Editor
+
+        with Editor(bundle, backend="tensorrt") as editor:
+            expected = edit(editor)
+        counts = []
+        for _ in range(2):
+            rtx.compiled = 0
+            with Editor(folder, backend="tensorrt-rtx") as editor:
+                before = driver.counters().graph_launches
+                for _ in range(3):
+                    assert_close(edit(editor), expected)
+                assert driver.counters().graph_launches > before
+            counts.append(rtx.compiled)
+        assert counts[0] > counts[1] == 0
+        kept = list((tmp_path / "cache").rglob("*.cache"))
+        assert len(kept) == 4
+        assert all(path.stat().st_mode & 0o022 == 0 for path in kept)
+
+    @pytest.mark.parametrize("damage", ["others may write", "a link", "not of this library"])
+    def test_kernels_that_cannot_be_trusted_are_compiled_again(
+        self, driver: SimulatedDriver, rtx: Any, folder: Path, tmp_path: Path, damage: str
+    ) -> None:
+        from pixrt import Editor
+
+        with Editor(folder, backend="tensorrt-rtx") as editor:
+            expected = edit(editor)
+        for path in (tmp_path / "cache").rglob("*.cache"):
+            if damage == "others may write":
+                path.chmod(0o666)
+            elif damage == "a link":
+                path.rename(path.with_suffix(".moved"))
+                path.symlink_to(path.with_suffix(".moved"))
+            else:
+                path.write_bytes(b"something else")
+        rtx.compiled = 0
+        with Editor(folder, backend="tensorrt-rtx") as editor:
+            assert_close(edit(editor), expected)
+        assert rtx.compiled > 0

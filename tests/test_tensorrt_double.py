@@ -4,21 +4,24 @@ import importlib.util
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import simulated_rtx
 import simulated_tensorrt
 
 CLASSES = ("Runtime", "ICudaEngine", "IExecutionContext", "Refitter", "OnnxParserRefitter", "Weights")
+RTX_CLASSES = ("ICudaEngine", "IExecutionContext", "IRuntimeConfig", "IRuntimeCache")
 # What the double has for itself, beside the library's.
 OWN = {("ICudaEngine", "open")}
 
 
-def called() -> list[tuple[str, str, list[str]]]:
-    """Every public method of the double: class, name, parameters without self; properties have None."""
+def called(module: Any = simulated_tensorrt, classes: tuple[str, ...] = CLASSES) -> list[tuple[str, str, list[str]]]:
+    """Every public method of a double: class, name, parameters without self; properties have none."""
     found = []
-    for name in CLASSES:
-        for method, value in vars(getattr(simulated_tensorrt, name)).items():
+    for name in classes:
+        for method, value in vars(getattr(module, name)).items():
             if method.startswith("_") or (name, method) in OWN:
                 continue
             if inspect.isfunction(value):
@@ -28,7 +31,7 @@ def called() -> list[tuple[str, str, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize(("owner", "method", "parameters"), called())
+@pytest.mark.parametrize(("owner", "method", "parameters"), called() + called(simulated_rtx, RTX_CLASSES))
 def test_against_the_installed_rtx_library(owner: str, method: str, parameters: list[str]) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     real = getattr(getattr(trt, owner), method)
@@ -72,3 +75,6 @@ def test_the_logger_and_the_strategies() -> None:
     assert ours == set(trt.ExecutionContextAllocationStrategy.__members__)
     assert {member.name for member in simulated_tensorrt.TensorIOMode} == set(trt.TensorIOMode.__members__)
     assert trt.nptype(trt.DataType.HALF) is not None
+    kernels = {member.name for member in simulated_rtx.DynamicShapesKernelSpecializationStrategy}
+    assert kernels == set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
+    assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)

@@ -23,10 +23,15 @@ def require_possible(library: Library, knobs: Knobs) -> None:
     """
     if library.is_rtx:
         _require_possible_on_rtx(library, knobs)
-    elif library.numbers[:3] == _NO_REFIT and (knobs.refittable or knobs.stripped):
+    elif library.numbers[:3] == _NO_REFIT and knobs.refittable:
         raise OptionError(
             f"refitting an engine of {library.name} {library.version} is documented to give wrong numbers",
-            remedy="Install another version, or leave --refittable and --strip out",
+            remedy="Install another version, or leave --refittable out",
+        )
+    elif knobs.version_compatible and (knobs.refittable or knobs.stripped):
+        raise OptionError(
+            f"{library.name}'s lean runtime, which runs version-compatible engines, cannot refit one",
+            remedy="Leave --version-compatible out, or --refittable and --strip",
         )
 
 
@@ -58,6 +63,8 @@ def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: 
         "STRIP_PLAN": knobs.stripped,
         # A stripped plan gets the weights back that it was built with, so they may be folded into its kernels.
         "REFIT_IDENTICAL": knobs.stripped and not knobs.refittable,
+        # What TensorRT-RTX allocates itself at a run cannot be captured in a CUDA graph.
+        "REQUIRE_USER_ALLOCATION": library.is_rtx,
     }
     for flag, wanted in flags.items():
         if wanted:
@@ -77,6 +84,11 @@ def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: 
     shapes = parsed.builder.create_optimization_profile()
     for name, sizes in profile.inputs.items():
         shapes.set_shape(name, sizes.min, sizes.opt, sizes.max)
+    if profile.is_static:
+        # Said of the network too, so that no dimension of the engine is free.
+        for index in range(parsed.network.num_inputs):
+            tensor = parsed.network.get_input(index)
+            tensor.shape = profile.inputs[tensor.name].opt
     if config.add_optimization_profile(shapes) < 0:
         raise EngineError(
             f"{library.name} refuses the profile: {'; '.join(parsed.logger.lines)[:300]}",

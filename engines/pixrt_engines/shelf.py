@@ -10,7 +10,6 @@ Whatever kills a process, a plan is not there or whole, and one without an entry
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 from pixrt.engine_files import read_engine
 from pixrt.engine_spec import ENGINES_FOLDER, EngineSpec
 from pixrt.errors import EngineError, OutputError
-from pixrt.files import atomic_write, make_folder
+from pixrt.files import atomic_write, close_to_others, make_folder
 from pixrt.spec import MANIFEST_NAME, Manifest, parse_manifest
 
 
@@ -36,7 +35,7 @@ class Shelf:
         """Make the folder of the engines, and remove what killed builds left. Raises OutputError."""
         make_folder(self._engines)
         with _refusing(self._engines):
-            _close_to_others(self._engines)
+            close_to_others(self._engines)
             for left in self._engines.glob(".*.tmp"):
                 with suppress(Timeout), self._lock(left.stem.removeprefix("."), timeout=0):
                     left.unlink(missing_ok=True)
@@ -97,7 +96,7 @@ class Shelf:
                 return
             with atomic_write(self.folder / MANIFEST_NAME) as out:
                 out.write(replace(manifest, engines=engines).to_json().encode())
-                _close_to_others(out.fileno())
+                close_to_others(out.fileno())
         finally:
             lock.release()
 
@@ -108,7 +107,7 @@ class Shelf:
             try:
                 with temporary.open("wb") as file:
                     file.write(plan)
-                    _close_to_others(file.fileno())
+                    close_to_others(file.fileno())
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(path)
@@ -117,14 +116,6 @@ class Shelf:
 
     def _lock(self, name: str, timeout: float) -> FileLock:
         return FileLock(self._engines / f".{name}.lock", timeout=timeout)
-
-
-def _close_to_others(path: Path | int) -> None:
-    """Take the right to write from group and others: the runtime loads no plan that others may have changed."""
-    if os.name == "posix":
-        mode = stat.S_IMODE(os.stat(path).st_mode)  # noqa: PTH116  # a descriptor too
-        if mode & 0o022:
-            os.chmod(path, mode & ~0o022)  # noqa: PTH101
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import onnx
 from onnx.helper import make_node, make_tensor_value_info
 
 from pixrt.errors import ExportMismatch
-from pixrt.fused import COLUMNS, DEPTH
+from pixrt.fused import COLUMNS, DEPTH, coefficient_rows
 from pixrt.guidance import Branch
+from pixrt.schedulers import build_table
 from pixrt.spec import ExportCheck
 from pixrt_export.tracing import open_session
 
@@ -27,6 +28,9 @@ FLOAT, HALF, INT32, INT64 = (
 # is the same; the sums around it are in FP32 on both sides, in another order.
 TOLERANCE = 1e-3
 Arrays = dict[str, np.ndarray[Any, Any]]
+# PNDM looks back on four predictions; Euler scales its input, and the ancestral one adds noise.
+_STEPS = (("pndm", 8), ("euler_ancestral", 6))
+_NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}  # Stable Diffusion's
 
 
 def write_step_graph(unet: Path, target: Path) -> None:
@@ -157,7 +161,10 @@ def check_step_graph(unet: Path, step: Path, seed: int = 0) -> ExportCheck:
 
 
 def _example(session: Any, draw: np.random.Generator) -> Arrays:
-    """Inputs for two pictures, the first with three branches, the second with two, all values drawn."""
+    """Inputs for two pictures at different steps of different solvers, which together use every coefficient.
+
+    The first has three branches, the second two; what the loop computes before the step is drawn.
+    """
     sizes = {"batch": 2, "rows": 5, "sources": 3, "tokens": 77, "height": 8, "width": 12}
     dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32}
     given: Arrays = {}
@@ -170,6 +177,9 @@ def _example(session: Any, draw: np.random.Generator) -> Arrays:
         "branch_rows": np.array([[0, 2, 4], [1, 3, 1]], np.int32),
         "guidance": np.array([[7.5, -6, -0.5], [3, -2, 0]], np.float32),
     }
+    coefficients = [coefficient_rows(build_table(name, _NOISE, 20))[step] for name, step in _STEPS]
+    given["coefficients"] = np.stack(coefficients)
+    given["latents"] /= given["coefficients"][:, :1, None, None]  # as large as the solver's own scale has them
     if "source" in given:
         given["row_to_source"] = np.array([0, 1, 0, 1, 2], np.int32)
     return given

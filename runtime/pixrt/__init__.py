@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pixrt._version import __version__
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor, Estimate
+    from pixrt.editor import Editor
     from pixrt.errors import (
         BackendError,
         BundleAltered,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BundleTooNew,
         Cancelled,
         CheckpointError,
+        EngineError,
         ExportMismatch,
         LoraError,
         OptionError,
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
         PixrtError,
     )
     from pixrt.options import EditOptions
-    from pixrt.result import EditResult, StepInfo
+    from pixrt.result import EditResult, Estimate, StepInfo
     from pixrt.store import Bundle, open_bundle
 
 _HOME = {
     "Editor": "editor",
-    "Estimate": "editor",
+    "Estimate": "result",
     "EditOptions": "options",
     "EditResult": "result",
     "StepInfo": "result",
@@ -46,6 +47,7 @@ _HOME = {
     "BundleTooNew": "errors",
     "Cancelled": "errors",
     "CheckpointError": "errors",
+    "EngineError": "errors",
     "ExportMismatch": "errors",
     "LoraError": "errors",
     "OptionError": "errors",
@@ -65,6 +67,7 @@ __all__ = [
     "EditOptions",
     "EditResult",
     "Editor",
+    "EngineError",
     "Estimate",
     "ExportMismatch",
     "LoraError",

@@ -7,6 +7,7 @@ through `Device.run`, from any thread. Nothing here knows of engines; must not i
 
 import math
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from pixrt.errors import BackendError
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
 Array = NDArray[Any]
+CudaError = driver.Error
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 
 
 class DeviceLost(BackendError):
@@ -56,8 +59,11 @@ class Device:
         version = driver.get_driver_version()
         self.driver_version = f"{version // 1000}.{version % 1000 // 10}"
         self._context = device.retain_primary_context()
+        # Where nobody calls `close`, pycuda must not find a living context of another thread at the process' end.
+        self._forgotten = weakref.finalize(self, _forget, self._context)
         with self._current():
-            self._stream = driver.Stream()
+            # Not ordered with the legacy stream: that one may be used by others, during a capture too.
+            self._stream = driver.Stream(_NON_BLOCKING)
 
     @contextmanager
     def _current(self) -> Iterator[None]:
@@ -137,8 +143,7 @@ class Device:
     def close(self) -> None:
         """Free what was dropped and give the context back. Blocks that are still in use are not freed."""
         self.release(self._close)
-        with suppress(driver.Error):
-            self._thread.submit(self._context.detach).result()
+        self._thread.submit(self._forgotten).result()
         self._thread.shutdown()
 
     def _close(self) -> None:
@@ -150,6 +155,11 @@ class Device:
     def synchronize(self) -> None:
         """Wait until everything on the stream is done."""
         self._stream.synchronize()
+
+    @staticmethod
+    def settle() -> None:
+        """Wait for the whole device: for what a library has done on streams of its own."""
+        driver.Context.synchronize()
 
     def mark(self) -> Any:
         """An event on the stream, here; for measuring."""
@@ -166,7 +176,7 @@ class Device:
     def upload(self, target: "Memory", source: Array) -> None:
         """Copy a C-contiguous array to device memory.
 
-        A pinned one is read later, so it must stay as it is until then; any other has been read when this returns.
+        It must stay as it is until the stream has come that far.
         """
         driver.memcpy_htod_async(target.address, source, self._stream)
 
@@ -193,7 +203,13 @@ class Device:
 
     def allocate(self, bytes_: int) -> "Memory":
         """A block of device memory; freed when nothing refers to it any more."""
-        return Memory(self, bytes_)
+        try:
+            return Memory(self, bytes_)
+        except driver.MemoryError:
+            if not self._dropped:
+                raise
+            self.collect()
+            return Memory(self, bytes_)
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> Array:
         """An array of zeros in page-locked memory, freed when nothing refers to it any more."""
@@ -281,6 +297,11 @@ class _Instance:
 
     def free(self) -> None:
         bindings.cuGraphExecDestroy(self._graph)
+
+
+def _forget(context: Any) -> None:
+    with suppress(driver.Error):
+        context.detach()
 
 
 def device_count() -> int:

@@ -4,13 +4,14 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from pixrt.backends.protocol import Backend, EngineMemory
+from pixrt.backends.protocol import EngineMemory
 from pixrt.backends.registry import BackendOptions, open_backend
+from pixrt.buffers import Latents
+from pixrt.conditioning import Conditioning
 from pixrt.errors import OptionError, PixrtError
 from pixrt.images import PictureSource, from_network, to_network
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
@@ -19,24 +20,15 @@ from pixrt.options import BackendName, EditParameters
 from pixrt.pipeline import denoise
 from pixrt.plan import Schedule, make_schedule
 from pixrt.requests import Request, form_batches, is_several, make_requests
-from pixrt.result import EditResult, OnStep, Progress
+from pixrt.result import EditResult, Estimate, OnStep, Progress
 from pixrt.spec import Component, LoraSpec, Manifest
-from pixrt.store import DEFAULT_BUNDLE, Bundle, open_bundle
+from pixrt.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.tasks import edit_conditioning, require_edit
 from pixrt.timing import Stopwatch
 from pixrt.tokenizer import Tokenizer
-from pixrt.weights import read_table
+from pixrt.weights import WeightTable, read_table
 
 MAX_BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What an edit would do, without doing it: see `EditResult` for the fields."""
-
-    request: Request
-    network_calls: int
-    network_rows: int
 
 
 class Editor:
@@ -54,7 +46,9 @@ class Editor:
         verify: check the SHA-256 of every file (sizes are always checked).
         fused_step: run the bundle's fused step graph in place of the UNet; None leaves it to the backend.
         provider_options: options of ONNX Runtime's execution provider, for `ort-` backends: see `backends.providers`.
-        cuda_graphs: on a CUDA device, capture what a step enqueues and launch it as one.
+        cuda_graphs: TensorRT: capture what a step enqueues into a CUDA graph, and launch it as one.
+        weight_budget_mib: TensorRT: of an engine's weights at most so much is on the device, the rest is streamed from
+            the host at every run; for engines built with weight streaming.
         loras: LoRA files, or pairs of a file and a scale: see `set_loras`.
 
     Raises BundleError, BackendError, OptionError, LoraError.
@@ -72,6 +66,7 @@ class Editor:
         fused_step: bool | None = None,
         provider_options: Mapping[str, str] | None = None,
         cuda_graphs: bool = True,
+        weight_budget_mib: int | None = None,
         loras: Sequence[LoraInput] = (),
     ) -> None:
         if not (isinstance(max_batch, int) and 1 <= max_batch <= MAX_BATCH):
@@ -84,12 +79,16 @@ class Editor:
         self._editing: int | None = None  # the thread whose turn it is
         self._closed = False
         self._loras = LoraSet((), {}, {})
-        options = BackendOptions(threads=threads, provider_options=provider_options or {}, cuda_graphs=cuda_graphs)
+        options = BackendOptions(
+            threads=threads,
+            provider_options=provider_options or {},
+            cuda_graphs=cuda_graphs,
+            weight_budget_mib=weight_budget_mib,
+        )
         opened = open_backend(backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         try:
-            fused = _use_fused_step(fused_step, self._bundle, self._backend)
-            self._networks = Networks(self._bundle, self._backend, low_memory=low_memory, fused_step=fused)
+            self._networks = Networks(self._bundle, self._backend, low_memory=low_memory, fused_step=fused_step)
             self.set_loras(loras)
         except BaseException:
             self._backend.close()
@@ -124,20 +123,26 @@ class Editor:
         Raises LoraError for a file that does not fit, BundleError for a bundle of a version that cannot take LoRAs.
         """
         new = LoraSet((), {}, {})
-        table = read_table(self._bundle) if loras else {}
+        table = read_table(self._bundle) if loras or self._loras.specs else {}
         if loras:
             named = {part: places for part, places in table.items() if part != Component.UNET_STEP}
             shapes = {part: {name: place.parameter_shape for name, place in named[part].items()} for part in named}
             new = load_loras(loras, shapes, f"the bundle {self.manifest.name!r}")
             require_own_weights(new, table)
         with self._turn():
-            for component in Component:
-                if new.of(component) != self._loras.of(component):
-                    given, places = new.factors.get(component), table.get(self._networks.running(component), {})
-                    self._networks.replace(
-                        component, partial(replacements, self._bundle.folder, places, given) if given else None
-                    )
+            try:
+                self._replace(self._loras, new, table)
+            except BaseException:
+                self._replace(new, self._loras, table)
+                raise
             self._loras = new
+
+    def _replace(self, old: LoraSet, new: LoraSet, table: WeightTable) -> None:
+        for component in Component:
+            if new.of(component) != old.of(component):
+                given, places = new.factors.get(component), table.get(self._networks.running(component), {})
+                weights = partial(replacements, self._bundle.folder, places, given) if given else None
+                self._networks.replace(component, weights)
 
     @overload
     def edit(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; one picture and one text match here first
@@ -261,13 +266,8 @@ class Editor:
             sources = [networks.source(picture, clock) for picture in pixels]
 
         with networks.stage(Component.UNET):
-            plan = networks.plan(schedule, [request.seed for request in batch], sources[0].shape[1:], clock)
-            with clock.stage("denoise"):
-                plan.condition(edit_conditioning(texts, null_text, sources))
-                for number, state in enumerate(denoise(plan), 1):
-                    progress.tell(number, batch, state, manifest)
-                latents = plan.latents()
-
+            conditioning = edit_conditioning(texts, null_text, sources)
+            latents = self._denoise(batch, schedule, conditioning, progress, clock)
         with networks.stage(Component.VAE_DECODER):
             decoded = [networks.decode(item, clock) for item in latents]
         with clock.stage("finish"):
@@ -296,10 +296,19 @@ class Editor:
             for image, request, (_, second_try) in zip(images, batch, decoded, strict=True)
         ]
 
-
-def _use_fused_step(wanted: bool | None, bundle: Bundle, backend: Backend) -> bool:
-    if wanted:
-        bundle.manifest.component(Component.UNET_STEP)
-    if wanted is None:
-        return backend.prefers_fused_step and backend.problem(bundle, Component.UNET_STEP) is None
-    return wanted
+    def _denoise(
+        self,
+        batch: Sequence[Request],
+        schedule: Schedule,
+        conditioning: Conditioning,
+        progress: Progress,
+        clock: Stopwatch,
+    ) -> Latents:
+        """The loop. Its plan does not outlive it: with `low_memory` the network is closed after it."""
+        width, height = (side // self.manifest.vae_scale for side in batch[0].geometry.padded)
+        plan = self._networks.plan(schedule, [request.seed for request in batch], (height, width), clock)
+        with clock.stage("denoise"):
+            plan.condition(conditioning)
+            for number, state in enumerate(denoise(plan), 1):
+                progress.tell(number, batch, state, self.manifest)
+            return plan.latents()

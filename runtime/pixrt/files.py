@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(folder, error) from error
+
+
+def close_to_others(path: Path | int) -> None:
+    """Take the right to write from group and others: nothing that is code is loaded where others may have changed it.
+
+    Takes an open file's descriptor too. Raises OSError.
+    """
+    if os.name == "posix":
+        mode = stat.S_IMODE(os.stat(path).st_mode)  # noqa: PTH116  # a descriptor too
+        if mode & 0o022:
+            os.chmod(path, mode & ~0o022)  # noqa: PTH101
 
 
 def _refused(path: Path, error: Exception) -> OutputError:

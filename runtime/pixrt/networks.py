@@ -33,13 +33,20 @@ class Networks:
     """The opened networks of one bundle on one backend. Not thread-safe: the editor holds a lock.
 
     With `low_memory` a network is closed when its stage is over, so that the largest one sets the peak instead of
-    their sum, at the price of opening it again for the next edit.
+    their sum, at the price of opening it again for the next edit. `fused_step` runs the fused step in the UNet's place;
+    None leaves that to the backend. Raises BundleError where the bundle has none.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, low_memory: bool = False, fused_step: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: Backend, *, low_memory: bool = False, fused_step: bool | None = None
+    ) -> None:
         self._bundle = bundle
         self._backend = backend
         self._low_memory = low_memory
+        if fused_step:
+            bundle.manifest.component(Component.UNET_STEP)
+        elif fused_step is None:
+            fused_step = backend.prefers_fused_step and backend.problem(bundle, Component.UNET_STEP) is None
         self._unet = Component.UNET_STEP if fused_step else Component.UNET
         self._engines: dict[Component, Engine] = {}
         self._weights: dict[Component, Callable[[], Iterable[NewWeight]]] = {}
@@ -57,9 +64,16 @@ class Networks:
                 table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
                 tokens = np.array([ids], table["input_ids"].dtype)
                 hidden = table["last_hidden_state"]
-                output = engine.allocate((1, len(ids), hidden.fixed(2)), hidden.dtype)
-                engine.bind({"input_ids": tokens, "last_hidden_state": output})()
-            return _fixed(output[0])
+
+                def bind() -> tuple[Array, Array, BoundCall]:
+                    given = engine.allocate(tokens.shape, tokens.dtype)
+                    output = engine.allocate((1, len(ids), hidden.fixed(2)), hidden.dtype)
+                    return given, output, engine.bind({"input_ids": given, "last_hidden_state": output})
+
+                given, output, run = self._calls.get((Component.TEXT_ENCODER, tokens.shape), bind)
+                given[...] = tokens
+                run()
+            return _fixed(output[0].copy())
 
         return self._texts.get(ids, encode)
 
@@ -125,8 +139,12 @@ class Networks:
         """From now on run a component with these weights, None for its own; what was computed with others goes."""
         component = self.running(component)
         engine = self._engines.get(component)
-        if engine is None or not engine.refit(weights() if weights else ()):
-            self._close(component)
+        refitted = False
+        try:
+            refitted = engine is not None and engine.refit(weights() if weights else ())
+        finally:
+            if not refitted:  # also one that a failure left half refitted
+                self._close(component)
         if component is Component.TEXT_ENCODER:
             self._texts.clear()
         if component is Component.VAE_ENCODER:

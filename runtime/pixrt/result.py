@@ -103,6 +103,15 @@ def options_from(parameters: dict[str, Any], where: str) -> tuple[str, EditOptio
     return instruction, EditOptions(**values)
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an edit would do, without doing it: see `EditResult` for the fields."""
+
+    request: Request
+    network_calls: int
+    network_rows: int
+
+
 class StepInfo:
     """What `on_step` is told. `step` counts from 1 to `total` over the whole call."""
 

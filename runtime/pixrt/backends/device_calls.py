@@ -4,6 +4,7 @@ Everything here runs in the device's thread, the public methods of the calls exc
 is allocated and its addresses are set once, when it is made. Must not import TensorRT.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pixrt.backends.protocol import Array, LoopLayout
-from pixrt.cuda import Device, Graph, Memory
+from pixrt.cuda import CudaError, Device, Graph, Memory
 from pixrt.errors import BackendError
 from pixrt.spec import ComponentSpec
 
@@ -25,7 +26,7 @@ Shapes = Mapping[str, Sequence[int]]
 class Scratch:
     """One block for the intermediate values of all engines, which never run at the same time; it grows when needed.
 
-    `generation` tells that it has moved: addresses set and graphs captured before are void.
+    `generation` tells that addresses set and graphs captured before are void.
     """
 
     def __init__(self, device: Device) -> None:
@@ -40,6 +41,10 @@ class Scratch:
             self._memory = None  # the old block is free before the new one is asked for
             self._device.collect()
             self._memory = self._device.allocate(bytes_)
+
+    def renew(self) -> None:
+        """Have every graph captured anew: something that they hold, such as weights, has changed."""
+        self.generation += 1
 
     @property
     def memory(self) -> Memory:
@@ -57,7 +62,7 @@ class HeldArrays:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._copies: OrderedDict[tuple[int, str], tuple[Array, Memory]] = OrderedDict()
+        self._copies: OrderedDict[tuple[int, str], tuple[Array, Array, Memory]] = OrderedDict()
 
     def get(self, values: Array, dtype: Any) -> Memory:
         """The copy of an array, converted to `dtype`; uploaded at the first request."""
@@ -66,11 +71,12 @@ class HeldArrays:
             converted = np.ascontiguousarray(values, dtype)
             memory = self._device.allocate(converted.nbytes)
             self._device.upload(memory, converted)
-            self._copies[key] = values, memory  # the array is kept: its identity must not go to another
+            # The array is kept: its identity must not go to another. So is what is read when the stream has come there.
+            self._copies[key] = values, converted, memory
             while len(self._copies) > HELD_KEPT:
                 self._copies.popitem(last=False)
         self._copies.move_to_end(key)
-        return self._copies[key][1]
+        return self._copies[key][2]
 
     def clear(self) -> None:
         """Free the copies."""
@@ -82,7 +88,7 @@ class Execution:
 
     def __init__(self, backend: "TensorRtBackend", plan: "LoadedPlan", shapes: Shapes) -> None:
         self._backend = backend
-        self._file = plan.spec.file
+        self._plan = plan  # it must outlive its contexts
         self._context = plan.context()
         self._generation = -1
         for tensor in plan.spec.inputs:
@@ -93,8 +99,12 @@ class Execution:
             if made != tuple(shapes[tensor.name]):
                 raise self._failed(f"makes {tensor.name} of {list(made)}, where {list(shapes[tensor.name])} is bound")
         self.blocks: tuple[Memory, ...] = ()
-        self.scratch_bytes = int(self._context.update_device_memory_size_for_shapes())
+        self.scratch_bytes = plan.scratch_bytes(self._context)
         backend.scratch.require(self.scratch_bytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_context"):
+            self._backend.device.drop(_Dropped(self._context, self._plan))
 
     def set_addresses(self, memory: Mapping[str, Memory]) -> None:
         """Where every input and output is; once."""
@@ -119,27 +129,41 @@ class Execution:
             raise self._failed("failed")
 
     def can_be_captured(self) -> bool:
-        """Whether the library lets a stream capture see all of a run; TensorRT always does."""
+        """Whether the library lets a stream capture see all of a run; TensorRT does unless it streams weights."""
+        if self._plan.streams_weights:
+            return False
         ask = getattr(self._context, "is_stream_capturable", None)
         return ask is None or bool(ask(self._backend.device.stream))
 
     def _failed(self, what: str) -> BackendError:
         return BackendError(
-            f"{self._file} {what}: {self._backend.log.last}", remedy="Build it again, or choose --backend ort-cpu"
+            f"{self._plan.spec.file} {what}: {self._backend.log.last}",
+            remedy="Build it again, or choose --backend ort-cpu",
         )
+
+
+class _Dropped:
+    """What is left of an execution: the library may still be running it, and frees its memory in the calling thread."""
+
+    def __init__(self, *held: object) -> None:
+        self._held = held
+
+    def free(self) -> None:
+        self._held = ()
 
 
 class Repeated:
     """Work on the stream: run as it is the first time, then captured, and from then on launched as one graph.
 
     The first run is the warm-up: libraries allocate and load kernels then, which a capture does not allow. When the
-    scratch memory has moved, all of that is done again.
+    scratch memory has moved, all of that is done again. What cannot be captured is run as it is, with a warning.
     """
 
     def __init__(self, backend: "TensorRtBackend", execution: Execution) -> None:
         self._backend = backend
         self.execution = execution
         self._graph: Graph | None = None
+        self._captured = backend.graphs
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Enqueue `work`, the same at every call. It is not kept: it refers to what holds this."""
@@ -148,10 +172,16 @@ class Repeated:
             work()
             return
         if self._graph is None:
-            if not self._backend.graphs or not self.execution.can_be_captured():
+            if not self._captured or not self.execution.can_be_captured():
                 work()
                 return
-            self._graph = self._backend.device.capture(work)
+            try:
+                self._graph = self._backend.device.capture(work)
+            except (BackendError, CudaError) as error:
+                self._captured = False
+                warnings.warn(f"no CUDA graph can be captured, steps are slower without: {error}", stacklevel=1)
+                work()
+                return
         self._graph.launch()
 
 

@@ -5,7 +5,7 @@ is set back to the bundle's own values, which are checked to be the ones that we
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ class Refit:
     The record is per component: all its plans are refitted alike, and a plan opened later at once.
     """
 
-    def __init__(self, module: Any, log: Any, folder: Path) -> None:
+    def __init__(self, module: Any, log: Any, onnx: Path) -> None:
         self._module = module
         self._log = log
-        self._folder = folder
+        self._onnx = onnx
+        self._folder = onnx.parent
         self._current: dict[str, NewWeight] = {}
         # Every weight that was ever replaced, by its base's SHA-256 at that time.
         self._bases: dict[str, tuple[NewWeight, str]] = {}
@@ -48,8 +49,8 @@ class Refit:
         """
         if not self._bases:
             return
-        refitter = self._module.Refitter(engine, self._log)
-        held = []  # the library reads the arrays when it refits, not before
+        refitter = make_refitter(self._module, engine, self._log)
+        held = {}  # the library reads the arrays when it refits, not before
         for name, (weight, digest) in self._bases.items():
             values = self._current[name].values if name in self._current else self._base(weight)
             if name not in self._current and _digest(values) != digest:
@@ -57,12 +58,22 @@ class Refit:
                     f"the weight {name} in {weight.file} is not what it was when a LoRA replaced it",
                     remedy="Open the bundle again",
                 )
-            held.append(np.ascontiguousarray(values))
-            if not refitter.set_named_weights(name, self._module.Weights(held[-1])):
-                raise self._refused(name)
+            held[name] = np.ascontiguousarray(values)
+        self._set(refitter, held)
+        if refitter.get_missing_weights():
+            # Some kernels hold several weights at once: all are set, and ours over them again. What the parser reads
+            # is its own until the engine has it.
+            parser = self._module.OnnxParserRefitter(refitter, self._log)
+            if not parser.refit_from_file(str(self._onnx)):
+                raise self._refused("together")
+            self._set(refitter, held)
         if not refitter.refit_cuda_engine():
-            missing = ", ".join(refitter.get_missing_weights()[:3])
-            raise self._refused(missing or "together")
+            raise self._refused("together")
+
+    def _set(self, refitter: Any, held: Mapping[str, Array]) -> None:
+        for name, values in held.items():
+            if not refitter.set_named_weights(name, self._module.Weights(values)):
+                raise self._refused(name)
 
     def _base(self, weight: NewWeight) -> Array:
         try:
@@ -73,15 +84,20 @@ class Refit:
             raise EngineError(f"{self._folder / weight.file} cannot be read: {error}", remedy="Export again") from error
 
     def _refused(self, name: str) -> EngineError:
-        return EngineError(
-            f"the engine does not take other weights ({name}): {self._log.last}",
-            remedy="Merge the LoRA: `pixrt export --lora`, then `pixrt build`",
-        )
+        return EngineError(f"the engine does not take other weights ({name}): {self._log.last}", remedy=_MERGE)
+
+
+def make_refitter(module: Any, engine: Any, log: Any) -> Any:
+    """A refitter of an engine. Raises EngineError."""
+    try:
+        return module.Refitter(engine, log)
+    except TypeError as error:  # what the binding makes of a refusal
+        raise EngineError(f"the engine does not take other weights: {log.last}", remedy=_MERGE) from error
 
 
 def refit_whole(module: Any, log: Any, engine: Any, onnx: Path) -> None:
     """Give a plan without weights those of its ONNX file. Raises EngineError."""
-    refitter = module.Refitter(engine, log)
+    refitter = make_refitter(module, engine, log)
     parser = module.OnnxParserRefitter(refitter, log)
     if not parser.refit_from_file(str(onnx)) or not refitter.refit_cuda_engine():
         raise EngineError(
@@ -91,3 +107,6 @@ def refit_whole(module: Any, log: Any, engine: Any, onnx: Path) -> None:
 
 def _digest(values: Array) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+_MERGE = "Merge the LoRA: `pixrt export --lora`, then `pixrt build`"

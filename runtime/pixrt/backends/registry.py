@@ -45,12 +45,14 @@ class BackendOptions:
     Attributes:
         threads: of CPU kernels; None is one per core.
         provider_options: for ONNX Runtime's execution provider: see `backends.providers`.
-        cuda_graphs: capture what a step enqueues on a CUDA device, and launch it as one.
+        cuda_graphs: TensorRT's own backends: capture what a step enqueues, and launch it as one.
+        weight_budget_mib: the same: how much of an engine's weights may be on the device.
     """
 
     threads: int | None = None
     provider_options: Mapping[str, str] = field(default_factory=dict)
     cuda_graphs: bool = True
+    weight_budget_mib: int | None = None
 
     def __post_init__(self) -> None:
         limit = 4 * (os.cpu_count() or 1)
@@ -58,6 +60,8 @@ class BackendOptions:
             raise OptionError(
                 f"threads is {self.threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here"
             )
+        if self.weight_budget_mib is not None and not 1 <= self.weight_budget_mib <= 1 << 20:
+            raise OptionError(f"weight_budget_mib is {self.weight_budget_mib!r}", remedy="It must be from 1 to 1048576")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,11 @@ def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | No
     if options.provider_options and name not in _PROVIDERS:
         raise OptionError(
             f"provider options are given for the backend {name}", remedy=f"Choose one of {', '.join(_PROVIDERS)}"
+        )
+    if options.weight_budget_mib is not None and name not in ("tensorrt", "tensorrt-rtx"):
+        raise OptionError(
+            f"a weight budget is given for the backend {name}",
+            remedy="Choose tensorrt or tensorrt-rtx, or leave it out",
         )
     if name != "auto":
         return Opened(_open(name, bundle, options), ())
@@ -152,7 +161,8 @@ def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions) -> Backen
     except (ImportError, OSError) as error:  # pycuda without a driver
         reason = str(error).splitlines()[0]
         raise BackendError(f"{name}: CUDA cannot be used: {reason}", remedy="Install the NVIDIA driver") from error
-    backend = TensorRtBackend(name, import_library(library), graphs=options.cuda_graphs)
+    budget = None if options.weight_budget_mib is None else options.weight_budget_mib << 20
+    backend = TensorRtBackend(name, import_library(library), graphs=options.cuda_graphs, weight_budget_bytes=budget)
     try:
         for component in NETWORKS:
             if component is Component.UNET and backend.problem(bundle, Component.UNET_STEP) is None:

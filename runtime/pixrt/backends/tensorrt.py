@@ -13,6 +13,7 @@ from weakref import WeakSet
 import numpy as np
 
 from pixrt.backends.device_calls import DeviceCall, DeviceLoop, Execution, HeldArrays, Scratch, Shapes
+from pixrt.backends.kernel_cache import KernelCache
 from pixrt.backends.protocol import (
     Array,
     BoundCall,
@@ -50,24 +51,30 @@ def _install(name: str) -> str:
 class TensorRtBackend:
     """One of the two libraries on one device. Its engines share the scratch memory and the cache of held arrays.
 
-    `graphs` captures what a call enqueues into a CUDA graph. Raises BackendError where there is no device.
+    `graphs` captures what a call enqueues into a CUDA graph. `weight_budget_bytes` is how much of an engine's weights
+    may be on the device, for engines built with weight streaming. Raises BackendError where there is no device.
     """
 
     prefers_fused_step = True
 
-    def __init__(self, name: str, module: ModuleType, *, device: Device | None = None, graphs: bool = True) -> None:
+    def __init__(
+        self, name: str, module: ModuleType, *, graphs: bool = True, weight_budget_bytes: int | None = None
+    ) -> None:
         self.name = name
         self.library: EngineLibrary = LIBRARY_OF[name]
         self.module: Any = module
-        self.device = device or Device()
+        self.device = Device()
         self.graphs = graphs
+        self.weight_budget_bytes = weight_budget_bytes
         self.scratch = Scratch(self.device)
         self.held = HeldArrays(self.device)
         self.plans: WeakSet[LoadedPlan] = WeakSet()
         self.log = _make_log(module)
-        self.runtime = self.device.run(module.Runtime, self.log)
-        if self.runtime is None:
-            raise BackendError(f"{name} cannot start: {self.log.last}", remedy="See `pixrt doctor`")
+        try:
+            self.runtime = self.device.run(self.module.Runtime, self.log)
+        except TypeError as error:  # what the binding makes of a library that refuses, such as for an old driver
+            self.device.close()
+            raise BackendError(f"{name} cannot start: {self.log.last}", remedy="See `pixrt doctor`") from error
         # Version-compatible plans bring host code along; it is verified as the rest of the plan is.
         self.runtime.engine_host_code_allowed = True
 
@@ -152,6 +159,9 @@ class LoadedPlan:
         if spec.stripped:
             path = bundle.file(Component(spec.component))
             refit_whole(backend.module, backend.log, self.engine, path)
+        self.streams_weights = self._limit_weights(backend.weight_budget_bytes)
+        self.kernels = KernelCache(backend, spec, self.engine) if backend.library == "tensorrt_rtx" else None
+        backend.device.settle()  # the library loads on streams of its own
         self._weights_bytes = free - backend.device.memory()[0]
         self._executions: WeakSet[Execution] = WeakSet()
 
@@ -162,9 +172,39 @@ class LoadedPlan:
         for name in sorted(names ^ table.keys()):
             raise EngineError(f"{self.spec.file} and the manifest differ in the tensor {name}", remedy=_AGAIN)
         for name, tensor in table.items():
+            if self.engine.is_shape_inference_io(name):
+                raise EngineError(f"{self.spec.file} wants {name} in host memory", remedy=_AGAIN)
             dtype = np.dtype(self._backend.module.nptype(self.engine.get_tensor_dtype(name)))
             if dtype != np.dtype(tensor.dtype):
                 raise EngineError(f"{self.spec.file} has {name} as {dtype}, not {tensor.dtype}", remedy=_AGAIN)
+
+    def _limit_weights(self, budget: int | None) -> bool:
+        """Set how much of the weights may be on the device; whether the rest has to be streamed. Before any context."""
+        if budget is None:
+            return False
+        if not self.spec.weight_streaming:
+            raise EngineError(
+                f"{self.spec.file} has all of its weights on the device: it was not built with --weight-streaming",
+                remedy="Build it with `--weight-streaming`, or leave the weight budget out",
+            )
+        whole = int(self.engine.streamable_weights_size)
+        wanted = min(budget, whole)
+        self.engine.weight_streaming_budget_v2 = wanted
+        if self.engine.weight_streaming_budget_v2 != wanted:  # a refusal is not told otherwise
+            raise EngineError(
+                f"{self.spec.file} does not take a weight budget of {wanted / 2**20:.0f} MiB: {self._backend.log.last}",
+                remedy="Give a larger one, or leave it out",
+            )
+        return wanted < whole
+
+    def scratch_bytes(self, context: Any) -> int:
+        """Scratch memory that a context, whose shapes are set, needs."""
+        needed, most = int(context.update_device_memory_size_for_shapes()), int(self.engine.device_memory_size_v2)
+        if needed == 0 < most:  # zero is its error
+            raise BackendError(
+                f"{self.spec.file} cannot tell its scratch memory: {self._backend.log.last}", remedy=_AGAIN
+            )
+        return max(needed, most) if self.streams_weights else needed
 
     def execution(self, shapes: Shapes) -> Execution:
         """An execution context for these shapes."""
@@ -182,7 +222,10 @@ class LoadedPlan:
     def context(self) -> Any:
         """An execution context without memory of its own: see `Scratch`."""
         strategy = self._backend.module.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self.engine.create_execution_context(strategy)
+        if self.kernels is not None:
+            context = self.kernels.context(strategy)
+        else:
+            context = self.engine.create_execution_context(strategy)
         if context is None:
             raise BackendError(
                 f"{self.spec.file} cannot be run: {self._backend.log.last}", remedy="Close other programs on the GPU"
@@ -201,7 +244,7 @@ class TensorRtEngine:
         self._spec = bundle.manifest.component(component)
         self._specs = specs
         self._plans: dict[str, LoadedPlan] = {}
-        self._refit = Refit(backend.module, backend.log, bundle.folder)
+        self._refit = Refit(backend.module, backend.log, bundle.file(component))
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -242,13 +285,26 @@ class TensorRtEngine:
                     remedy="Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`",
                 )
         self._refit.use(given)
-        for plan in self._plans.values():
-            self._backend.device.run(self._refit.apply, plan.engine)
+        self._backend.device.run(self._apply)
         return True
 
     def close(self) -> None:
         """Drop the plans; their memory goes with the last call bound to them."""
-        self._backend.device.release(self._plans.clear)
+        self._backend.device.release(self._close)
+
+    def _close(self) -> None:
+        for plan in self._plans.values():
+            if plan.kernels is not None:
+                plan.kernels.save()
+        self._plans.clear()
+
+    def _apply(self) -> None:
+        device = self._backend.device
+        device.synchronize()  # an engine must not be running while it is refitted
+        self._backend.scratch.renew()
+        for plan in self._plans.values():
+            self._refit.apply(plan.engine)
+        device.settle()
 
     def _execution(self, shapes: Shapes) -> Execution:
         plan = self._backend.device.run(self._plan, shapes)

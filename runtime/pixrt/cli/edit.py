@@ -20,8 +20,7 @@ from pixrt.options import BACKENDS, BackendName, EditOptions
 from pixrt.store import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
-    from pixrt.editor import Estimate
-    from pixrt.result import EditResult, StepInfo
+    from pixrt.result import EditResult, Estimate, StepInfo
 
 
 @with_flags(EditOptions)
@@ -42,7 +41,10 @@ def edit(
     fused_step: Annotated[
         bool | None, typer.Option(help="Run the bundle's fused step graph, or do not; TensorRT does where it is there.")
     ] = None,
-    cuda_graphs: Annotated[bool, typer.Option(help="Capture a step on a CUDA device, and launch it as one.")] = True,
+    cuda_graphs: Annotated[bool, typer.Option(help="TensorRT: capture a step, and launch it as one.")] = True,
+    weight_budget: Annotated[
+        int | None, typer.Option(help="TensorRT: MiB of an engine's weights on the device; the rest is streamed.")
+    ] = None,
     provider_option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="For the execution provider of an ort- backend; may be repeated."),
@@ -78,6 +80,7 @@ def edit(
         low_memory=low_memory,
         fused_step=fused_step,
         cuda_graphs=cuda_graphs,
+        weight_budget_mib=weight_budget,
         provider_options=_pairs(provider_option or []),
         loras=lora_inputs(lora),
     )
