@@ -3,9 +3,9 @@
     python benchmarks/gpu_report.py BUNDLE [--size 512x512] [--library tensorrt] [-o gpu-report.json]
 
 needs an NVIDIA GPU, `pixrt[tensorrt]` or `pixrt[tensorrt-rtx]`, and a bundle exported with `--precision fp16
---fused-step`. Nothing in the report comes from anywhere but this run. Times are medians after a warm-up of three edits;
-a step's time is the device's own, between two events on its stream. `host_ms` is how long the host takes to enqueue a
-step: where it is below the step's time the device never waits for the host, else it waits for the difference.
+--fused-step`. Nothing in the report comes from anywhere but this run. Times are medians after a warm-up of three
+edits. `step_ms` lies between two events on the stream, before and after one fused step; `host_ms` is how long the host
+takes to enqueue it: where it is below the step's time the device does not wait for the host.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ import json
 import platform
 import statistics
 import time
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,10 @@ import numpy as np
 import typer
 
 from pixrt import Editor
+from pixrt.backends.device_calls import DeviceLoop
+from pixrt.cuda import Device
 from pixrt.files import atomic_write
+from pixrt.spec import Component
 from pixrt.store import open_bundle
 from pixrt_engines import BuildOptions, run_build
 from pixrt_engines.building import plan_build
@@ -29,6 +33,8 @@ from pixrt_engines.options import parse_sizes
 
 SCHEDULERS = ("ddim", "euler_ancestral", "dpmpp_2m", "unipc")
 INSTRUCTION = "make it winter"
+WARM_UP = 3
+Array = np.ndarray[Any, Any]
 
 
 class Quiet:
@@ -49,7 +55,14 @@ class Quiet:
 
 def build(bundle: Path, library: str, size: tuple[int, int]) -> list[dict[str, Any]]:
     """Build what is missing, for the GPU at hand."""
-    options = BuildOptions(bundle=str(bundle), library=library, targets=("native",), sizes=(size,))  # type: ignore[arg-type]
+    components = tuple(map(Component, open_bundle(bundle, verify=False).manifest.components))
+    options = BuildOptions(
+        bundle=str(bundle),
+        components=components,
+        library=library,  # type: ignore[arg-type]
+        targets=("native",),
+        sizes=(size,),
+    )
     built = run_build(plan_build(options), options, Quiet())
     return [
         {"file": item.spec.file, "bytes": item.spec.bytes, "seconds": item.seconds, "outcome": item.outcome}
@@ -66,69 +79,89 @@ def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray[Any, Any]:
 def parity(bundle: Path, backend: Any, size: tuple[int, int], steps: int = 4) -> list[dict[str, Any]]:
     """The GPU's latents and pictures against ONNX Runtime's on the CPU, same bundle, same noise; and against itself."""
 
-    def run(editor: Editor, scheduler: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        seen: list[Any] = []
-        result = editor.edit(
-            picture(size),
-            INSTRUCTION,
-            seed=1,
-            steps=steps,
-            scheduler=scheduler,  # type: ignore[arg-type]
-            on_step=lambda info: seen.append(info.latents),
-        )
-        return np.stack(seen), np.asarray(result.image).astype(int)
+    def runs(scheduler: str, times: int = 1, **parameters: Any) -> list[tuple[Array, Array]]:
+        """Latents after every step, and the picture, of the same edit `times` times. One editor at a time is open."""
+        found = []
+        with Editor(bundle, **parameters) as editor:
+            for _ in range(times):
+                seen: list[Array] = []
+                result = editor.edit(
+                    picture(size),
+                    INSTRUCTION,
+                    seed=1,
+                    steps=steps,
+                    resolution=max(size),
+                    scheduler=scheduler,  # type: ignore[arg-type]
+                    on_step=lambda info, seen=seen: seen.append(info.latents),
+                )
+                found.append((np.stack(seen), np.asarray(result.image).astype(int)))
+        return found
 
     rows = []
-    with (
-        Editor(bundle, backend="ort-cpu") as cpu,
-        Editor(bundle, backend=backend, fused_step=True) as fused,
-        Editor(bundle, backend=backend, fused_step=False) as plain,
-        Editor(bundle, backend=backend, cuda_graphs=False) as without_graphs,
-    ):
-        for scheduler in SCHEDULERS:
-            latents, image = run(cpu, scheduler)
-            first, again = run(fused, scheduler), run(fused, scheduler)
-            third = run(fused, scheduler)
-            row: dict[str, Any] = {"scheduler": scheduler}
-            for name, (ours, our_image) in {
-                "fused": first,
-                "unfused": run(plain, scheduler),
-                "without graphs": run(without_graphs, scheduler),
-            }.items():
-                row[name] = {
-                    "latents": float(np.abs(ours - latents).max() / np.abs(latents).max()),
-                    "picture_mean": float(np.abs(our_image - image).mean()),
-                    "picture_max": int(np.abs(our_image - image).max()),
-                }
-            row["captured run equals the first"] = bool((again[0] == first[0]).all() and (third[0] == first[0]).all())
-            rows.append(row)
+    for scheduler in SCHEDULERS:
+        ((latents, image),) = runs(scheduler, backend="ort-cpu")
+        # The first run warms up, the second is captured, the third is launched.
+        fused = runs(scheduler, 3, backend=backend, fused_step=True)
+        ways = {
+            "fused": fused[2],
+            "unfused": runs(scheduler, 3, backend=backend, fused_step=False)[2],
+            "without graphs": runs(scheduler, backend=backend, cuda_graphs=False)[0],
+        }
+        row: dict[str, Any] = {"scheduler": scheduler}
+        for name, (ours, our_image) in ways.items():
+            row[name] = {
+                "latents": float(np.abs(ours - latents).max() / np.abs(latents).max()),
+                "picture_mean": float(np.abs(our_image - image).mean()),
+                "picture_max": int(np.abs(our_image - image).max()),
+            }
+        row["captured run equals the first"] = all(bool((run[0] == fused[0][0]).all()) for run in fused[1:])
+        rows.append(row)
     return rows
 
 
 def latency(bundle: Path, backend: Any, size: tuple[int, int], steps: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds per stage of an edit, and of a step on the device and on the host."""
+    """Milliseconds per stage of an edit with a new picture and a new text, and of a step on the device and the host."""
     with Editor(bundle, backend=backend) as editor:
-        results = [editor.edit(picture(size, seed), INSTRUCTION, seed=seed, steps=steps) for seed in range(3 + repeats)]
-        times = [dataclasses.asdict(result.times) for result in results[3:]]
-        device = editor._backend.device  # type: ignore[attr-defined]
-        marks: list[tuple[Any, float]] = []
 
-        def mark(info: Any) -> None:
-            marks.append((device.run(device.mark), time.perf_counter()))
+        def edit(seed: int) -> Any:
+            given = {"seed": seed, "steps": steps, "resolution": max(size)}
+            return editor.edit(picture(size, seed), f"{INSTRUCTION}, number {seed}", **given).times
 
-        editor.edit(picture(size), INSTRUCTION, seed=1, steps=steps, on_step=mark)
-        device_ms = [device.run(device.milliseconds, a[0], b[0]) for a, b in pairwise(marks)]
-        host_ms = [1000 * (b[1] - a[1]) for a, b in pairwise(marks)]
+        times = [dataclasses.asdict(edit(seed)) for seed in range(WARM_UP + repeats)][WARM_UP:]
+        with timed_steps(editor._backend.device) as (marks, host_ms):  # type: ignore[attr-defined]
+            edit(0)
+            device: Device = editor._backend.device  # type: ignore[attr-defined]
+            device_ms = [device.run(device.milliseconds, *pair) for pair in marks]
+            device.run(marks.clear)  # events are freed in the device's thread
         free, total = device.memory()
         engines = [dataclasses.asdict(memory) for memory in editor.memory]
-        marks.clear()  # events are the device's, which closes here
     return {
         "stages_ms": {name: statistics.median(row[name] for row in times) for name in times[0]},
         "step_ms": statistics.median(device_ms),
         "host_ms": statistics.median(host_ms),
-        "memory_used_mib": (total - free) / 2**20,
         "engines": engines,
+        "memory_in_use_by_all_processes_mib": (total - free) / 2**20,
     }
+
+
+@contextmanager
+def timed_steps(device: Device) -> Iterator[tuple[list[tuple[Any, Any]], list[float]]]:
+    """Marks on the stream around every step of a fused loop, and the milliseconds that the host took to enqueue it."""
+    marks: list[tuple[Any, Any]] = []
+    host_ms: list[float] = []
+    original = DeviceLoop._step
+
+    def step(self: DeviceLoop, index: int, rows: int) -> None:
+        first, started = device.mark(), time.perf_counter()
+        original(self, index, rows)
+        host_ms.append(1000 * (time.perf_counter() - started))
+        marks.append((first, device.mark()))
+
+    DeviceLoop._step = step  # type: ignore[method-assign]
+    try:
+        yield marks, host_ms
+    finally:
+        DeviceLoop._step = original  # type: ignore[method-assign]
 
 
 def report(bundle: Path, library: str, size: tuple[int, int], steps: int = 20, repeats: int = 10) -> dict[str, Any]:

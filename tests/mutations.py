@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CALLS, CUDA, REFIT = "backends/device_calls.py", "cuda.py", "backends/refit.py"
+ENGINES = "backends/tensorrt.py"
 # Name: file, what is there, what is put in its place.
 MUTATIONS = {
     "call: no upload": (CALLS, "            upload()\n", "            pass\n"),
@@ -97,8 +98,8 @@ MUTATIONS = {
     ),
     "held: another array may get the identity": (
         CALLS,
-        "self._copies[key] = values, memory",
-        "self._copies[key] = np.empty(0), memory",
+        "self._copies[key] = values, converted, memory",
+        "self._copies[key] = np.empty(0), converted, memory",
     ),
     "held: one dtype for all": (
         CALLS,
@@ -116,6 +117,17 @@ MUTATIONS = {
         "            self._stream.synchronize()\n        finally:\n            while self._dropped",
         "            pass\n        finally:\n            while self._dropped",
     ),
+    "dropped: contexts go in any thread": (
+        CALLS,
+        "            self._backend.device.drop(_Dropped(self._context, self._plan))\n",
+        "            pass\n",
+    ),
+    "refit: while it runs": (
+        ENGINES,
+        "        device.synchronize()  # an engine must not be running while it is refitted\n",
+        "",
+    ),
+    "refit: graphs keep the earlier weights": (ENGINES, "        self._backend.scratch.renew()\n", ""),
     "refit: earlier weights stay": (
         REFIT,
         "        for name, (weight, digest) in self._bases.items():\n",

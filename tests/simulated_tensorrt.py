@@ -9,6 +9,7 @@ holds them against. `import` it as the module that `TensorRtBackend` takes.
 import ctypes
 import enum
 import json
+import threading
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -143,6 +144,7 @@ class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self.engine = engine
         engine.contexts.add(self)
+        self._thread = threading.get_ident()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._scratch = (0, 0)
@@ -183,29 +185,18 @@ class IExecutionContext:
         address, size = self._scratch
         if size < self.update_device_memory_size_for_shapes() or not load_driver().is_device(address):
             return self._complain(f"the scratch memory of {size} bytes is too small, or not the device's")
-        # What is set now is what runs later: setting another address afterwards does not reach this run.
-        addresses, scratch = dict(self._addresses), self._scratch
-        return load_driver().enqueue(stream_handle, lambda: self._run(addresses, scratch)) == 0
+        # What is set now is what runs later: another address set afterwards does not reach this run, and a graph keeps
+        # the weights that it was captured with.
+        tensors = {
+            name: (address, self.engine.get_tensor_dtype(name), self.get_tensor_shape(name))
+            for name, address in self._addresses.items()
+        }
+        session, inputs, scratch = self.engine.session, tuple(self._shapes), self._scratch
+        return load_driver().enqueue(stream_handle, lambda: _run(session, tensors, inputs, scratch)) == 0
 
-    def _run(self, addresses: dict[str, int], scratch: tuple[int, int]) -> None:
-        driver = load_driver()
-        for address in (*addresses.values(), scratch[0]):
-            if not driver.is_device(address):
-                raise RuntimeError("an engine ran on device memory that had been freed")
-        ctypes.memset(scratch[0], POISON, scratch[1])
-        views = {name: self._view(name, address) for name, address in addresses.items()}
-        feeds = {name: views[name].copy() for name in self._shapes}
-        outputs = [name for name in views if name not in self._shapes]
-        for name in outputs:
-            ctypes.memset(addresses[name], POISON, views[name].nbytes)
-        assert self.engine.session is not None
-        for name, values in zip(outputs, self.engine.session.run(outputs, feeds), strict=True):
-            views[name][...] = values
-
-    def _view(self, name: str, address: int) -> np.ndarray[Any, Any]:
-        dtype, shape = self.engine.get_tensor_dtype(name), self.get_tensor_shape(name)
-        size = int(np.prod(shape)) * dtype.itemsize
-        return np.frombuffer((ctypes.c_ubyte * size).from_address(address), dtype).reshape(shape)
+    def __del__(self) -> None:
+        if threading.get_ident() != self._thread:
+            load_driver().raised.append(RuntimeError("a context was destroyed in another thread than the device's"))
 
     def _zeros(self) -> dict[str, np.ndarray[Any, Any]]:
         return {name: np.zeros(shape, self.engine.get_tensor_dtype(name)) for name, shape in self._shapes.items()}
@@ -241,6 +232,9 @@ class Refitter:
         """Only what was given changes: weights of an earlier refit stay, as in the real library."""
         if self.get_missing_weights():
             return False
+        if self.engine.contexts and load_driver().counters().queued_operations:
+            self.logger.log(ILogger.ERROR, "the engine is refitted while it runs")
+            return False
         changed = {name: weights.values.copy() for name, weights in self.given.items()}
         self.engine.open((self.engine.weights or {}) | changed)
         return True
@@ -262,6 +256,26 @@ class OnnxParserRefitter:
 
 Runtime.engine = ICudaEngine
 ICudaEngine.context = IExecutionContext
+
+
+def _run(session: Any, tensors: dict[str, tuple[int, Any, Any]], inputs: tuple[str, ...], scratch: Any) -> None:
+    driver = load_driver()
+    for address in (*(address for address, _, _ in tensors.values()), scratch[0]):
+        if not driver.is_device(address):
+            raise RuntimeError("an engine ran on device memory that had been freed")
+    ctypes.memset(scratch[0], POISON, scratch[1])
+    views = {name: _view(*tensor) for name, tensor in tensors.items()}
+    feeds = {name: views[name].copy() for name in inputs}
+    outputs = [name for name in views if name not in inputs]
+    for name in outputs:
+        ctypes.memset(tensors[name][0], POISON, views[name].nbytes)
+    for name, values in zip(outputs, session.run(outputs, feeds), strict=True):
+        views[name][...] = values
+
+
+def _view(address: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    size = int(np.prod(shape)) * dtype.itemsize
+    return np.frombuffer((ctypes.c_ubyte * size).from_address(address), dtype).reshape(shape)
 
 
 def _scratch_bytes(shapes: Any) -> int:

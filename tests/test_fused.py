@@ -1,5 +1,6 @@
 """The fused step against the loop that it replaces, for every solver, and what its rows may and may not share."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from exported import Exports
 from peft_loras import make_lora
 from pixrt import Editor
 from pixrt.backends.registry import BackendOptions, open_backend
-from pixrt.errors import BundleError
+from pixrt.errors import BundleError, ExportMismatch
 from pixrt.fused import COLUMNS, DEPTH, coefficient_rows, guidance_tables, order_branches
 from pixrt.guidance import Branch, guidance_weights
 from pixrt.options import SCHEDULERS
@@ -132,6 +133,30 @@ class TestAgainstTheLoop:
         for precision in ("fp32", "fp16"):
             spec = open_bundle(exports.bundle("sd1", precision)).manifest.component(Component.UNET_STEP)
             assert 0 <= spec.check.max_error < spec.check.tolerance == 1e-3
+
+    @pytest.mark.parametrize(
+        ("right", "wrong"), [("row_to_source", "row_to_latents"), ("branch_rows", "other_rows"), ("noise", "latents")]
+    )
+    def test_the_check_sees_a_wrong_wire(self, exports: Exports, tmp_path: Path, right: str, wrong: str) -> None:
+        import onnx
+
+        from pixrt_export.fused_step import check_step_graph
+
+        bundle = exports.bundle("sd1", "fp16")
+        for name in ("unet.onnx", "unet.onnx_data", "unet_step.onnx"):
+            if (bundle / name).exists():
+                shutil.copy(bundle / name, tmp_path)
+        model = onnx.load(str(tmp_path / "unet_step.onnx"), load_external_data=False)
+        if wrong == "other_rows":  # the second branch in the third's place
+            values = np.array([0, 2, 1], np.int64)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, "order"))
+            model.graph.node.insert(0, onnx.helper.make_node("Gather", [right, "order"], [wrong], axis=1))
+        for node in model.graph.node:
+            if wrong not in node.output:
+                node.input[:] = [wrong if name == right else name for name in node.input]
+        onnx.save(model, str(tmp_path / "unet_step.onnx"))
+        with pytest.raises(ExportMismatch, match=r"unet_step.onnx differs from the UNet's own step by"):
+            check_step_graph(tmp_path / "unet.onnx", tmp_path / "unet_step.onnx")
 
     def test_weights_beside_the_graph_are_not_written_again(self, exports: Exports) -> None:
         bundle = open_bundle(exports.bundle("demo", "fp32"))

@@ -7,40 +7,49 @@ These tests have not been run where they were written.
 import json
 import os
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from exported import Exports
-
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
-LIBRARIES = [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_")) is not None]
 # FP16 has 11 bits; guidance multiplies the rounding of every branch, and four steps carry it on.
 LATENTS, PICTURE_MEAN = 5e-2, 2.0
 
 
-@pytest.fixture(scope="session", params=LIBRARIES or ["tensorrt"])
+@pytest.fixture(scope="session", params=["tensorrt", "tensorrt-rtx"])
 def library(request: pytest.FixtureRequest) -> str:
+    from pixrt.errors import PackageMissing
+    from pixrt_engines.library import open_library
+
+    try:
+        open_library(request.param)
+    except PackageMissing as error:
+        pytest.skip(str(error))
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def bundle(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu") / "bundle"
     given = os.environ.get("PIXRT_GPU_BUNDLE")
-    shutil.copytree(given if given else exports.bundle("demo", "fp16"), folder)
+    shutil.copytree(given if given else request.getfixturevalue("exports").bundle("demo", "fp16"), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def made(bundle: Path, library: str) -> dict[str, Any]:
-    from gpu_report import report
+def size(bundle: Path) -> tuple[int, int]:
+    from pixrt.store import open_bundle
     from pixrt_engines.options import parse_sizes
 
-    (size,) = parse_sizes(os.environ.get("PIXRT_GPU_SIZE", "64x64"))
+    side = open_bundle(bundle, verify=False).manifest.native_resolution
+    return parse_sizes(os.environ.get("PIXRT_GPU_SIZE", f"{side}x{side}"))[0]
+
+
+@pytest.fixture(scope="session")
+def made(bundle: Path, library: str, size: tuple[int, int]) -> dict[str, Any]:
+    from gpu_report import report
+
     answer = report(bundle, library, size)
     Path(f"gpu-report-{library}.json").write_text(json.dumps(answer, indent=1) + "\n")
     return answer
@@ -62,15 +71,16 @@ def test_the_host_keeps_up(made: dict[str, Any]) -> None:
     assert made["latency"]["host_ms"] > 0
 
 
-def test_edits_leave_no_memory_behind(made: dict[str, Any], bundle: Path, library: Any) -> None:
+def test_edits_leave_no_memory_behind(made: dict[str, Any], bundle: Path, library: Any, size: tuple[int, int]) -> None:
+    """Of the whole device: nothing else may use it meanwhile."""
+    from gpu_report import picture
     from pixrt import Editor
 
-    pictures = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), np.uint8)
     with Editor(bundle, backend=library) as editor:
 
         def round_of_edits() -> int:
-            for seed, image in enumerate(pictures):
-                editor.edit(image, f"text {seed}", seed=seed, steps=2)
+            for seed in range(8):
+                editor.edit(picture(size, seed), f"text {seed}", seed=seed, steps=2, resolution=max(size))
             return int(editor._backend.device.memory()[0])  # type: ignore[attr-defined]
 
         round_of_edits()

@@ -57,7 +57,7 @@ _DTYPES: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how long each network took in seconds."""
+    """What was written, and how long each network took in seconds; an FP32 decoder that is kept is in its FP16's."""
 
     folder: Path
     manifest: Manifest

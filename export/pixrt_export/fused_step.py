@@ -142,13 +142,18 @@ class _Builder:
 def check_step_graph(unet: Path, step: Path, seed: int = 0) -> ExportCheck:
     """One step of a mixed batch (two pictures at different steps, five rows) against the UNet's own graph and NumPy.
 
-    Raises ExportMismatch beyond the tolerance, or where values are not finite.
+    The next latents are held to the tolerance as they are. Predictions are sums over the branches, which multiply the
+    rounding of an FP16 network's outputs by up to the sum of guidance's weights: their error is divided by that. Raises
+    ExportMismatch beyond the tolerance, or where values are not finite.
     """
     session = open_session(step)
     given = _example(session, np.random.default_rng(seed))
     expected = _reference(open_session(unet), given)
     made = dict(zip(expected, session.run(list(expected), given), strict=True))
-    errors = [np.abs(made[name] - value).ravel() / np.abs(value).max() for name, value in expected.items()]
+    allowed = dict.fromkeys(expected, np.abs(given["guidance"]).sum(1).max()) | {"next_latents": 1.0}
+    errors = [
+        np.abs(made[name] - value).ravel() / np.abs(value).max() / allowed[name] for name, value in expected.items()
+    ]
     every = np.concatenate(errors)
     result = ExportCheck(float(every.max()), float(every.mean()), TOLERANCE)
     if not result.max_error <= result.tolerance:  # also for NaN

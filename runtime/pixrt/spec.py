@@ -37,6 +37,11 @@ class Component(StrEnum):
     UNET_STEP = "unet_step"  # the UNet with guidance and the solver's update around it: see `fused`
     VAE_DECODER_FP32 = "vae_decoder_fp32"  # beside an FP16 decoder, for a picture that overflows in that
 
+    @property
+    def reference(self) -> str:
+        """What its graph is checked against when it is exported."""
+        return "the UNet's graph" if self is Component.UNET_STEP else "PyTorch"
+
 
 # What every edit needs; the rest is other ways of doing the same.
 NETWORKS = (Component.TEXT_ENCODER, Component.UNET, Component.VAE_ENCODER, Component.VAE_DECODER)

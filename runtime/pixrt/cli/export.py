@@ -78,8 +78,9 @@ def export(
         report = export_checkpoint(options, on_progress=on_progress)
     for key, spec in report.manifest.components.items():
         component, check = Component(key), spec.check
+        took = f"{report.seconds[component]:.1f} s, " if component in report.seconds else ""
         say(
-            f"{component}: {report.seconds[component]:.1f} s, against PyTorch max error {check.max_error:.1e},"
+            f"{component}: {took}against {component.reference} max error {check.max_error:.1e},"
             f" mean {check.mean_error:.1e} (tolerance {check.tolerance:.0e})",
         )
         if spec.kept_fp32:

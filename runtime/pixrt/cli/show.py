@@ -11,7 +11,7 @@ from rich.table import Table
 from pixrt.cli.console import add_row, facts_table, results, say
 from pixrt.engine_spec import EngineSpec
 from pixrt.errors import BundleError, PictureError
-from pixrt.spec import MANIFEST_NAME, Manifest
+from pixrt.spec import MANIFEST_NAME, Component, Manifest
 from pixrt.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
 
 
@@ -94,7 +94,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
                 say(f"  {arrow} {tensor.name}  {tensor.dtype} [{shape}]")
         check = component.check
         say(
-            f"  against PyTorch: max error {check.max_error:.1e}, mean {check.mean_error:.1e}"
+            f"  against {Component(name).reference}: max error {check.max_error:.1e}, mean {check.mean_error:.1e}"
             f" (tolerance {check.tolerance:.0e})"
         )
         if component.kept_fp32:
