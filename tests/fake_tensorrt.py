@@ -11,6 +11,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import onnx
+
 _ALL_RTX = ("NONE", "CURRENT", "SM75", "SM80", "SM86", "SM89", "SM120")
 
 
@@ -66,6 +68,17 @@ class _Profile:
         self.shapes[name] = shapes
 
 
+class _Network:
+    inputs: list[Any]
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.inputs)
+
+    def get_input(self, index: int) -> Any:
+        return self.inputs[index]
+
+
 class FakeTensorRT(types.ModuleType):
     """`unsupported` are (node, operator, reason); `says` is an error that fails a build; a build calls `on_start`."""
 
@@ -87,7 +100,8 @@ class FakeTensorRT(types.ModuleType):
         self.ILogger, self.IProgressMonitor = _Logger, _Base
         self.NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
         flags = "VERSION_COMPATIBLE WEIGHT_STREAMING REFIT STRIP_PLAN REFIT_IDENTICAL"
-        self.BuilderFlag = enum.Enum("BuilderFlag", flags)
+        self.BuilderFlag = enum.Enum("BuilderFlag", f"{flags} REQUIRE_USER_ALLOCATION" if "rtx" in name else flags)
+        self.networks: list[_Network] = []
         self.MemoryPoolType = enum.Enum("MemoryPoolType", "WORKSPACE")
         self.HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", "NONE AMPERE_PLUS")
         if name == "tensorrt_rtx":
@@ -98,9 +112,10 @@ class FakeTensorRT(types.ModuleType):
             def __init__(self, logger: Any) -> None:
                 self.logger = logger
 
-            def create_network(self, flags: int) -> object:
+            def create_network(self, flags: int) -> _Network:
                 module.network_flags.append(flags)
-                return object()
+                module.networks.append(_Network())
+                return module.networks[-1]
 
             def create_builder_config(self) -> Config:
                 module.configs.append(Config())
@@ -130,10 +145,12 @@ class FakeTensorRT(types.ModuleType):
         class OnnxParser:
             num_errors = len(unsupported)
 
-            def __init__(self, network: object, logger: Any) -> None:
-                pass
+            def __init__(self, network: _Network, logger: Any) -> None:
+                self.network = network
 
             def parse_from_file(self, path: str) -> bool:
+                graph = onnx.load(path, load_external_data=False).graph
+                self.network.inputs = [types.SimpleNamespace(name=value.name, shape=None) for value in graph.input]
                 return not unsupported
 
             def get_error(self, index: int) -> Any:

@@ -74,6 +74,9 @@ def test_plans_and_entries(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (spec.targets, spec.gpu, spec.precision) == (("sm86", "sm89"), "", "fp16")
         assert engine_problem(spec, "tensorrt_rtx", "1.7.1.116", "sm86") is None
     assert set(library.network_flags) == {2}
+    assert {config.flags.pop() for config in library.configs} == {"REQUIRE_USER_ALLOCATION"}
+    assert library.networks[0].inputs[0].shape == (1, 8, 16, 16)
+    assert {tensor.shape for tensor in library.networks[3].inputs} == {None}  # of the dynamic plan
     assert library.configs[0].capabilities == {0: "SM86", 1: "SM89"}
     assert library.configs[3].profiles[0]["sample"] == ((1, 8, 16, 16), (6, 8, 16, 16), (6, 8, 16, 16))
     assert (bundle / built[0]["file"]).stat().st_mode & 0o022 == 0
@@ -125,12 +128,12 @@ def test_knobs_of_tensorrt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     at_hand(monkeypatch, ADA)
     library = use(monkeypatch, "tensorrt", "10.13.0")
     bundle = tiny_bundle(tmp_path / "tiny")
-    knobs = ["--version-compatible", "--hardware-compatible", "--weight-streaming", "--strip", "--max-aux-streams", 0]
+    knobs = ["--hardware-compatible", "--weight-streaming", "--strip", "--max-aux-streams", 0]
     knobs += ["--workspace", 64, "--optimization-level", 5, "--timing-cache", tmp_path / "cache"]
     words = ["build", bundle, "--library", "tensorrt", "--branches", "2,3", "--target", "native", *knobs]
     assert run(*words).code == 0
     first, second = library.configs
-    assert first.flags == {"VERSION_COMPATIBLE", "WEIGHT_STREAMING", "STRIP_PLAN", "REFIT_IDENTICAL"}
+    assert first.flags == {"WEIGHT_STREAMING", "STRIP_PLAN", "REFIT_IDENTICAL"}
     assert (first.workspace, first.capabilities) == (64 << 20, {})
     assert vars(first)["builder_optimization_level"] == 5
     assert vars(first)["max_aux_streams"] == 0
@@ -138,7 +141,10 @@ def test_knobs_of_tensorrt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert second.cache == b"timing;timing;"
     assert files(tmp_path / "cache") == {"tensorrt-10.13.0-Some-Ada-sm89.cache"}
     spec = manifest_in(bundle).engines[0]
-    assert (spec.targets, spec.gpu, spec.stripped, spec.version_compatible) == (("sm89",), "", True, True)
+    assert (spec.targets, spec.gpu, spec.stripped, spec.version_compatible) == (("sm89",), "", True, False)
+    assert run("build", bundle, "--library", "tensorrt", "--branches", 1, "--version-compatible").code == 0
+    assert library.configs[-1].flags == {"VERSION_COMPATIBLE"}
+    assert manifest_in(bundle).engines[-1].version_compatible
     assert (spec.workspace_bytes, spec.optimization_level, spec.max_aux_streams) == (64 << 20, 5, 0)
 
 
@@ -153,7 +159,7 @@ REFUSED: dict[str, tuple[tuple[str, str], Gpu | None, list[object], int, str]] =
     "no GPU": (("tensorrt", "10.13.0"), None, [], 6, "tunes an engine on the GPU it is for"),
     "other GPU": (("tensorrt", "10.13.0"), ADA, ["--target", "sm80"], 2, "the GPU at hand alone (Some Ada, sm89)"),
     "11.3.0 refit": (("tensorrt", "11.3.0"), ADA, ["--refittable"], 2, "documented to give wrong numbers"),
-    "11.3.0 strip": (("tensorrt", "11.3.0"), ADA, ["--strip"], 2, "documented to give wrong numbers"),
+    "lean runtime": (("tensorrt", "10.13.0"), ADA, ["--version-compatible", "--strip"], 2, "cannot refit one"),
 }
 
 

@@ -273,6 +273,33 @@ class TestFailures:
                     edit(editor, steps=9, on_step=lambda info: info.step < 2)
                 assert_close(edit(editor, steps=3), expected[0])
 
+    def test_a_stopped_edit_does_not_run_on_with_the_tables_of_the_next(
+        self, driver: SimulatedDriver, bundle: Path
+    ) -> None:
+        """Its last steps run one branch; the next edit's tables, of as many steps, name the rows of three."""
+        from pixrt import Cancelled, Editor
+
+        with Editor(bundle, backend="tensorrt", fused_step=True) as editor:
+            expected = edit(editor, steps=9)
+            for _ in range(3):
+                with pytest.raises(Cancelled):
+                    edit(editor, steps=9, guidance_interval=(0.0, 0.4), on_step=lambda info: info.step < 8)
+                assert_close(edit(editor, steps=9), expected)
+
+    def test_an_edit_after_one_that_was_not_finite(
+        self, driver: SimulatedDriver, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from pixrt import Editor, PixrtError
+        from pixrt.fused import draw_noise
+
+        with Editor(bundle, backend="tensorrt", fused_step=True) as editor:
+            expected = edit(editor, scheduler="dpmpp_2m")
+            with monkeypatch.context() as broken:
+                broken.setattr("pixrt.fused.draw_noise", lambda *given: draw_noise(*given) * np.float32(np.nan))
+                with pytest.raises(PixrtError, match="not finite"):
+                    edit(editor, scheduler="dpmpp_2m")
+            assert_close(edit(editor, scheduler="dpmpp_2m"), expected)
+
     @pytest.mark.filterwarnings("ignore:no CUDA graph can be captured")
     def test_what_cannot_be_captured_runs_without_a_graph(self, driver: SimulatedDriver, bundle: Path) -> None:
         from pixrt import Editor
@@ -345,6 +372,28 @@ class TestFailures:
 
 
 class TestEngines:
+    def test_arrays_in_ordinary_memory_can_be_bound(self, driver: SimulatedDriver, bundle: Path) -> None:
+        import simulated_tensorrt
+        from pixrt.backends.tensorrt import TensorRtBackend
+        from pixrt.spec import Component
+        from pixrt.store import open_bundle
+
+        opened, backend = open_bundle(bundle), TensorRtBackend("tensorrt", simulated_tensorrt)
+        engine = backend.open(opened, Component.VAE_DECODER)
+        given, made = np.zeros((1, 4, 6, 8), np.float32), np.zeros((1, 3, SIZE[1], SIZE[0]), np.float32)
+        run = engine.bind({engine.inputs[0].name: given, engine.outputs[0].name: made})
+        pictures = []
+        for value in (0.5, -1.0, 0.5):
+            given[...] = value
+            run()
+            pictures.append(made.copy())
+        assert np.abs(pictures[0]).max() > 0
+        assert not np.allclose(pictures[0], pictures[1])
+        np.testing.assert_array_equal(pictures[0], pictures[2])
+        del run
+        engine.close()
+        backend.close()
+
     def test_a_shape_that_no_engine_takes(self, driver: SimulatedDriver, bundle: Path) -> None:
         from pixrt import Editor
         from pixrt.errors import EngineError
