@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from demo import files
-from exported import Exports
 from pixrt.engine_files import read_engine
-from pixrt.spec import Component, Manifest
+from pixrt.spec import Manifest
 from pixrt.store import open_bundle
 from tiny_bundles import tiny_bundle
 
@@ -173,23 +171,3 @@ def test_a_read_only_bundle(tmp_path: Path) -> None:
     assert code == 7
     assert "cannot write" in err
     assert "engines" in err
-
-
-@pytest.mark.torch
-def test_the_built_in_model_for_several_targets(exports: Exports) -> None:
-    """Every component of the FP16 export becomes a real engine, and its entry says what it is."""
-    pytest.importorskip("tensorrt_rtx")
-    bundle = exports.bundle("demo", "fp16")
-    code, out, err = finish(start(REAL, bundle, "--target", "sm80,sm86,sm89,sm120", "--branches", "1,3", "--json"))
-    assert code == 0, err
-    manifest = require_whole(bundle)
-    assert len(manifest.engines) == len(out.splitlines())
-    assert {engine.component for engine in manifest.engines} == set(manifest.components) >= {Component.UNET}
-    for engine in manifest.engines:
-        component = manifest.components[engine.component]
-        assert (engine.inputs, engine.outputs) == (component.inputs, component.outputs)
-        assert (engine.precision, engine.library) == ("fp16", "tensorrt_rtx")
-        assert engine.targets == ("sm80", "sm86", "sm89", "sm120")
-        assert engine.profiles[0].inputs.keys() == {tensor.name for tensor in component.inputs}
-    plans = {name for name in files(bundle / "engines") if name.endswith(".plan")}
-    assert plans == {engine.file.rpartition("/")[2] for engine in manifest.engines}

@@ -120,17 +120,19 @@ def test_held_arrays_are_uploaded_once_and_kept(device: Any, driver: SimulatedDr
     from pixrt.backends.device_calls import HELD_KEPT, HeldArrays
 
     held = HeldArrays(device)
-    array = np.arange(6, dtype=np.float32)
-    alive = weakref.ref(array)
+    array, other = np.arange(6, dtype=np.float32), np.arange(6, dtype=np.float32)
+    alive, converted = weakref.ref(array), weakref.ref(other)
+    device.run(held.get, other, np.float16)
     memory = device.run(held.get, array, np.float32)
     half = device.run(held.get, array, np.float16)
     assert (memory.bytes, half.bytes) == (24, 12)
     assert device.run(held.get, array, np.float32) is memory
-    del array
+    del array, other
     assert alive() is not None
+    assert converted() is not None
     for number in range(HELD_KEPT):
         device.run(held.get, np.full(4, number), np.int32)
-    assert alive() is None
+    assert alive() is converted() is None
     held.clear()
 
 
