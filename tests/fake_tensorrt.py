@@ -9,6 +9,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import onnx
@@ -95,6 +96,7 @@ class FakeTensorRT(types.ModuleType):
     ) -> None:
         super().__init__(name)
         self.__version__ = version
+        self.__spec__ = ModuleSpec(name, None)
         self.configs: list[Config] = []
         self.network_flags: list[int] = []
         self.ILogger, self.IProgressMonitor = _Logger, _Base

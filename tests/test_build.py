@@ -3,6 +3,7 @@
 import _thread
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from fake_tensorrt import FakeTensorRT
 from pixrt.engine_files import engine_problem, read_engine
 from pixrt.errors import EngineError, OptionError, PackageMissing
 from pixrt.spec import Component, Manifest, parse_manifest
-from pixrt.store import open_bundle
+from pixrt.store import BUILT_IN, open_bundle
 from pixrt_engines.builder import _in_thread
 from pixrt_engines.gpu import Gpu
 from pixrt_engines.library import open_library
@@ -355,6 +356,33 @@ def test_a_real_engine_of_rtx(tmp_path: Path) -> None:
     assert checked.returncode == 6
     (line,) = lines(checked.stdout)
     assert {"/block/Strange", "/block/Stranger"} <= {node["node"] for node in line["unsupported"]}
+
+
+def test_an_edit_builds_what_it_lacks(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU to edit on: the edit fails after the build, and it is said why."""
+    at_hand(monkeypatch, ADA)
+    library = use(monkeypatch, "tensorrt", "10.13.0")
+    bundle = tmp_path / "demo"
+    shutil.copytree(BUILT_IN / "demo", bundle)
+    words = ["edit", "scene.png", "make it darker", "-b", bundle, "-o", "out.png", "--build-engines"]
+    outcome = run(*words)
+    assert outcome.code == 2
+    assert "--backend tensorrt or tensorrt-rtx" in outcome.err
+    outcome = run(*words, "--backend", "tensorrt", "--image-guidance-scale", 1)
+    assert outcome.code == 6
+    assert "engines/unet-64x64-2rows" in outcome.err
+    names = [engine.file.rpartition("-")[0] for engine in manifest_in(bundle).engines]
+    assert sorted(names) == [
+        "engines/text_encoder-static",
+        "engines/unet-64x64-2rows",
+        "engines/vae_decoder-64x64",
+        "engines/vae_encoder-64x64",
+    ]
+    plan = next(bundle.glob("engines/unet-*.plan"))
+    plan.write_bytes(plan.read_bytes()[:-1])
+    assert run(*words, "--backend", "tensorrt", "--image-guidance-scale", 1).code == 6
+    assert len(library.configs) == 4 + 1  # the plan that was cut is built again
+    assert not (tmp_path / "out.png").exists()
 
 
 @pytest.mark.torch

@@ -13,6 +13,7 @@ from pixrt.backends.registry import BackendOptions, open_backend
 from pixrt.buffers import Latents
 from pixrt.conditioning import Conditioning
 from pixrt.errors import OptionError, PixrtError
+from pixrt.guidance import active_branches
 from pixrt.images import PictureSource, from_network, to_network
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
@@ -234,7 +235,9 @@ class Editor:
         """Check an edit and tell what it would take, without opening a network. Raises what `edit` raises."""
         requests = make_requests(image, instruction, parameters, self.manifest, self._tokenizer)
         schedule = make_schedule(requests[0].options, self.manifest.scheduler)
-        return [Estimate(request, schedule.calls, schedule.rows) for request in requests]
+        branches = tuple(sorted({len(active_branches(row)) for row in schedule.weights}))
+        batches = {r.index: len(batch) for batch in form_batches(requests, self._max_batch) for r in batch}
+        return [Estimate(r, schedule.calls, schedule.rows, batches[r.index], branches) for r in requests]
 
     def close(self) -> None:
         """Free the networks, arrays and the device. The editor cannot be used afterwards."""

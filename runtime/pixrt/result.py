@@ -105,11 +105,17 @@ def options_from(parameters: dict[str, Any], where: str) -> tuple[str, EditOptio
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an edit would do, without doing it: see `EditResult` for the fields."""
+    """What an edit would do, without doing it: see `EditResult` for the fields.
+
+    `batch` is the number of pictures that run together with it, `branches` how many branches of the guidance its steps
+    run, each number once.
+    """
 
     request: Request
     network_calls: int
     network_rows: int
+    batch: int
+    branches: tuple[int, ...]
 
 
 class StepInfo:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pixrt.cli.console import errors, progress, say, warn
-from pixrt.engine_spec import EngineSpec
-from pixrt.errors import EngineError
+from pixrt.engine_spec import LIBRARY_OF, EngineSpec
+from pixrt.errors import EngineError, OptionError
+from pixrt.spec import NETWORKS, Component
+from pixrt.store import open_bundle
 
 if TYPE_CHECKING:
+    from pixrt.result import Estimate
     from pixrt_engines import BuildOptions, BuildPlan, BuiltEngine
     from pixrt_engines.plans import PlannedEngine
 
@@ -102,6 +105,39 @@ def build(
     _run(plan, options, said, as_json)
 
 
+def build_for(bundle: str, backend: str, estimates: "Sequence[Estimate]", *, fused_step: bool) -> None:
+    """Build the engines that edits need on this machine's GPU; what is there and can be used stays. Prints to stderr.
+
+    Raises OptionError for a backend without engines, and what a build raises.
+    """
+    from pixrt_engines import BuildOptions, plan_build, run_build
+
+    if backend not in LIBRARY_OF:
+        raise OptionError(
+            f"engines are to be built for the backend {backend}", remedy=f"Choose --backend {' or '.join(LIBRARY_OF)}"
+        )
+    counts = {count for estimate in estimates for count in estimate.branches}
+    options = BuildOptions(
+        bundle=bundle,
+        components=() if fused_step else (*NETWORKS, *_second_decoder(bundle)),
+        library=backend,  # type: ignore[arg-type]  # one of LIBRARY_OF's
+        targets=("native",),
+        sizes=tuple(dict.fromkeys(estimate.request.geometry.padded for estimate in estimates)),
+        batch=(min(e.batch for e in estimates), max(e.batch for e in estimates)),
+        branches=tuple(sorted(counts)),
+    )
+    printer = _Printer(warn, as_json=False)
+    try:
+        run_build(plan_build(options), options, printer)
+    finally:
+        printer.close()
+
+
+def _second_decoder(bundle: str) -> tuple[Component, ...]:
+    components = open_bundle(bundle, verify=False).manifest.components
+    return (Component.VAE_DECODER_FP32,) if Component.VAE_DECODER_FP32 in components else ()
+
+
 def _check(options: "BuildOptions", as_json: bool) -> None:
     from pixrt_engines import check_build
 
@@ -125,16 +161,16 @@ def _describe(plan: "BuildPlan", said: str, as_json: bool) -> None:
     if not as_json:
         say(said)
     for engine in plan.engines:
-        _say_planned(engine, as_json)
+        if as_json:
+            say(json.dumps(dataclasses.asdict(engine.entry)))
+        else:
+            _tell(engine, say)
 
 
-def _say_planned(engine: "PlannedEngine", as_json: bool) -> None:
-    if as_json:
-        say(json.dumps(dataclasses.asdict(engine.entry)))
-        return
-    say(f"{engine.name}: {engine.entry.source_bytes / 2**20:.1f} MiB of ONNX")
+def _tell(engine: "PlannedEngine", tell: Callable[[str], None]) -> None:
+    tell(f"{engine.name}: {engine.entry.source_bytes / 2**20:.1f} MiB of ONNX")
     for name, sizes in engine.profile.inputs.items():
-        say(f"  {name}  {sizes}")
+        tell(f"  {name}  {sizes}")
 
 
 def _run(plan: "BuildPlan", options: "BuildOptions", said: str, as_json: bool) -> None:
@@ -142,7 +178,7 @@ def _run(plan: "BuildPlan", options: "BuildOptions", said: str, as_json: bool) -
 
     if not as_json:
         say(said)
-    printer = _Printer(as_json)
+    printer = _Printer(say, as_json)
     try:
         run_build(plan, options, printer)
     finally:
@@ -150,9 +186,10 @@ def _run(plan: "BuildPlan", options: "BuildOptions", said: str, as_json: bool) -
 
 
 class _Printer:
-    """Shows a bar for the engine that is being built, and prints a line for each that is done."""
+    """Shows a bar for the engine that is being built, and tells a line for each that is done."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, tell: Callable[[str], None], as_json: bool) -> None:
+        self._tell = tell
         self._as_json = as_json
         self._stack = ExitStack()
         self._show: Callable[[int, int], None] = lambda done, total: None
@@ -162,7 +199,7 @@ class _Printer:
 
     def on_engine(self, planned: "PlannedEngine") -> None:
         if not self._as_json:
-            _say_planned(planned, as_json=False)
+            _tell(planned, self._tell)
         self._show = self._stack.enter_context(progress(planned.name))
 
     def on_wait(self, planned: "PlannedEngine") -> None:
@@ -174,11 +211,11 @@ class _Printer:
     def on_built(self, built: "BuiltEngine") -> None:
         self._stack.close()
         if self._as_json:
-            say(json.dumps(_facts(built)))
+            self._tell(json.dumps(_facts(built)))
             return
         spec = built.spec
         took = "was there already" if built.outcome == "found" else f"{built.seconds:.1f} s"
-        say(f"  {spec.file}  {spec.bytes / 2**20:.1f} MiB  {took}")
+        self._tell(f"  {spec.file}  {spec.bytes / 2**20:.1f} MiB  {took}")
 
 
 def _facts(built: "BuiltEngine") -> dict[str, Any]:

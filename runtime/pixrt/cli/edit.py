@@ -49,6 +49,10 @@ def edit(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="For the execution provider of an ort- backend; may be repeated."),
     ] = None,
+    build_engines: Annotated[
+        bool,
+        typer.Option("--build-engines", help="TensorRT: first build the engines that these edits lack."),
+    ] = False,
     low_memory: Annotated[bool, typer.Option(help="Close each network when its stage is over.")] = False,
     repeat: Annotated[
         Path | None, typer.Option("--from", help="Take instruction and parameters from a picture that pixrt wrote.")
@@ -64,6 +68,7 @@ def edit(
     parameters: dict[str, Any],
 ) -> None:
     """Edit pictures as the instruction says: pixrt edit photo.jpg "make it winter" -o winter.jpg."""
+    from pixrt.cli.build import build_for
     from pixrt.editor import Editor
     from pixrt.result import lora_parameters
 
@@ -72,6 +77,10 @@ def edit(
     if repeat is not None:
         instruction, parameters, earlier = _repeated(repeat, parameters)
     targets = plan_outputs(pictures, output, keep=[repeat] if repeat else [])
+    if build_engines and not dry_run:
+        with Editor(bundle, backend="null", max_batch=max_batch) as estimator:
+            estimates = estimator.dry_run(pictures, [instruction], **parameters)
+        build_for(bundle, backend, estimates, fused_step=fused_step is not False)
     editor = Editor(
         bundle,
         backend=_backend(backend),
