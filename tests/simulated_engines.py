@@ -1,13 +1,14 @@
 """Bundles with engines that `simulated_tensorrt` runs: `pixrt build`'s entries, plans that name ONNX files."""
 
-import dataclasses
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import simulated_rtx
 import simulated_tensorrt
+from pixrt.engine_spec import ShapeProfile
 from pixrt.spec import Component
 from pixrt.store import open_bundle
 from pixrt_engines import BuildOptions, Knobs
@@ -23,8 +24,10 @@ LIBRARIES = {
 TARGETS = Targets(capabilities=("sm89",), gpu="the simulated GPU")
 
 
-def with_engines(bundle: Path, folder: Path, *, knobs: Knobs | None = None, **options: Any) -> Path:
-    """A copy of a bundle with an engine of every component for every shape asked for."""
+def with_engines(
+    bundle: Path, folder: Path, *, knobs: Knobs | None = None, profile: ShapeProfile | None = None, **options: Any
+) -> Path:
+    """A copy of a bundle with an engine of every component for every shape asked for, or for another profile."""
     shutil.copytree(bundle, folder)
     opened = open_bundle(folder, verify=False)
     library = LIBRARIES[options.get("library", "tensorrt")]
@@ -36,12 +39,13 @@ def with_engines(bundle: Path, folder: Path, *, knobs: Knobs | None = None, **op
     shelf = Shelf(folder)
     shelf.open()
     for planned in plan_engines(asked, opened.manifest, library, TARGETS):
+        entry = replace(planned.entry, profiles=(profile or planned.profile,))
         plan = {
             "onnx": str(opened.file(planned.component)),
-            "profile": dataclasses.asdict(planned.profile),
-            "refittable": planned.entry.refittable or planned.entry.stripped,
-            "stripped": planned.entry.stripped,
-            "weight_streaming": planned.entry.weight_streaming,
+            "profile": asdict(entry.profiles[0]),
+            "refittable": entry.refittable or entry.stripped,
+            "stripped": entry.stripped,
+            "weight_streaming": entry.weight_streaming,
         }
-        shelf.add(planned.name, memoryview(json.dumps(plan).encode()), planned.entry)
+        shelf.add(planned.name, memoryview(json.dumps(plan).encode()), entry)
     return folder

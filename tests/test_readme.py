@@ -1,18 +1,22 @@
-"""The README's commands and its Python are run as they stand; what it lists is what there is."""
+"""The README's commands and its Python are run as they stand; what the pages list is what there is."""
 
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from pixrt.cli.app import app
 from pixrt.options import SCHEDULERS, EditOptions
 
 ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/tensorrt.md", "docs/jetson.md", "Dockerfile")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -51,8 +55,33 @@ def test_every_parameter_and_scheduler_is_listed() -> None:
         assert f"`{name}`" in README
 
 
-def test_every_file_it_names_is_there() -> None:
-    for name in re.findall(r"\]\(([^)]+)\)", README):
+@pytest.mark.parametrize("page", PAGES[:-1])
+def test_every_file_it_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / page).parent.joinpath(name).exists(), name
+    for name in re.findall(r"`(?:python )?((?:benchmarks|examples|tests)/[\w./]+)", text):
         assert (ROOT / name).exists(), name
-    for name in re.findall(r"`((?:benchmarks|examples)/[\w./]+)", README):
-        assert (ROOT / name).exists(), name
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words after `pixrt`, of lines in shell blocks and of the Dockerfile's comments."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if page == "Dockerfile":
+        text = "\n".join(re.findall(r"^#   +(.*)", text, re.MULTILINE))
+    else:
+        text = "\n".join(re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = text.replace("\\\n", " ").splitlines()
+    found = [shlex.split(line, comments=True) for line in lines if line.startswith(("pixrt ", "docker run "))]
+    return [words[words.index("pixrt") + 1 :] for words in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_options_of_every_command_exist(page: str) -> None:
+    found = commands(page)
+    assert found
+    for found_words in found:
+        command, words = typer.main.get_command(app), found_words
+        while hasattr(command, "resolve_command"):
+            _, command, words = command.resolve_command(command.context_class(command), words)
+        command.make_context("pixrt", words)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contract import Contract
 from exported import Exports
 from simulated_cuda import Counters, SimulatedDriver, load_driver
 
@@ -65,6 +66,27 @@ def assert_close(ours: Any, theirs: Any) -> None:
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         assert np.abs(one - other).max() <= 1
+
+
+class TestContract(Contract):
+    @pytest.fixture
+    def engine(self, driver: SimulatedDriver, tmp_path: Path) -> Iterator[Any]:
+        import simulated_tensorrt
+        from pixrt.backends.tensorrt import TensorRtBackend
+        from pixrt.engine_spec import ShapeProfile, SizeRange
+        from pixrt.spec import Component
+        from pixrt.store import open_bundle
+        from simulated_engines import with_engines
+
+        profile = ShapeProfile({"latent_sample": SizeRange((1, 4, 3, 4), (1, 4, 6, 5), (3, 4, 6, 5))})
+        component = Component.VAE_DECODER
+        built_in = open_bundle("demo", verify=False).folder
+        bundle = open_bundle(with_engines(built_in, tmp_path / "b", components=(component,), profile=profile))
+        backend = TensorRtBackend("tensorrt", simulated_tensorrt)
+        engine = backend.open(bundle, component)
+        yield engine
+        engine.close()
+        backend.close()
 
 
 class TestParity:

@@ -27,11 +27,19 @@ _ONE_NODE = (
 )
 
 
-def provider_problem(provider: str) -> str | None:
-    """Why an execution provider cannot run here, None where it can.
+def provider_library(provider: str) -> Path:
+    """The file of a provider that ONNX Runtime loads when it is asked for, whether it is there or not."""
+    name = {"NvTensorRTRTXExecutionProvider": "nv_tensorrt_rtx"}.get(provider)
+    name = name or provider.removesuffix("ExecutionProvider").lower()
+    return Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+
+
+def provider_problem(provider: str, settings: Mapping[str, str]) -> str | None:
+    """Why an execution provider cannot run here with these options, None where it can.
 
     That a provider is listed says only that it was compiled in: a graph of one node is opened on it. ONNX Runtime falls
-    back to the CPU in silence; what its library lacks, if it lacks one, is told by loading that.
+    back to the CPU in silence; what its library lacks, if it lacks one, is told by loading that. An option that this
+    version does not have is refused then; shapes of profiles name tensors of the real graphs, and are left out.
     """
     if provider not in PROVIDERS:
         return f"has no {provider}"
@@ -41,17 +49,16 @@ def provider_problem(provider: str) -> str | None:
     options.log_severity_level = _FATAL
     onnxruntime.set_default_logger_severity(_FATAL)  # what it would print is returned
     try:
-        session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=[provider, _CPU])
+        tried = {name: value for name, value in settings.items() if "profile" not in name}
+        session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=[(provider, tried), _CPU])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         return f"cannot open {provider}: {_first_line(error)}"
     finally:
         onnxruntime.set_default_logger_severity(_WARNING)
     if provider in session.get_providers():
         return None
-    name = provider.removesuffix("ExecutionProvider").lower()
-    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
     try:
-        ctypes.CDLL(str(library))
+        ctypes.CDLL(str(provider_library(provider)))
     except OSError as error:
         return f"cannot load {provider}: {error}"
     return f"found no device for {provider}"

@@ -135,11 +135,11 @@ def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Bac
     from pixrt.backends.onnx_runtime import OrtBackend, provider_problem
     from pixrt.backends.providers import provider_settings
 
-    problem = provider_problem(_PROVIDERS[name])
+    settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
+    problem = provider_problem(_PROVIDERS[name], settings)
     if problem is not None:
         extra = "cpu" if name == "ort-cpu" else "cuda"
         raise BackendError(f"{name} is not available: {problem}", remedy=f"Install it: `pip install 'pixrt[{extra}]'`")
-    settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
     return OrtBackend(name, _PROVIDERS[name], options.threads, settings)
 
 
