@@ -1,6 +1,7 @@
 """The device's thread, memory and captured graphs, on the simulated driver with the real pycuda and cuda-bindings."""
 
 import gc
+import re
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +135,12 @@ def test_held_arrays_are_uploaded_once_and_kept(device: Any, driver: SimulatedDr
         device.run(held.get, np.full(4, number), np.int32)
     assert alive() is converted() is None
     held.clear()
+
+
+def test_what_the_driver_sees(driver: SimulatedDriver) -> None:
+    from pixrt.cuda import describe_devices
+
+    assert re.fullmatch(r"driver for CUDA 13\.0: Simulated CUDA device \(sm\d\d, 8192 MiB\)", describe_devices())
 
 
 def test_without_a_device(driver: SimulatedDriver) -> None:

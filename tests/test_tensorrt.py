@@ -442,7 +442,7 @@ class TestEngines:
         with Editor(exports.bundle("sd1", "fp32")) as editor:
             assert editor.backend == "ort-cpu"
             reasons = {status.name: status.reason for status in editor.passed_over}
-        assert "has no engines" in reasons["tensorrt"]
+        assert "has no tensorrt engines" in reasons["tensorrt"]
 
     def test_an_altered_plan_is_not_loaded(
         self, driver: SimulatedDriver, bundle: Path, tmp_path: Path, exports: Exports

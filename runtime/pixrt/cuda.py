@@ -304,13 +304,18 @@ def _forget(context: Any) -> None:
         context.detach()
 
 
-def device_count() -> int:
-    """How many CUDA devices there are. Raises BackendError where the driver cannot be used."""
+def describe_devices() -> str:
+    """The CUDA driver and every device that it sees. Raises BackendError where the driver cannot be used."""
     try:
         driver.init()
-        return int(driver.Device.count())
+        told = []
+        for device in map(driver.Device, range(driver.Device.count())):
+            major, minor = device.compute_capability()
+            told.append(f"{device.name()} (sm{major}{minor}, {device.total_memory() / 2**20:.0f} MiB)")
+        version = driver.get_driver_version()
     except driver.Error as error:
         raise BackendError(f"the CUDA driver cannot be used: {error}", remedy=_NO_DEVICE) from error
+    return f"driver for CUDA {version // 1000}.{version % 1000 // 10}: {', '.join(told) or 'no device'}"
 
 
 def _check(answer: Any) -> Any:

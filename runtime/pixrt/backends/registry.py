@@ -153,8 +153,8 @@ def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions) -> Backen
     _require(name, library, name)
     if not any(engine.library == library for engine in bundle.manifest.engines):
         raise BackendError(
-            f"{name}: the bundle {bundle.manifest.name!r} has no engines",
-            remedy=f"Build them: `pixrt build {bundle.manifest.name} --library {name}`",
+            f"{name}: the bundle {bundle.manifest.name!r} has no {library} engines",
+            remedy=f"Build them: `pixrt build {bundle.folder} --library {name}`",
         )
     try:
         from pixrt.backends.tensorrt import TensorRtBackend, import_library

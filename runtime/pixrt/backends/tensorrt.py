@@ -109,11 +109,9 @@ class TensorRtBackend:
             problems += [problem] if problem else []
             fitting += [] if problem else [spec]
         if not fitting:
-            name = bundle.manifest.name
-            reason = problems[0] if problems else f"the bundle {name!r} has no {self.library} engine of {component}"
-            raise EngineError(
-                reason, remedy=f"Build one here: `pixrt build {name} --library {self.name} --component {component}`"
-            )
+            lacks = f"the bundle {bundle.manifest.name!r} has no {self.library} engine of {component}"
+            command = f"pixrt build {bundle.folder} --library {self.name} --component {component}"
+            raise EngineError(problems[0] if problems else lacks, remedy=f"Build one here: `{command}`")
         return sorted(fitting, key=lambda spec: not all(profile.is_static for profile in spec.profiles))
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> "TensorRtEngine":
@@ -153,7 +151,7 @@ class LoadedPlan:
         if self.engine is None:
             raise EngineError(
                 f"{backend.library} {backend.module.__version__} cannot open {spec.file}: {backend.log.last}",
-                remedy=f"Build it again here: `pixrt build {bundle.manifest.name}`",
+                remedy=f"Build it again here: `pixrt build {bundle.folder}`",
             )
         self._check_tensors()
         if spec.stripped:
@@ -330,7 +328,7 @@ class TensorRtEngine:
         raise EngineError(
             f"no engine of {self._specs[0].component} takes {name} of {' x '.join(map(str, inputs[name]))}; there are"
             f" engines for {taken}",
-            remedy=f"Build one: `pixrt build {self._bundle.manifest.name} --size WIDTHxHEIGHT --batch N`",
+            remedy=f"Build one: `pixrt build {self._bundle.folder} --size WIDTHxHEIGHT --batch N`",
         )
 
 

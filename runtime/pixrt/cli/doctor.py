@@ -33,6 +33,7 @@ def doctor(
         ("threads", f"{os.cpu_count()}, one per core unless --threads says otherwise"),
         *((name, _version(name)) for name in _LIBRARIES),
     ]
+    facts.append(("CUDA", _devices()))
     opened = open_bundle(bundle)
     for status in backend_statuses(opened):
         facts.append((f"backend {status.name}", f"{'yes' if status.available else 'no'}, {status.reason}"))
@@ -58,6 +59,18 @@ def doctor(
             f"{size / 2**20:.1f} MiB" for size in (engine.weights_bytes, engine.scratch_bytes, engine.array_bytes)
         )
         say(f"  {engine.name}: weights {weights}, scratch {scratch} (shared), inputs and outputs {arrays}")
+
+
+def _devices() -> str:
+    """What CUDA sees here, or why nothing."""
+    try:
+        from pixrt.cuda import describe_devices
+
+        return describe_devices()
+    except BackendError as error:
+        return error.problem
+    except (ImportError, OSError) as error:  # pycuda or cuda-bindings is not installed, or finds no driver
+        return f"cannot be used: {str(error).splitlines()[0]}"
 
 
 def _version(name: str) -> str:
