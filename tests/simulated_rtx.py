@@ -37,10 +37,10 @@ class IRuntimeCache:
     def serialize(self) -> bytes | None:
         return self.data or None
 
-    def deserialize(self, data: bytes) -> bool:
-        if not data.startswith(KERNELS):
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(KERNELS):
             return False
-        self.data = data
+        self.data = blob
         return True
 
 
@@ -64,7 +64,7 @@ class IRuntimeConfig:
 class IExecutionContext(simulated_tensorrt.IExecutionContext):
     config = IRuntimeConfig()
 
-    def is_stream_capturable(self, stream_handle: int) -> bool:
+    def is_stream_capturable(self, stream: int) -> bool:
         strategies = DynamicShapesKernelSpecializationStrategy
         return self.config.dynamic_shapes_kernel_specialization_strategy is not strategies.LAZY
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:::peft")]
     ("kind", "precision", "outside"),
     [
         ("sd1", "fp16", False),
-        ("sd2", "fp16-weights", True),
+        pytest.param("sd2", "fp16-weights", True, marks=pytest.mark.slow),
         pytest.param("sd2", "fp16-weights", False, marks=pytest.mark.slow),
         pytest.param("sd1", "fp32", True, marks=pytest.mark.slow),
     ],

@@ -34,6 +34,7 @@ def test_files_follow_the_umask_and_name_no_machine(exports: Exports, tmp_path: 
     assert bundle.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
+@pytest.mark.slow
 def test_large_weights_stand_outside(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Any
 ) -> None:

@@ -63,6 +63,7 @@ def test_against_the_stubs_of_tensorrt(owner: str, method: str, parameters: list
     if not classes:
         pytest.skip("tensorrt-stubs is not installed")
     found = re.findall(rf"^    def {method}\(self(?:, )?(.*)\) ->", classes[owner], re.MULTILINE)
+    found += re.findall(rf"^    {method}: .*?()$", classes[owner], re.MULTILINE)
     assert parameters in [names(text) for text in found]
 
 
