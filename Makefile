@@ -14,7 +14,8 @@ demo: $(VENV)/.runtime
 	@echo "before: examples/scene.png   after: out/scene-blue.png"
 
 # The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
-SIMULATED := tests/test_simulated_cuda.py tests/test_simulated_graphs.py tests/test_cuda.py tests/test_tensorrt.py
+SIMULATED := $(addprefix tests/test_,$(addsuffix .py,simulated_cuda simulated_graphs cuda \
+	tensorrt tensorrt_failures tensorrt_engines))
 
 test: lint $(VENV)/.simulated
 	$(BIN)/python -m pytest

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "runtime" / "pixrt"
 CALLS, CUDA, REFIT = "backends/device_calls.py", "cuda.py", "backends/refit.py"
-ENGINES = "backends/tensorrt.py"
+EXECUTION, ENGINES = "backends/execution.py", "backends/tensorrt_engine.py"
 # Name: file, what is there, what is put in its place.
 MUTATIONS = {
     "call: no upload": (CALLS, "            upload()\n", "            pass\n"),
@@ -77,32 +78,32 @@ MUTATIONS = {
         "",
     ),
     "scratch: its move is not told": (
-        CALLS,
+        EXECUTION,
         "        if not self.is_current:\n            scratch",
         "        if self._generation < 0:\n            scratch",
     ),
     "scratch: a graph outlives its move": (
-        CALLS,
+        EXECUTION,
         "            self._graph = None\n            work()\n            return\n",
         "            work()\n            return\n",
     ),
     "scratch: too small": (
-        CALLS,
+        EXECUTION,
         "            self._memory = self._device.allocate(bytes_)\n",
         "            self._memory = self._device.allocate(bytes_ // 2)\n",
     ),
     "addresses: one is forgotten": (
-        CALLS,
+        EXECUTION,
         "for name, block in memory.items():\n            if not",
         "for name, block in list(memory.items())[1:]:\n            if not",
     ),
     "held: another array may get the identity": (
-        CALLS,
+        EXECUTION,
         "self._copies[key] = values, converted, memory",
         "self._copies[key] = np.empty(0), converted, memory",
     ),
     "held: one dtype for all": (
-        CALLS,
+        EXECUTION,
         "converted = np.ascontiguousarray(values, dtype)",
         "converted = np.ascontiguousarray(values)",
     ),
@@ -118,7 +119,7 @@ MUTATIONS = {
         "            pass\n        finally:\n            while self._dropped",
     ),
     "dropped: contexts go in any thread": (
-        CALLS,
+        EXECUTION,
         "            self._backend.device.drop(_Dropped(self._context, self._plan))\n",
         "            pass\n",
     ),
@@ -136,21 +137,25 @@ MUTATIONS = {
 }
 
 
+def mutated(name: str) -> str:
+    """The file without it. Raises ValueError where it is not found, or not once."""
+    file, old, new = MUTATIONS[name]
+    text = (PACKAGE / file).read_text(encoding="utf-8")
+    if text.count(old) != 1:
+        raise ValueError(f"{name}: what it takes out stands {text.count(old)} times in {file}")
+    return text.replace(old, new)
+
+
 def survives(name: str) -> bool:
     """Whether the tests pass without it."""
-    file, old, new = MUTATIONS[name]
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "pixrt"
-        shutil.copytree(ROOT / "runtime" / "pixrt", package)
-        path = package / file
-        text = path.read_text(encoding="utf-8")
-        if text.count(old) != 1:
-            sys.exit(f"{name}: what it takes out stands {text.count(old)} times in {file}")
-        path.write_text(text.replace(old, new), encoding="utf-8")
+        shutil.copytree(PACKAGE, package)
+        (package / MUTATIONS[name][0]).write_text(mutated(name), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([scratch, os.environ.get("PYTHONPATH", "")])}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "simulated", "-p", "no:cacheprovider"]
-        command += ["tests/test_tensorrt.py", "tests/test_cuda.py", "--deselect"]
-        command += ["tests/test_tensorrt.py::TestTraffic::test_a_thousand_edits_leave_nothing"]
+        command += [f"tests/test_{name}.py" for name in ("tensorrt", "tensorrt_failures", "tensorrt_engines", "cuda")]
+        command += ["--deselect", "tests/test_tensorrt.py::TestTraffic::test_a_thousand_edits_leave_nothing"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return done.returncode == 0
 

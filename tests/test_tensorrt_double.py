@@ -10,6 +10,7 @@ import pytest
 
 import simulated_rtx
 import simulated_tensorrt
+from mutations import MUTATIONS, mutated
 
 CLASSES = ("Runtime", "ICudaEngine", "IExecutionContext", "Refitter", "OnnxParserRefitter", "Weights")
 RTX_CLASSES = ("ICudaEngine", "IExecutionContext", "IRuntimeConfig", "IRuntimeCache")
@@ -79,3 +80,9 @@ def test_the_logger_and_the_strategies() -> None:
     kernels = {member.name for member in simulated_rtx.DynamicShapesKernelSpecializationStrategy}
     assert kernels == set(trt.DynamicShapesKernelSpecializationStrategy.__members__)
     assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_every_mutation_can_be_made(name: str) -> None:
+    """`mutations.py` takes minutes and is run by hand: here it is only held against the code as it is."""
+    compile(mutated(name), name, "exec")

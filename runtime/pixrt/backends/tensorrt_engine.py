@@ -1,0 +1,228 @@
+"""Plans of a bundle that are open, and the engine of a component: its plans, each opened when a shape first needs it.
+
+Must not import TensorRT: the backend has its module.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+
+from pixrt.backends.device_calls import DeviceCall, DeviceLoop
+from pixrt.backends.execution import Execution, Shapes
+from pixrt.backends.kernel_cache import KernelCache
+from pixrt.backends.protocol import (
+    Array,
+    BoundCall,
+    BoundLoop,
+    EngineMemory,
+    LoopLayout,
+    NewWeight,
+    check_binding,
+)
+from pixrt.backends.refit import Refit, refit_whole
+from pixrt.engine_files import read_engine
+from pixrt.engine_spec import EngineSpec
+from pixrt.errors import BackendError, EngineError
+from pixrt.spec import Component, TensorSpec
+from pixrt.store import Bundle
+
+if TYPE_CHECKING:
+    from pixrt.backends.tensorrt import TensorRtBackend
+
+
+class LoadedPlan:
+    """A deserialised plan."""
+
+    def __init__(self, backend: "TensorRtBackend", bundle: Bundle, spec: EngineSpec) -> None:
+        plan = read_engine(bundle.folder, spec, bundle.manifest)
+        self.spec = spec
+        self._backend = backend
+        free, _ = backend.device.memory()
+        self.engine: Any = backend.runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise EngineError(
+                f"{backend.library} {backend.module.__version__} cannot open {spec.file}: {backend.log.last}",
+                remedy=f"Build it again here: `pixrt build {bundle.folder}`",
+            )
+        self._check_tensors()
+        if spec.stripped:
+            path = bundle.file(Component(spec.component))
+            refit_whole(backend.module, backend.log, self.engine, path)
+        self.streams_weights = self._limit_weights(backend.weight_budget_bytes)
+        self.kernels = KernelCache(backend, spec, self.engine) if backend.library == "tensorrt_rtx" else None
+        backend.device.settle()  # the library loads on streams of its own
+        self._weights_bytes = free - backend.device.memory()[0]
+        self._executions: WeakSet[Execution] = WeakSet()
+
+    def _check_tensors(self) -> None:
+        """The engine's own table against the manifest's: an address must not be bound to a tensor of another kind."""
+        names = {self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)}
+        table = {tensor.name: tensor for tensor in (*self.spec.inputs, *self.spec.outputs)}
+        for name in sorted(names ^ table.keys()):
+            raise EngineError(f"{self.spec.file} and the manifest differ in the tensor {name}", remedy=_AGAIN)
+        for name, tensor in table.items():
+            if self.engine.is_shape_inference_io(name):
+                raise EngineError(f"{self.spec.file} wants {name} in host memory", remedy=_AGAIN)
+            dtype = np.dtype(self._backend.module.nptype(self.engine.get_tensor_dtype(name)))
+            if dtype != np.dtype(tensor.dtype):
+                raise EngineError(f"{self.spec.file} has {name} as {dtype}, not {tensor.dtype}", remedy=_AGAIN)
+
+    def _limit_weights(self, budget: int | None) -> bool:
+        """Set how much of the weights may be on the device; whether the rest has to be streamed. Before any context."""
+        if budget is None:
+            return False
+        if not self.spec.weight_streaming:
+            raise EngineError(
+                f"{self.spec.file} has all of its weights on the device: it was not built with --weight-streaming",
+                remedy="Build it with `--weight-streaming`, or leave the weight budget out",
+            )
+        whole = int(self.engine.streamable_weights_size)
+        wanted = min(budget, whole)
+        self.engine.weight_streaming_budget_v2 = wanted
+        if self.engine.weight_streaming_budget_v2 != wanted:  # a refusal is not told otherwise
+            raise EngineError(
+                f"{self.spec.file} does not take a weight budget of {wanted / 2**20:.0f} MiB: {self._backend.log.last}",
+                remedy="Give a larger one, or leave it out",
+            )
+        return wanted < whole
+
+    def scratch_bytes(self, context: Any) -> int:
+        """Scratch memory that a context, whose shapes are set, needs."""
+        needed, most = int(context.update_device_memory_size_for_shapes()), int(self.engine.device_memory_size_v2)
+        if needed == 0 < most:  # zero is its error
+            raise BackendError(
+                f"{self.spec.file} cannot tell its scratch memory: {self._backend.log.last}", remedy=_AGAIN
+            )
+        return max(needed, most) if self.streams_weights else needed
+
+    def execution(self, shapes: Shapes) -> Execution:
+        """An execution context for these shapes."""
+        made = Execution(self._backend, self, shapes)
+        self._executions.add(made)
+        return made
+
+    def memory(self) -> EngineMemory:
+        """What it takes on the device now; several contexts may share arrays."""
+        executions = list(self._executions)
+        blocks = {block.address: block.bytes for execution in executions for block in execution.blocks}
+        scratch = max((execution.scratch_bytes for execution in executions), default=0)
+        return EngineMemory(self.spec.file, max(0, self._weights_bytes), scratch, sum(blocks.values()))
+
+    def context(self) -> Any:
+        """An execution context without memory of its own: see `Scratch`."""
+        strategy = self._backend.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.kernels is not None:
+            context = self.kernels.context(strategy)
+        else:
+            context = self.engine.create_execution_context(strategy)
+        if context is None:
+            raise BackendError(
+                f"{self.spec.file} cannot be run: {self._backend.log.last}", remedy="Close other programs on the GPU"
+            )
+        return context
+
+
+class TensorRtEngine:
+    """A component's plans, each opened when a shape first needs it."""
+
+    def __init__(
+        self, backend: "TensorRtBackend", bundle: Bundle, component: Component, specs: Sequence[EngineSpec]
+    ) -> None:
+        self._backend = backend
+        self._bundle = bundle
+        self._spec = bundle.manifest.component(component)
+        self._specs = specs
+        self._plans: dict[str, LoadedPlan] = {}
+        self._refit = Refit(backend.module, backend.log, bundle.file(component))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The tensor table of the inputs."""
+        return self._spec.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The tensor table of the outputs."""
+        return self._spec.outputs
+
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """An array in page-locked memory."""
+        return self._backend.device.run(self._backend.device.pinned, shape, dtype)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
+        """See `Engine.bind`."""
+        check_binding(self._spec, tensors)
+        shapes = {name: array.shape for name, array in tensors.items()}
+        return self._backend.device.run(
+            DeviceCall, self._backend, self._spec, self._execution(shapes), tensors, held or {}
+        )
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """See `Engine.bind_loop`."""
+        check_binding(self._spec, {t.name: np.empty(shapes[t.name], t.dtype) for t in (*self.inputs, *self.outputs)})
+        return self._backend.device.run(DeviceLoop, self._backend, self._spec, self._execution, shapes, layout)
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """See `Engine.refit`. Raises EngineError where a plan cannot be refitted."""
+        given = list(weights)
+        if not given and not self._refit.is_dirty:
+            return True
+        for spec in self._specs:
+            if not spec.refittable:
+                raise EngineError(
+                    f"{spec.file} cannot take other weights: it was not built with --refittable",
+                    remedy="Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`",
+                )
+        self._refit.use(given)
+        self._backend.device.run(self._apply)
+        return True
+
+    def close(self) -> None:
+        """Drop the plans; their memory goes with the last call bound to them."""
+        self._backend.device.release(self._close)
+
+    def _close(self) -> None:
+        for plan in self._plans.values():
+            if plan.kernels is not None:
+                plan.kernels.save()
+        self._plans.clear()
+
+    def _apply(self) -> None:
+        device = self._backend.device
+        device.synchronize()  # an engine must not be running while it is refitted
+        self._backend.scratch.renew()
+        for plan in self._plans.values():
+            self._refit.apply(plan.engine)
+        device.settle()
+
+    def _execution(self, shapes: Shapes) -> Execution:
+        plan = self._backend.device.run(self._plan, shapes)
+        return self._backend.device.run(plan.execution, shapes)
+
+    def _plan(self, shapes: Shapes) -> LoadedPlan:
+        """The first plan that takes these shapes."""
+        inputs = {tensor.name: tuple(shapes[tensor.name]) for tensor in self._spec.inputs}
+        for spec in self._specs:
+            if spec.holds(inputs):
+                if spec.file not in self._plans:
+                    plan = LoadedPlan(self._backend, self._bundle, spec)
+                    self._refit.apply(plan.engine)
+                    self._plans[spec.file] = plan
+                    self._backend.plans.add(plan)
+                return self._plans[spec.file]
+        name = next(iter(inputs))
+        taken = "; ".join(
+            f"{' x '.join(map(str, sizes.min))} to {' x '.join(map(str, sizes.max))}"
+            for spec in self._specs
+            for sizes in (profile.inputs[name] for profile in spec.profiles)
+        )
+        raise EngineError(
+            f"no engine of {self._specs[0].component} takes {name} of {' x '.join(map(str, inputs[name]))}; there are"
+            f" engines for {taken}",
+            remedy=f"Build one: `pixrt build {self._bundle.folder} --size WIDTHxHEIGHT --batch N`",
+        )
+
+
+_AGAIN = "Build it again with `pixrt build`"
