@@ -20,6 +20,7 @@ from pixrt.options import BACKENDS, BackendName, EditOptions
 from pixrt.store import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
+    from pixrt.editor import Editor
     from pixrt.result import EditResult, Estimate, StepInfo
 
 
@@ -81,7 +82,7 @@ def edit(
         with Editor(bundle, backend="null", max_batch=max_batch) as estimator:
             estimates = estimator.dry_run(pictures, [instruction], **parameters)
         build_for(bundle, backend, estimates, fused_step=fused_step is not False)
-    editor = Editor(
+    with Editor(
         bundle,
         backend=_backend(backend),
         threads=threads,
@@ -92,42 +93,52 @@ def edit(
         weight_budget_mib=weight_budget,
         provider_options=_pairs(provider_option or []),
         loras=lora_inputs(lora),
-    )
-    loras = lora_parameters(editor.loras)
-    if editor.manifest.notice and not quiet:
+    ) as editor:
+        loras = lora_parameters(editor.loras)
+        if not quiet:
+            _warn_beforehand(editor, repeat, earlier, loras)
+        if dry_run:
+            estimates = editor.dry_run(pictures, [instruction], **parameters)
+            for path, target, estimate in zip(pictures, targets, estimates, strict=True):
+                _print_estimate(path, target, estimate, loras, as_json)
+            return
+        started = time.perf_counter()
+        with _progress(hidden=quiet or as_json or not errors.is_terminal) as bar:
+            task = bar.add_task("editing", total=None)
+
+            def on_step(info: "StepInfo") -> None:
+                bar.update(task, completed=info.step, total=info.total)
+
+            # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
+            for result in editor.stream(pictures, [instruction], on_step=on_step, **parameters):
+                target = targets[result.index]
+                make_folder(target.parent)
+                result.save(target, quality=quality)
+                _print_result(pictures[result.index], target, result, as_json)
+        if not quiet:
+            _warn_afterwards(result)
+        if not quiet and not as_json:
+            warn(f"{len(pictures)} edited in {time.perf_counter() - started:.2f} s on {editor.backend}")
+
+
+def _warn_beforehand(editor: "Editor", repeat: Path | None, earlier: dict[str, Any], loras: dict[str, Any]) -> None:
+    if editor.manifest.notice:
         warn(editor.manifest.notice)
-    if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256) and not quiet:
+    if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256):
         warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
-    if earlier and earlier.get("loras") != loras.get("loras") and not quiet:
+    if earlier and earlier.get("loras") != loras.get("loras"):
         warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
-    if dry_run:
-        estimates = editor.dry_run(pictures, [instruction], **parameters)
-        for path, target, estimate in zip(pictures, targets, estimates, strict=True):
-            _print_estimate(path, target, estimate, loras, as_json)
-        return
-    started = time.perf_counter()
-    with _progress(hidden=quiet or as_json or not errors.is_terminal) as bar:
-        task = bar.add_task("editing", total=None)
 
-        def on_step(info: "StepInfo") -> None:
-            bar.update(task, completed=info.step, total=info.total)
 
-        # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
-        for result in editor.stream(pictures, [instruction], on_step=on_step, **parameters):
-            target = targets[result.index]
-            make_folder(target.parent)
-            result.save(target, quality=quality)
-            _print_result(pictures[result.index], target, result, as_json)
-    if result.decoded_in_fp32 and not quiet:
+def _warn_afterwards(result: "EditResult") -> None:
+    if result.decoded_in_fp32:
         warn("the FP16 decoder's picture was not finite: decoded again in FP32")
     for text, dropped in (
         ("instruction", result.dropped_tokens),
         ("negative prompt", result.dropped_negative_tokens),
     ):
-        if dropped and not quiet:
+        if dropped:
             warn(f"the last {dropped} tokens of the {text} did not fit the text encoder: left out")
-    if not quiet and not as_json:
-        warn(f"{len(pictures)} edited in {time.perf_counter() - started:.2f} s on {editor.backend}")
 
 
 def _print_estimate(path: str, target: Path, estimate: "Estimate", loras: dict[str, Any], as_json: bool) -> None:
