@@ -33,16 +33,9 @@ class NumpyEngine:
     def __init__(self, network: Callable[[Array, Array, Array], Array], dtype: Any = "float32") -> None:
         self._network = network
         self._spec = unet_spec(dtype)
+        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self.rows: list[int] = []
         self.samples: list[Array] = []
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._spec.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._spec.outputs
 
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
         return np.zeros(shape, dtype)

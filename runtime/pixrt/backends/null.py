@@ -7,7 +7,7 @@ import numpy as np
 
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
-from pixrt.spec import Component, ComponentSpec, TensorSpec
+from pixrt.spec import Component, ComponentSpec
 from pixrt.store import Bundle
 
 
@@ -16,16 +16,7 @@ class NullEngine:
 
     def __init__(self, spec: ComponentSpec) -> None:
         self._spec = spec
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The tensor table of the inputs."""
-        return self._spec.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The tensor table of the outputs."""
-        return self._spec.outputs
+        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
 
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
         """See `Engine.allocate`."""

@@ -11,7 +11,7 @@ import onnxruntime
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
 from pixrt.errors import BackendError
-from pixrt.spec import Component, ComponentSpec, TensorSpec
+from pixrt.spec import Component, ComponentSpec
 from pixrt.store import Bundle
 
 VERSION: str = onnxruntime.__version__
@@ -82,17 +82,8 @@ class OrtEngine:
     def __init__(self, session: Any, spec: ComponentSpec, on_host: bool) -> None:
         self._session = session
         self._spec = spec
+        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self._on_host = on_host
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The tensor table of the inputs."""
-        return self._spec.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The tensor table of the outputs."""
-        return self._spec.outputs
 
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
         """See `Engine.allocate`."""

@@ -25,7 +25,7 @@ from pixrt.backends.refit import Refit, refit_whole
 from pixrt.engine_files import read_engine
 from pixrt.engine_spec import EngineSpec
 from pixrt.errors import BackendError, EngineError
-from pixrt.spec import Component, TensorSpec
+from pixrt.spec import Component
 from pixrt.store import Bundle
 
 if TYPE_CHECKING:
@@ -133,19 +133,10 @@ class TensorRtEngine:
         self._backend = backend
         self._bundle = bundle
         self._spec = bundle.manifest.component(component)
+        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self._specs = specs
         self._plans: dict[str, LoadedPlan] = {}
         self._refit = Refit(backend.module, backend.log, bundle.file(component))
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The tensor table of the inputs."""
-        return self._spec.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The tensor table of the outputs."""
-        return self._spec.outputs
 
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
         """An array in page-locked memory."""
