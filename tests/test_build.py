@@ -59,7 +59,9 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_plans_and_entries(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = use(monkeypatch)
     bundle = tiny_bundle(tmp_path / "tiny", "unet", "vae_encoder")
-    outcome = run("build", bundle, "--target", "sm89,sm86", "--size", "64x64", "--batch", "1-2", "--json")
+    outcome = run(
+        "build", bundle, "--target", "sm89,sm86", "--size", "64x64", "--batch", "1-2", "--branches", "1,2,3", "--json"
+    )
     assert (outcome.code, outcome.err) == (0, "")
     built = lines(outcome.out)
     assert [line["file"].rpartition("-")[0] for line in built] == [
@@ -76,7 +78,7 @@ def test_plans_and_entries(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (spec.targets, spec.gpu, spec.precision) == (("sm86", "sm89"), "", "fp16")
         assert engine_problem(spec, "tensorrt_rtx", "1.7.1.116", "sm86") is None
     assert set(library.network_flags) == {2}
-    assert {config.flags.pop() for config in library.configs} == {"REQUIRE_USER_ALLOCATION"}
+    assert all(config.flags == {"REQUIRE_USER_ALLOCATION"} for config in library.configs)
     assert library.networks[0].inputs[0].shape == (1, 8, 16, 16)
     assert {tensor.shape for tensor in library.networks[3].inputs} == {None}  # of the dynamic plan
     assert library.configs[0].capabilities == {0: "SM86", 1: "SM89"}
@@ -87,7 +89,7 @@ def test_plans_and_entries(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_is_there_is_not_built_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = use(monkeypatch)
     bundle = tiny_bundle(tmp_path / "tiny")
-    words = ("build", bundle, "--branches", 3, "--json")
+    words = ("build", bundle, "--size", "64x64", "--branches", 3, "--json")
     first, second = (lines(run(*words).out)[0] for _ in range(2))
     assert (first["outcome"], second["outcome"], len(library.configs)) == ("built", "found", 1)
     assert second["sha256"] == first["sha256"]
@@ -96,15 +98,19 @@ def test_what_is_there_is_not_built_again(run: Run, tmp_path: Path, monkeypatch:
     assert [engine.sha256 for engine in manifest_in(bundle).engines] == [rebuilt["sha256"]]
     (bundle / rebuilt["file"]).write_bytes(b"altered")
     assert lines(run(*words).out)[0]["outcome"] == "built"
-    for knob in (["--optimization-level", 5], ["--target", "sm80"], ["--size", "128x128"]):
+    for knob in (["--optimization-level", 5], ["--target", "sm80"], ["--branches", "2"]):
         assert lines(run(*words, *knob).out)[0]["outcome"] == "built"
     assert len({engine.key for engine in manifest_in(bundle).engines}) == 4
+    kept = lines(run(*words, "--prune").out)[0]
+    assert kept["outcome"] == "found"
+    assert [engine.key for engine in manifest_in(bundle).engines] == [kept["key"]]
+    assert [path.name for path in (bundle / "engines").glob("*.plan")] == [kept["file"].rpartition("/")[2]]
 
 
 def test_external_weights_are_part_of_the_source(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch)
     bundle = tiny_bundle(tmp_path / "tiny", external=True)
-    assert run("build", bundle, "--branches", 3).code == 0
+    assert run("build", bundle, "--size", "64x64", "--branches", 3).code == 0
     manifest = manifest_in(bundle)
     (spec,) = manifest.engines
     assert spec.source_bytes == sum((bundle / name).stat().st_size for name in ("unet.onnx", "unet.onnx_data"))
@@ -131,8 +137,9 @@ def test_knobs_of_tensorrt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     library = use(monkeypatch, "tensorrt", "10.13.0")
     bundle = tiny_bundle(tmp_path / "tiny")
     knobs = ["--hardware-compatible", "--weight-streaming", "--strip", "--max-aux-streams", 0]
-    knobs += ["--workspace", 64, "--optimization-level", 5, "--timing-cache", tmp_path / "cache"]
-    words = ["build", bundle, "--library", "tensorrt", "--branches", "2,3", "--target", "native", *knobs]
+    knobs += ["--workspace-mib", 64, "--optimization-level", 5, "--timing-cache", tmp_path / "cache"]
+    words = ["build", bundle, "--library", "tensorrt", "--size", "64x64", "--branches", "2,3", "--target", "native"]
+    words += knobs
     assert run(*words).code == 0
     first, second = library.configs
     assert first.flags == {"WEIGHT_STREAMING", "STRIP_PLAN", "REFIT_IDENTICAL"}
@@ -144,7 +151,7 @@ def test_knobs_of_tensorrt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert files(tmp_path / "cache") == {"tensorrt-10.13.0-Some-Ada-sm89.cache"}
     spec = manifest_in(bundle).engines[0]
     assert (spec.targets, spec.gpu, spec.stripped, spec.version_compatible) == (("sm89",), "", True, False)
-    assert run("build", bundle, "--library", "tensorrt", "--branches", 1, "--version-compatible").code == 0
+    assert run("build", bundle, "--library", "tensorrt", "--size", "64x64", "--version-compatible").code == 0
     assert library.configs[-1].flags == {"VERSION_COMPATIBLE"}
     assert manifest_in(bundle).engines[-1].version_compatible
     assert (spec.workspace_bytes, spec.optimization_level, spec.max_aux_streams) == (64 << 20, 5, 0)
@@ -181,7 +188,7 @@ def test_11_4_is_refittable(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     at_hand(monkeypatch, ADA)
     library = use(monkeypatch, "tensorrt", "11.4.0")
     bundle = tiny_bundle(tmp_path / "tiny")
-    assert run("build", bundle, "--library", "tensorrt", "--refittable", "--branches", 3).code == 0
+    assert run("build", bundle, "--library", "tensorrt", "--refittable", "--size", "64x64", "--branches", 3).code == 0
     assert library.configs[0].flags == {"REFIT"}
     (spec,) = manifest_in(bundle).engines
     assert (spec.gpu, spec.targets, spec.refittable) == ("Some Ada", ("sm89",), True)
@@ -199,7 +206,7 @@ def test_a_bundle_for_cpus_is_refused(run: Run, tmp_path: Path, monkeypatch: pyt
 def test_what_the_library_says_is_passed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, says="no tactics to implement the operation within workspace limit.")
     bundle = tiny_bundle(tmp_path / "tiny")
-    outcome = run("build", bundle, "--workspace", 1)
+    outcome = run("build", bundle, "--workspace-mib", 1)
     assert outcome.code == 6
     assert "cannot build the unet: no tactics" in outcome.err
     assert "Raise --workspace" in outcome.err
@@ -226,7 +233,7 @@ def test_no_room_is_told_before_the_build(run: Run, tmp_path: Path, monkeypatch:
     library = use(monkeypatch)
     bundle = tiny_bundle(tmp_path / "tiny")
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 3 << 20}))
-    outcome = run("build", bundle, "--branches", 3)
+    outcome = run("build", bundle, "--size", "64x64", "--branches", 3)
     assert (outcome.code, library.configs) == (7, [])
     assert "take about 4 MiB" in outcome.err
     assert "3 MiB free" in outcome.err
@@ -337,7 +344,7 @@ def build_really(folder: Path, *words: object) -> subprocess.CompletedProcess[st
 def test_a_real_engine_of_rtx(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     bundle = tiny_bundle(tmp_path / "tiny")
-    words = (bundle, "--target", "sm80,sm89", "--size", "64x64", "--branches", "1,3", "--json")
+    words = (bundle, "--target", "sm80,sm89", "--size", "64x64", "--branches", "2,3", "--batch", "1-2", "--json")
     outcome = build_really(tmp_path, *words)
     assert outcome.returncode == 0, outcome.stderr
     manifest = manifest_in(bundle)
@@ -392,7 +399,7 @@ def test_the_built_in_model_for_several_targets(run: Run, exports: Exports) -> N
     bundle = exports.bundle("demo", "fp16")
     manifest = open_bundle(bundle).manifest
     every = [word for component in manifest.components for word in ("--component", component)]
-    outcome = run("build", bundle, "--target", "sm86,sm89", "--branches", "3", "--json", *every)
+    outcome = run("build", bundle, "--target", "sm86,sm89", "--size", "64x64", "--branches", "3", "--json", *every)
     assert outcome.code == 0, outcome.err
     manifest = open_bundle(bundle).manifest
     assert len(manifest.engines) == len(outcome.out.splitlines()) == 6

@@ -75,7 +75,7 @@ def test_the_dynamic_plan_takes_what_lies_between() -> None:
 
 def test_one_shape_makes_one_plan() -> None:
     assert list(profiles(Component.UNET)) == ["512x512-1row", "512x512-2rows", "512x512-3rows"]  # nothing is between
-    assert list(profiles(Component.UNET, branches="1,3")) == ["512x512-1row", "512x512-3rows", "dynamic"]
+    assert list(profiles(Component.UNET, branches="1,3")) == ["512x512-1row", "512x512-3rows"]
     assert list(profiles(Component.UNET, branches="3")) == ["512x512-3rows"]
     assert list(profiles(Component.TEXT_ENCODER, "512x512,768x512", "1-4")) == ["static"]
     assert list(profiles(Component.VAE_DECODER, batch="1-4")) == ["512x512"]
@@ -101,10 +101,22 @@ def test_the_vae_works_on_one_picture_in_pixels() -> None:
     assert profiles(Component.VAE_DECODER, "768x512")["768x512"].inputs["latent_sample"].opt == (1, 4, 64, 96)
 
 
-def test_the_native_size_is_the_default() -> None:
+def test_the_native_size_and_its_narrower_ones_are_the_default() -> None:
     manifest = manifest_of(native_resolution=256)
-    found = plan_profiles(Component.VAE_ENCODER, manifest, (), (1, 1), (3,))
-    assert [named.name for named in found] == ["256x256"]
+    square, dynamic = plan_profiles(Component.VAE_ENCODER, manifest, (), (1, 1), (3,))
+    assert (square.name, dynamic.name) == ("256x256", "dynamic")
+    assert dynamic.profile.holds({"sample": (1, 3, 256, 128)})
+    assert dynamic.profile.holds({"sample": (1, 3, 176, 256)})
+    assert not dynamic.profile.holds({"sample": (1, 3, 120, 256)})
+
+
+@pytest.mark.parametrize(("channels", "usual"), [(8, 3), (4, 2)])
+def test_the_usual_branches_are_the_default(channels: int, usual: int) -> None:
+    manifest = manifest_of(unet_in_channels=channels)
+    found = plan_profiles(Component.UNET, manifest, ((512, 512),), (1, 1), ())
+    assert [named.name for named in found] == [f"512x512-{usual}rows", "dynamic"]
+    sample = found[1].profile.inputs["sample"]
+    assert (sample.min[0], sample.opt[0], sample.max[0]) == (1, usual, usual)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +161,6 @@ def test_an_unknown_free_dimension_is_named() -> None:
         (lambda: BuildOptions(bundle="b", batch=(4, 2)), "batch is 2. It must be a whole number from 4"),
         (lambda: BuildOptions(bundle="b", batch=(1, 65)), "batch is 65"),
         (lambda: BuildOptions(bundle="b", branches=(4,)), "branches is 4"),
-        (lambda: BuildOptions(bundle="b", branches=()), "branches is empty"),
         (lambda: BuildOptions(bundle="b", branches=(3, 3)), "branches names 3 twice"),
         (lambda: BuildOptions(bundle="b", sizes=((8, 8), (8, 8))), "sizes names (8, 8) twice"),
         (lambda: BuildOptions(bundle="b", targets=("ada",)), "target is 'ada'"),

@@ -101,11 +101,68 @@ class TestEngines:
         from pixrt.errors import EngineError
 
         lora = make_lora(exports.checkpoint("sd1"), tmp_path, seed=4)
+        with pytest.raises(EngineError, match="was not built with --refittable"):
+            Editor(bundle, backend="tensorrt", loras=[(lora, 1.0)])
+        with Editor(bundle, backend="tensorrt") as editor:
+            expected = edit(editor)
+            with pytest.raises(EngineError, match="was not built with --refittable"):
+                editor.set_loras([(lora, 1.0)])
+            assert editor.loras == ()
+            assert_close(edit(editor), expected)
+
+    def test_of_engines_for_one_shape_the_one_that_is_asked_for_is_taken(
+        self, driver: SimulatedDriver, bundle: Path, exports: Exports, tmp_path: Path
+    ) -> None:
+        """Built a second time, refittable: the first ones are still there, and run without LoRAs."""
+        from peft_loras import make_lora
+        from pixrt import Editor
+        from pixrt_engines import Knobs
+        from simulated_engines import with_engines
+
+        shapes: dict[str, Any] = {"sizes": (SIZE,), "batch": (1, 2)}
+        first = with_engines(exports.bundle("sd1", "fp32"), tmp_path / "a", **shapes)
+        both = with_engines(first, tmp_path / "b", knobs=Knobs(refittable=True), **shapes)
+        lora = make_lora(exports.checkpoint("sd1"), tmp_path, seed=4)
         with (
-            Editor(bundle, backend="tensorrt", loras=[(lora, 1.0)]) as editor,
-            pytest.raises(EngineError, match="was not built with --refittable"),
+            Editor(both, backend="tensorrt") as editor,
+            Editor(both, backend="ort-cpu", threads=1, fused_step=True) as plain,
         ):
-            edit(editor)
+            for loras in ([], [(lora, 1.0)], []):
+                editor.set_loras(loras)
+                plain.set_loras(loras)
+                assert_close(edit(editor), edit(plain))
+
+    def test_plans_that_nothing_is_bound_to_are_closed(
+        self, driver: SimulatedDriver, exports: Exports, tmp_path: Path
+    ) -> None:
+        from pixrt import Editor
+        from simulated_engines import with_engines
+
+        sizes = [(8 * n, 64) for n in range(4, 11)]
+        for number, size in enumerate(sizes):  # a build each, so that there are static plans alone
+            last = tmp_path / str(number)
+            with_engines(tmp_path / str(number - 1) if number else exports.bundle("sd1", "fp32"), last, sizes=(size,))
+        with Editor(last, backend="tensorrt") as editor:
+            for width, height in sizes:
+                shape = {"resolution": max(width, height), "image_guidance_scale": 1.5}
+                edit(editor, [picture(9, width, height)], ["x"], seed=1, steps=1, **shape)
+            steps = [memory.name for memory in editor.memory if "unet_step" in memory.name]
+        assert len(steps) < len(sizes)
+
+    def test_auto_passes_over_plans_that_are_altered(
+        self, driver: SimulatedDriver, exports: Exports, tmp_path: Path
+    ) -> None:
+        from pixrt import Editor
+        from simulated_engines import with_engines
+
+        folder = with_engines(exports.bundle("sd1", "fp32"), tmp_path / "bundle", sizes=(SIZE,), batch=(1, 2))
+        with Editor(folder) as editor:
+            assert editor.backend == "tensorrt"
+        plan = next((folder / "engines").glob("unet_step*.plan"))
+        plan.write_bytes(plan.read_bytes()[:-1])
+        with Editor(folder) as editor:
+            assert editor.backend == "ort-cpu"
+            assert any("is truncated" in status.reason for status in editor.passed_over)
 
     def test_stripped_plans_take_their_weights_from_the_bundle(
         self, driver: SimulatedDriver, bundle: Path, exports: Exports, tmp_path: Path
@@ -115,7 +172,7 @@ class TestEngines:
         from simulated_engines import with_engines
 
         folder = with_engines(
-            exports.bundle("sd1", "fp32"), tmp_path / "b", sizes=(SIZE,), batch=(1, 2), knobs=Knobs(stripped=True)
+            exports.bundle("sd1", "fp32"), tmp_path / "b", sizes=(SIZE,), batch=(1, 2), knobs=Knobs(strip=True)
         )
         with Editor(folder, backend="tensorrt") as editor, Editor(bundle, backend="tensorrt") as whole:
             assert_close(edit(editor), edit(whole))
@@ -135,11 +192,8 @@ class TestEngines:
         with Editor(folder, backend="tensorrt", weight_budget_mib=1) as editor:
             for _ in range(3):
                 assert_close(edit(editor), expected)
-        with (
-            Editor(bundle, backend="tensorrt", weight_budget_mib=1) as editor,
-            pytest.raises(EngineError, match="not built with --weight-streaming"),
-        ):
-            edit(editor)
+        with pytest.raises(EngineError, match="not built with --weight-streaming"):
+            Editor(bundle, backend="tensorrt", weight_budget_mib=1)
 
     def test_what_is_open_tells_its_memory(self, driver: SimulatedDriver, bundle: Path) -> None:
         from pixrt import Editor
@@ -215,4 +269,15 @@ class TestRtx:
         rtx.compiled = 0
         with Editor(folder, backend="tensorrt-rtx") as editor:
             assert_close(edit(editor), expected)
+        assert rtx.compiled > 0
+
+    def test_a_folder_that_cannot_be_written_costs_time_alone(
+        self, driver: SimulatedDriver, rtx: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from pixrt import Editor
+
+        (tmp_path / "file").write_text("no folder")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with Editor(folder, backend="tensorrt-rtx") as editor:
+            edit(editor)
         assert rtx.compiled > 0

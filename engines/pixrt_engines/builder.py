@@ -4,11 +4,13 @@ The library works in a thread of its own, so that Ctrl-C reaches Python at once 
 """
 
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from pixrt.engine_spec import ShapeProfile
-from pixrt.errors import EngineError
+from pixrt.errors import EngineError, OutputError
+from pixrt.files import make_folder
 from pixrt_engines.library import Library
 from pixrt_engines.options import Knobs
 from pixrt_engines.parsing import parse, require_supported
@@ -18,7 +20,7 @@ from pixrt_engines.targets import Targets
 
 # What the library says when something of the machine is missing, and what helps.
 _CAUSES = (
-    ("within workspace limit", "Raise --workspace, or leave it out"),
+    ("within workspace limit", "Raise --workspace-mib, or leave it out"),
     ("CUDA_SUCCESS", "It needs a GPU for this: leave --refittable and --strip out, or build where there is one"),
     ("Cuda Runtime", "It asked for a GPU: name targets, such as --target sm86,sm89"),
     ("libnvinfer_lean", "Leave --version-compatible out: the library's lean runtime is not installed"),
@@ -45,6 +47,7 @@ def build_plan(
         config = configure(library, parsed, profile, targets, knobs)
         cache = timing_cache_name(library, targets)
         if knobs.timing_cache is not None:
+            make_folder(knobs.timing_cache)  # told before the build, not after it
             load_timing_cache(config, knobs.timing_cache, cache)
         config.progress_monitor = watcher = monitor(library, on_progress, stop)
         plan = None if stop.is_set() else parsed.builder.build_serialized_network(parsed.network, config)
@@ -53,7 +56,10 @@ def build_plan(
         if plan is None:
             raise _failed(library, component, parsed.logger.lines)
         if knobs.timing_cache is not None:
-            save_timing_cache(config, knobs.timing_cache, cache)
+            try:
+                save_timing_cache(config, knobs.timing_cache, cache)
+            except OutputError as error:
+                warnings.warn(f"the kernel timings are lost, the engine is not: {error}", stacklevel=1)
         return memoryview(plan)
 
     return _in_thread(work, stop)

@@ -3,10 +3,11 @@
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pixrt.engine_files import engine_problem
 from pixrt.engine_spec import EngineSpec
 from pixrt.errors import OutputError
 from pixrt.spec import Component
@@ -85,7 +86,31 @@ def run_build(plan: BuildPlan, options: BuildOptions, listener: BuildListener) -
         built = BuiltEngine(spec, outcome, time.perf_counter() - started)
         listener.on_built(built)
         done.append(built)
+    if options.prune:
+        components = {engine.component for engine in plan.engines}
+        shelf.prune(components, keep={engine.entry.key for engine in plan.engines})
     return tuple(done)
+
+
+def without_covered(plan: BuildPlan) -> BuildPlan:
+    """The plan without engines in whose place one of the bundle can be used, for all of their shapes."""
+    shelf, library = Shelf(plan.bundle.folder), plan.library
+    manifest = shelf.manifest()
+
+    def covers(spec: EngineSpec, wanted: EngineSpec) -> bool:
+        shapes = wanted.profiles[0].inputs
+        return (
+            spec.component == wanted.component
+            and engine_problem(spec, library.name, library.version, plan.targets.capabilities[0]) is None
+            and spec.refittable >= wanted.refittable
+            and spec.weight_streaming >= wanted.weight_streaming
+            and spec.holds({name: sizes.min for name, sizes in shapes.items()})
+            and spec.holds({name: sizes.max for name, sizes in shapes.items()})
+            and shelf.find(spec.key) is not None
+        )
+
+    missing = [e for e in plan.engines if not any(covers(spec, e.entry) for spec in manifest.engines)]
+    return replace(plan, engines=tuple(missing))
 
 
 def _build(

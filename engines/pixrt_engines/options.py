@@ -13,27 +13,27 @@ MAX_BATCH = 64
 _TARGET = re.compile(r"native|sm\d{2,3}")
 
 
-def _knob(help: str, *, low: int, high: int) -> Any:
-    return field(default=None, metadata={"help": help, "low": low, "high": high})
+def _knob(default: Any, help: str, *, low: int | None = None, high: int | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knobs:
     """How an engine is built. None means the library's default. Validated on construction: OptionError.
 
-    `timing_cache` is a folder, with a file in it per GPU and version. INT8 and FP8 have no knob: networks are strongly
-    typed, so a graph with Q/DQ nodes, as ModelOpt writes them, is built as it is.
+    INT8 and FP8 have no knob: networks are strongly typed, so a graph with Q/DQ nodes, as ModelOpt writes them, is
+    built as it is.
     """
 
-    workspace_mib: int | None = _knob("Scratch memory the kernels may ask for, in MiB.", low=1, high=1 << 20)
-    optimization_level: int | None = _knob("How long kernels are searched for.", low=0, high=5)
-    max_aux_streams: int | None = _knob("Streams beside the main one; 0 takes the least memory.", low=0, high=128)
-    timing_cache: Path | None = None
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    weight_streaming: bool = False
-    refittable: bool = False
-    stripped: bool = False
+    workspace_mib: int | None = _knob(None, "Scratch memory of the kernels at most, in MiB.", low=1, high=1 << 20)
+    optimization_level: int | None = _knob(None, "How long kernels are searched for.", low=0, high=5)
+    max_aux_streams: int | None = _knob(None, "Streams beside the main one; 0: least memory.", low=0, high=128)
+    timing_cache: Path | None = _knob(None, "Folder of kernel timings, a file per GPU and version; not RTX.")
+    version_compatible: bool = _knob(False, "Loads in later versions of the same major too; not RTX.")
+    hardware_compatible: bool = _knob(False, "Runs on Ampere and every later GPU; not RTX.")
+    weight_streaming: bool = _knob(False, "Weights may stay in host memory when it is run.")
+    refittable: bool = _knob(False, "Weights can be replaced after loading, by LoRAs.")
+    strip: bool = _knob(False, "Leave the weights out; they come from the bundle when it is loaded.")
 
     def __post_init__(self) -> None:
         for knob in fields(self):
@@ -46,9 +46,10 @@ class Knobs:
 class BuildOptions:
     """Which engines. Validated on construction: OptionError.
 
-    `targets` are all when empty, `components` all but a UNet that has a fused step, `sizes` (width, height in pixels)
-    the bundle's native one. `batch` is the least and the most pictures at once, `branches` how many networks' answers
-    guidance combines (1 to 3). `rebuild` builds what is there already.
+    `targets` are all when empty, `components` all but a UNet that has a fused step; `sizes` are width and height in
+    pixels, `branches` how many networks' answers guidance combines (1 to 3): see `plan_profiles` for empty ones.
+    `batch` is the least and the most pictures at once. `rebuild` builds what is there already; `prune` removes, after
+    the build, the engines of these components that were not asked for.
     """
 
     bundle: str
@@ -57,9 +58,10 @@ class BuildOptions:
     targets: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     batch: tuple[int, int] = (1, 1)
-    branches: tuple[int, ...] = (1, 2, 3)
+    branches: tuple[int, ...] = ()
     knobs: Knobs = Knobs()
     rebuild: bool = False
+    prune: bool = False
 
     def __post_init__(self) -> None:
         for name in ("components", "targets", "sizes", "branches"):
@@ -72,8 +74,6 @@ class BuildOptions:
         _require_whole("batch", high, low, MAX_BATCH)
         for branches in self.branches:
             _require_whole("branches", branches, 1, 3)
-        if not self.branches:
-            raise OptionError("branches is empty", remedy="Give some of 1, 2, 3")
 
 
 def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:

@@ -55,10 +55,17 @@ class ErrorLog:
 
 
 def parse(library: Library, path: Path) -> tuple[Parsed, tuple[Unsupported, ...]]:
-    """Read an ONNX file and its external weights. The second of the result is empty where the network is whole."""
+    """Read an ONNX file and its external weights. The second of the result is empty where the network is whole.
+
+    Raises EngineError where the library cannot be used.
+    """
     trt = library.module
     log = ErrorLog(library)
-    builder = trt.Builder(log.logger)
+    try:
+        builder = trt.Builder(log.logger)
+    except TypeError as error:  # what the binding makes of a library that refuses, such as without a GPU
+        said = "; ".join(log.lines)[:300] or "it does not say why"
+        raise EngineError(f"{library.name} {library.version} cannot start: {said}", remedy=_NO_GPU) from error
     # Types are the graph's: required on TensorRT 10, the only way on 11.
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
@@ -69,6 +76,9 @@ def parse(library: Library, path: Path) -> tuple[Parsed, tuple[Unsupported, ...]
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     found = tuple(Unsupported(_text(e.node_name), _text(e.node_operator), " ".join(e.desc().split())) for e in errors)
     return parsed, found or (Unsupported("", "", f"{path} cannot be parsed"),)
+
+
+_NO_GPU = "TensorRT needs a GPU and its driver here; TensorRT-RTX builds without: --library tensorrt-rtx"
 
 
 def _text(member: Any) -> str:

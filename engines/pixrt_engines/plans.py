@@ -103,7 +103,7 @@ def _entry(
         source_bytes=sum(manifest.files[name].bytes for name in files),
         key=key,
         refittable=knobs.refittable,
-        stripped=knobs.stripped,
+        stripped=knobs.strip,
         version_compatible=knobs.version_compatible,
         hardware_compatible=knobs.hardware_compatible,
         weight_streaming=knobs.weight_streaming,

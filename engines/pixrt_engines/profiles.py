@@ -74,22 +74,28 @@ def plan_profiles(
     """The profiles of a component's plans, the static ones first.
 
     A static plan is made for each size with each number of branches at the smallest batch: one edit, where latency
-    counts. Larger batches, and sizes between, are the dynamic plan's. Shapes that are the same make one plan. Raises
-    OptionError for sizes and counts that the bundle cannot run, or that would waste hours and disks.
+    counts. Larger batches, and sizes between, are the dynamic plan's. Shapes that are the same make one plan. Without
+    sizes the static plan is the native square, and the dynamic one takes pictures of that longer side whose shorter is
+    half of it or more; without branches the static plan has those of the usual edit, and the dynamic one takes fewer.
+    Raises OptionError for sizes and counts that the bundle cannot run, or that would waste hours and disks.
     """
-    sizes = sizes or ((manifest.native_resolution, manifest.native_resolution),)
+    native, multiple = manifest.native_resolution, manifest.size_multiple
+    half = -(-native // 2 // multiple) * multiple
+    usual = 2 if manifest.task == "generate" else 3
+    static_sizes, sizes = sizes or ((native, native),), sizes or ((native, native), (half, half))
+    static_branches, branches = branches or (usual,), branches or tuple(range(1, usual + 1))
     _check_sizes(sizes, manifest)
     _check_branches(branches, manifest)
     low, high = batch
     static: dict[str, NamedProfile] = {}
-    for width, height in sizes:
-        for count in branches:
+    for width, height in static_sizes:
+        for count in static_branches:
             named = _static(component, manifest, Point(width, height, low, count))
             static.setdefault(named.name, named)
     if len(static) > MAX_STATIC:
         raise OptionError(
-            f"{len(sizes)} sizes and {len(branches)} numbers of branches make {len(static)} static plans of the"
-            f" {component}, more than {MAX_STATIC}",
+            f"{len(static_sizes)} sizes and {len(static_branches)} numbers of branches make {len(static)} static plans"
+            f" of the {component}, more than {MAX_STATIC}",
             remedy="Ask for fewer sizes: the dynamic plan takes those between the smallest and the largest",
         )
     widths, heights = zip(*sizes, strict=True)
@@ -97,8 +103,7 @@ def plan_profiles(
     most = Point(max(widths), max(heights), high, max(branches))
     tuned = Point(*sizes[0], high, max(branches))
     dynamic = ShapeProfile(_ranges(component, manifest, least, tuned, most))
-    every_branch = set(branches) == set(range(min(branches), max(branches) + 1))
-    if dynamic.is_static or (len(sizes) == 1 and low == high and every_branch):
+    if dynamic.is_static or (len(sizes) == 1 and low == high and len(branches) == len(static_branches)):
         return list(static.values())  # there is nothing between them
     return [*static.values(), NamedProfile("dynamic", dynamic)]
 

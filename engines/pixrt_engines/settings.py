@@ -5,7 +5,7 @@ from typing import Any
 
 from pixrt.engine_spec import ShapeProfile
 from pixrt.errors import EngineError, OptionError, OutputError
-from pixrt.files import atomic_write, make_folder
+from pixrt.files import atomic_write
 from pixrt_engines.gpu import present_gpu
 from pixrt_engines.library import Library
 from pixrt_engines.options import Knobs
@@ -28,7 +28,7 @@ def require_possible(library: Library, knobs: Knobs) -> None:
             f"refitting an engine of {library.name} {library.version} is documented to give wrong numbers",
             remedy="Install another version, or leave --refittable out",
         )
-    elif knobs.version_compatible and (knobs.refittable or knobs.stripped):
+    elif knobs.version_compatible and (knobs.refittable or knobs.strip):
         raise OptionError(
             f"{library.name}'s lean runtime, which runs version-compatible engines, cannot refit one",
             remedy="Leave --version-compatible out, or --refittable and --strip",
@@ -45,7 +45,7 @@ def _require_possible_on_rtx(library: Library, knobs: Knobs) -> None:
     for knob, (asked, remedy) in refused.items():
         if asked:
             raise OptionError(f"{name} builds no engines with {knob}", remedy=remedy)
-    if (knobs.refittable or knobs.stripped) and present_gpu() is None:
+    if (knobs.refittable or knobs.strip) and present_gpu() is None:
         raise EngineError(f"{name} builds refittable and stripped engines only where there is a GPU", remedy=_NO_GPU)
 
 
@@ -60,9 +60,9 @@ def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: 
         "VERSION_COMPATIBLE": knobs.version_compatible,
         "WEIGHT_STREAMING": knobs.weight_streaming,
         "REFIT": knobs.refittable,
-        "STRIP_PLAN": knobs.stripped,
+        "STRIP_PLAN": knobs.strip,
         # A stripped plan gets the weights back that it was built with, so they may be folded into its kernels.
-        "REFIT_IDENTICAL": knobs.stripped and not knobs.refittable,
+        "REFIT_IDENTICAL": knobs.strip and not knobs.refittable,
         # What TensorRT-RTX allocates itself at a run cannot be captured in a CUDA graph.
         "REQUIRE_USER_ALLOCATION": library.is_rtx,
     }
@@ -110,7 +110,6 @@ def load_timing_cache(config: Any, folder: Path, name: str) -> None:
 
 def save_timing_cache(config: Any, folder: Path, name: str) -> None:
     """Keep the kernel timings for later builds. Raises OutputError."""
-    make_folder(folder)
     with atomic_write(folder / name) as file:
         file.write(memoryview(config.get_timing_cache().serialize()))
 

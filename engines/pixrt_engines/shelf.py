@@ -10,14 +10,14 @@ Whatever kills a process, a plan is not there or whole, and one without an entry
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pixrt.engine_files import read_engine
+from pixrt.engine_files import is_plan_name, read_engine
 from pixrt.engine_spec import ENGINES_FOLDER, EngineSpec
 from pixrt.errors import EngineError, OutputError
 from pixrt.files import atomic_write, close_to_others, make_folder
@@ -82,23 +82,41 @@ class Shelf:
         self._list(spec.file, (spec,))
         return spec
 
+    def prune(self, components: Collection[str], keep: Collection[str]) -> None:
+        """Remove engines of these components whose key is not in `keep`: entries, then plans. Raises OutputError."""
+        with self._changing() as manifest:
+            gone = [spec for spec in manifest.engines if spec.component in components and spec.key not in keep]
+            self._replace(manifest, tuple(spec for spec in manifest.engines if spec not in gone))
+            for spec in gone:
+                if is_plan_name(spec.file):
+                    with _refusing(self.folder / spec.file):
+                        (self.folder / spec.file).unlink(missing_ok=True)
+
     def _list(self, file: str, entries: tuple[EngineSpec, ...]) -> None:
-        """Put entries in the place of those of a plan file. The manifest is read again, for others extend it too."""
+        """Put entries in the place of those of a plan file."""
+        with self._changing() as manifest:
+            others = (engine for engine in manifest.engines if engine.file != file)
+            self._replace(manifest, (*others, *entries))
+
+    @contextmanager
+    def _changing(self) -> Iterator[Manifest]:
+        """Be the only one who changes the manifest. It is read again, for others extend it too."""
         with _refusing(self._engines):
             lock = self._lock("manifest", timeout=-1)
             lock.acquire()
         try:
-            manifest = self.manifest()
             for left in self.folder.glob(".pixrt-*.tmp"):  # of a manifest: nobody else writes one now
                 left.unlink(missing_ok=True)
-            engines = (*(engine for engine in manifest.engines if engine.file != file), *entries)
-            if engines == manifest.engines:
-                return
-            with atomic_write(self.folder / MANIFEST_NAME) as out:
-                out.write(replace(manifest, engines=engines).to_json().encode())
-                close_to_others(out.fileno())
+            yield self.manifest()
         finally:
             lock.release()
+
+    def _replace(self, manifest: Manifest, engines: tuple[EngineSpec, ...]) -> None:
+        if engines == manifest.engines:
+            return
+        with atomic_write(self.folder / MANIFEST_NAME) as out:
+            out.write(replace(manifest, engines=engines).to_json().encode())
+            close_to_others(out.fileno())
 
     def _write(self, path: Path, plan: memoryview) -> None:
         # A name of its own and not a random one: the next build of the plan replaces what a killed one left.

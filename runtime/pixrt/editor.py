@@ -13,7 +13,6 @@ from pixrt.backends.registry import BackendOptions, open_backend
 from pixrt.buffers import Latents
 from pixrt.conditioning import Conditioning
 from pixrt.errors import OptionError, PixrtError
-from pixrt.guidance import active_branches
 from pixrt.images import PictureSource, from_network, to_network
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
@@ -121,7 +120,8 @@ class Editor:
         The networks that a LoRA comes to or goes from are opened again when they are next needed, with weights merged
         as `pixrt export --lora` merges them; nothing is left of earlier ones. What is wrong leaves all as it was.
 
-        Raises LoraError for a file that does not fit, BundleError for a bundle of a version that cannot take LoRAs.
+        Raises LoraError for a file that does not fit, BundleError for a bundle of a version that cannot take LoRAs,
+        EngineError for TensorRT engines that were not built to take other weights.
         """
         new = LoraSet((), {}, {})
         table = read_table(self._bundle) if loras or self._loras.specs else {}
@@ -235,18 +235,21 @@ class Editor:
         """Check an edit and tell what it would take, without opening a network. Raises what `edit` raises."""
         requests = make_requests(image, instruction, parameters, self.manifest, self._tokenizer)
         schedule = make_schedule(requests[0].options, self.manifest.scheduler)
-        branches = tuple(sorted({len(active_branches(row)) for row in schedule.weights}))
+        branches = self._networks.branches(schedule)
+        counts = tuple(sorted(set(branches)))
         batches = {r.index: len(batch) for batch in form_batches(requests, self._max_batch) for r in batch}
-        return [Estimate(r, schedule.calls, schedule.rows, batches[r.index], branches) for r in requests]
+        return [Estimate(r, schedule.calls, sum(branches), batches[r.index], counts) for r in requests]
 
     def close(self) -> None:
         """Free the networks, arrays and the device. The editor cannot be used afterwards."""
         if self._closed:
             return
         with self._turn():
-            self._networks.close()
-            self._backend.close()
             self._closed = True
+            try:
+                self._networks.close()
+            finally:
+                self._backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -287,7 +290,7 @@ class Editor:
                 dropped_tokens=request.tokens.dropped,
                 dropped_negative_tokens=request.negative_tokens.dropped,
                 working_size=request.geometry.padded,
-                network_rows=schedule.rows,
+                network_rows=sum(networks.branches(schedule)),
                 times=clock.times(),
                 backend=self._backend.name,
                 model=manifest.name,

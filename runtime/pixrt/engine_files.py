@@ -72,13 +72,18 @@ def source_digest(manifest: Manifest, component: str) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
+def is_plan_name(file: str) -> bool:
+    """Whether a manifest's path of a plan is one in the folder of the engines."""
+    return _PLAN.fullmatch(file) is not None
+
+
 def read_engine(folder: Path, spec: EngineSpec, manifest: Manifest) -> bytes:
     """The plan of an engine of the bundle in `folder`, after every check that needs no GPU.
 
     Raises EngineError for a path that leaves the folder, a link, another owner, a file that others may write, a
     truncated, altered or swapped plan, and one that was built from other weights than the bundle's.
     """
-    if _PLAN.fullmatch(spec.file) is None:
+    if not is_plan_name(spec.file):
         raise EngineError(
             f"the engine path {spec.file!r} leaves the folder {ENGINES_FOLDER} of the bundle", remedy=_NOT_OURS
         )
@@ -122,9 +127,9 @@ def read_trusted(path: Path, limit: int) -> bytes:
     """
     # Not blocking, so that a pipe in the file's place is told and not waited for.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    if path.is_symlink():
-        raise EngineError(f"{path} is a symbolic link, which could lead anywhere", remedy=_NOT_OURS)
     try:
+        if path.is_symlink():
+            raise EngineError(f"{path} is a symbolic link, which could lead anywhere", remedy=_NOT_OURS)
         fd = os.open(path, flags)
     except FileNotFoundError as error:
         raise EngineError(f"{path} is missing, and the manifest lists it", remedy=_BUILD) from error

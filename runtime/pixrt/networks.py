@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array, Backend, BoundCall, Engine, NewWeight
 from pixrt.buffers import Workspace
-from pixrt.errors import PixrtError
-from pixrt.fused import FusedPlan, FusedWorkspace, plan_fused
+from pixrt.errors import EngineError, PixrtError
+from pixrt.fused import FusedPlan, FusedWorkspace, order_branches, plan_fused
+from pixrt.guidance import active_branches
 from pixrt.plan import Plan, Schedule, plan_batch
 from pixrt.spec import Component
 from pixrt.store import Bundle
@@ -124,6 +125,12 @@ class Networks:
                 return plan_fused(workspace, schedule, seeds)
             return plan_batch(workspace, schedule, seeds)
 
+    def branches(self, schedule: Schedule) -> list[int]:
+        """How many branches of each picture the network runs at every step."""
+        if self._unet is Component.UNET_STEP:
+            return order_branches(schedule.weights)[1]
+        return [len(active_branches(row)) for row in schedule.weights]
+
     @contextmanager
     def stage(self, component: Component) -> Iterator[None]:
         """The part of an edit that needs a network; with `low_memory` it is closed after it, also after an error."""
@@ -136,8 +143,14 @@ class Networks:
                     self._close(Component.VAE_DECODER_FP32)
 
     def replace(self, component: Component, weights: Callable[[], Iterable[NewWeight]] | None) -> None:
-        """From now on run a component with these weights, None for its own; what was computed with others goes."""
+        """From now on run a component with these weights, None for its own; what was computed with others goes.
+
+        Raises EngineError where the backend cannot: then nothing has changed, or the component is opened anew.
+        """
         component = self.running(component)
+        problem = self._backend.problem(self._bundle, component, refit=True) if weights else None
+        if problem is not None:
+            raise EngineError(problem, remedy=_REFITTABLE)
         engine = self._engines.get(component)
         refitted = False
         try:
@@ -199,6 +212,9 @@ class Networks:
             run()
             answer: Array = result[0].copy()
             return answer
+
+
+_REFITTABLE = "Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`"
 
 
 def _fixed(values: Array) -> Array:

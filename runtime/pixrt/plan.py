@@ -33,11 +33,6 @@ class Schedule:
         return len(self.table)
 
     @property
-    def rows(self) -> int:
-        """Network evaluations of one picture: the branches that run, summed over the calls."""
-        return sum(len(active_branches(row)) for row in self.weights)
-
-    @property
     def draws(self) -> int:
         """Draws of noise beside the initial one: one per call where the solver adds noise, else none."""
         return self.calls if self.table.noise.any() else 0

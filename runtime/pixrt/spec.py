@@ -245,6 +245,14 @@ def _check(manifest: Manifest, where: str) -> None:
     named |= {manifest.tokenizer.vocab, manifest.tokenizer.merges}
     for file in sorted(named - manifest.files.keys()):
         raise _bad(where, f"{file} is used but not listed in files")
+    for engine in manifest.engines:
+        if not 0 <= engine.bytes <= _MOST_BYTES or len(engine.file) > _LONGEST_NAME:
+            raise _bad(
+                where, f"the engine {engine.file[:60]!r} of {engine.bytes} bytes is none that `pixrt build` makes"
+            )
+        for sizes in (sizes for profile in engine.profiles for sizes in profile.inputs.values()):
+            if not len(sizes.min) == len(sizes.opt) == len(sizes.max):
+                raise _bad(where, f"{engine.file} has a range of shapes with unequal lengths: {sizes}")
     for file in manifest.files:
         # A path that leaves the folder would let a manifest read anything on the machine.
         if file.startswith("/") or "\\" in file or ".." in file.split("/"):
@@ -292,6 +300,10 @@ def _describe(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(kind)))
     return getattr(kind, "__name__", None) or str(kind)
+
+
+_MOST_BYTES = 1 << 50
+_LONGEST_NAME = 200
 
 
 def _bad(where: str, problem: str) -> BundleError:

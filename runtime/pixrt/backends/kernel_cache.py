@@ -11,7 +11,7 @@ import platformdirs
 
 from pixrt.engine_files import read_trusted
 from pixrt.engine_spec import EngineSpec
-from pixrt.errors import EngineError
+from pixrt.errors import EngineError, OutputError
 from pixrt.files import atomic_write, close_to_others, make_folder
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class KernelCache:
         digest = hashlib.sha256(data).digest()
         if not data or digest == self._kept:
             return
-        with suppress(OSError, EngineError):
+        with suppress(OSError, OutputError):
             make_folder(self._path.parent)
             with atomic_write(self._path) as file:
                 file.write(data)

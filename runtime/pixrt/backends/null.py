@@ -49,7 +49,7 @@ class NullBackend:
         """See `Backend.describe`."""
         return "computes nothing"
 
-    def problem(self, bundle: Bundle, component: Component) -> str | None:
+    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
 

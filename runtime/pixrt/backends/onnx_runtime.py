@@ -153,7 +153,7 @@ class OrtBackend:
         """See `Backend.describe`."""
         return f"onnxruntime {VERSION}"
 
-    def problem(self, bundle: Bundle, component: Component) -> str | None:
+    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
 
@@ -174,8 +174,11 @@ class OrtBackend:
         options.add_session_config_entry("session.use_env_allocators", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        model, _held = _with_weights(path, weights, options)
-        chosen = (self._provider, self._settings)
+        given = list(weights)
+        model, _held = _with_weights(path, given, options)
+        # That cache knows a graph by its nodes: it would give the engine of other weights.
+        uncached = {"trt_engine_cache_enable": "0"} if given and "trt_engine_cache_enable" in self._settings else {}
+        chosen = (self._provider, self._settings | uncached)
         providers = [chosen] if self._provider == _CPU else [chosen, _CPU]
         try:
             session = onnxruntime.InferenceSession(model, options, providers=providers)

@@ -140,8 +140,11 @@ class Backend(Protocol):
     def describe(self) -> str:
         """With what it runs: library, version, device."""
 
-    def problem(self, bundle: Bundle, component: Component) -> str | None:
-        """Why a component of a bundle cannot be run, as far as that can be told without opening it; or None."""
+    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
+        """Why a component of a bundle cannot be run, as far as that can be told without opening it; or None.
+
+        `refit`: with other weights than its own.
+        """
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> Engine:
         """Open a component of a bundle, with some of its weights replaced. Raises BackendError."""

@@ -56,12 +56,21 @@ class BackendOptions:
 
     def __post_init__(self) -> None:
         limit = 4 * (os.cpu_count() or 1)
-        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= limit):
+        if not _is_whole(self.threads, limit):
             raise OptionError(
                 f"threads is {self.threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here"
             )
-        if self.weight_budget_mib is not None and not 1 <= self.weight_budget_mib <= 1 << 20:
-            raise OptionError(f"weight_budget_mib is {self.weight_budget_mib!r}", remedy="It must be from 1 to 1048576")
+        if not _is_whole(self.weight_budget_mib, 1 << 20):
+            raise OptionError(
+                f"weight_budget_mib is {self.weight_budget_mib!r}", remedy="It must be a whole number from 1 to 1048576"
+            )
+        given = self.provider_options
+        if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+            raise OptionError(f"provider_options is {given!r}", remedy="Give texts by their names: {'device_id': '0'}")
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +95,31 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
 
 
 def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | None = None) -> Opened:
-    """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens.
+    """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens, with plans all whole.
 
     Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
     every one) cannot run the bundle here.
     """
     options = options or BackendOptions()
+    check_options(name, options)
+    if name != "auto":
+        return Opened(_open(name, bundle, options), ())
+    passed_over: list[BackendStatus] = []
+    for candidate in LADDER:
+        try:
+            backend = _open(candidate, bundle, options, read_plans=True)
+        except BackendError as error:
+            passed_over.append(BackendStatus(candidate, False, error.problem))
+        else:
+            return Opened(backend, tuple(passed_over))
+    raise BackendError(
+        "; ".join(f"{status.name}: {status.reason}" for status in passed_over),
+        remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
+    )
+
+
+def check_options(name: BackendName, options: BackendOptions) -> None:
+    """Raise OptionError for a backend that there is not, or one without options that are given."""
     if name not in get_args(BackendName):
         raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(get_args(BackendName))}")
     if options.provider_options and name not in _PROVIDERS:
@@ -103,31 +131,17 @@ def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | No
             f"a weight budget is given for the backend {name}",
             remedy="Choose tensorrt or tensorrt-rtx, or leave it out",
         )
-    if name != "auto":
-        return Opened(_open(name, bundle, options), ())
-    passed_over: list[BackendStatus] = []
-    for candidate in LADDER:
-        try:
-            backend = _open(candidate, bundle, options)
-        except BackendError as error:
-            passed_over.append(BackendStatus(candidate, False, error.problem))
-        else:
-            return Opened(backend, tuple(passed_over))
-    raise BackendError(
-        "; ".join(f"{status.name}: {status.reason}" for status in passed_over),
-        remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
-    )
 
 
-def _open(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
-    """Open one backend. Raises BackendError."""
+def _open(name: str, bundle: Bundle, options: BackendOptions, *, read_plans: bool = False) -> Backend:
+    """Open one backend; TensorRT's plans are read when they are first needed, or now. Raises BackendError."""
     if name == "null":
         from pixrt.backends.null import NullBackend
 
         return NullBackend()
     if name in _PROVIDERS:
         return _open_onnxruntime(name, bundle, options)
-    return _open_tensorrt(name, bundle, options)
+    return _open_tensorrt(name, bundle, options, read_plans)
 
 
 def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
@@ -143,10 +157,11 @@ def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Bac
     return OrtBackend(name, _PROVIDERS[name], options.threads, settings)
 
 
-def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
+def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions, read_plans: bool) -> Backend:
     for module in ("pycuda", "cuda.bindings"):
         _require(name, module, name)
     # What needs no device is looked at first: it is also what most machines lack.
+    from pixrt.engine_files import read_engine
     from pixrt.engine_spec import LIBRARY_OF
 
     library = LIBRARY_OF[name]
@@ -166,8 +181,10 @@ def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions) -> Backen
     try:
         for component in NETWORKS:
             if component is Component.UNET and backend.problem(bundle, Component.UNET_STEP) is None:
-                continue
-            backend.engines(bundle, component)
+                component = Component.UNET_STEP
+            for spec in backend.engines(bundle, component):
+                if read_plans:
+                    read_engine(bundle.folder, spec, bundle.manifest)
     except BackendError:
         backend.close()
         raise

@@ -80,20 +80,27 @@ class TensorRtBackend:
         major, minor = self.device.capability
         return f"sm{major}{minor}"
 
-    def problem(self, bundle: Bundle, component: Component) -> str | None:
+    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         """See `Backend.problem`."""
         try:
-            self.engines(bundle, component)
+            self.engines(bundle, component, refit=refit)
         except EngineError as error:
             return error.problem
         return None
 
-    def engines(self, bundle: Bundle, component: Component) -> list[EngineSpec]:
-        """The component's engines that can run here, static shapes first. Raises EngineError where there is none."""
+    def engines(self, bundle: Bundle, component: Component, *, refit: bool = False) -> list[EngineSpec]:
+        """The component's engines that can run here, static shapes first. Raises EngineError where there is none.
+
+        `refit` leaves out those that cannot take other weights, a weight budget those that cannot stream theirs.
+        """
         built = [spec for spec in bundle.manifest.engines if spec.component == component]
         fitting, problems = [], []
         for spec in built:
             problem = engine_problem(spec, self.library, self.module.__version__, self.capability)
+            if problem is None and refit and not spec.refittable:
+                problem = f"{spec.file} cannot take other weights: it was not built with --refittable"
+            if problem is None and self.weight_budget_bytes is not None and not spec.weight_streaming:
+                problem = f"{spec.file} keeps its weights on the device: it was not built with --weight-streaming"
             problems += [problem] if problem else []
             fitting += [] if problem else [spec]
         if not fitting:
@@ -104,9 +111,10 @@ class TensorRtBackend:
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> "TensorRtEngine":
         """See `Backend.open`. The plans themselves are read when a shape first asks for one."""
-        engine = TensorRtEngine(self, bundle, component, self.engines(bundle, component))
+        given = list(weights)
+        engine = TensorRtEngine(self, bundle, component, self.engines(bundle, component, refit=bool(given)))
         try:
-            engine.refit(weights)
+            engine.refit(given)
         except BaseException:
             engine.close()
             raise

@@ -73,11 +73,6 @@ class LoadedPlan:
         """Set how much of the weights may be on the device; whether the rest has to be streamed. Before any context."""
         if budget is None:
             return False
-        if not self.spec.weight_streaming:
-            raise EngineError(
-                f"{self.spec.file} has all of its weights on the device: it was not built with --weight-streaming",
-                remedy="Build it with `--weight-streaming`, or leave the weight budget out",
-            )
         whole = int(self.engine.streamable_weights_size)
         wanted = min(budget, whole)
         self.engine.weight_streaming_budget_v2 = wanted
@@ -102,6 +97,11 @@ class LoadedPlan:
         made = Execution(self._backend, self, shapes)
         self._executions.add(made)
         return made
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether something is bound to it."""
+        return bool(self._executions)
 
     def memory(self) -> EngineMemory:
         """What it takes on the device now; several contexts may share arrays."""
@@ -156,16 +156,12 @@ class TensorRtEngine:
         return self._backend.device.run(DeviceLoop, self._backend, self._spec, self._execution, shapes, layout)
 
     def refit(self, weights: Iterable[NewWeight]) -> bool:
-        """See `Engine.refit`. Raises EngineError where a plan cannot be refitted."""
+        """See `Engine.refit`. Raises EngineError where the library refuses."""
         given = list(weights)
         if not given and not self._refit.is_dirty:
             return True
-        for spec in self._specs:
-            if not spec.refittable:
-                raise EngineError(
-                    f"{spec.file} cannot take other weights: it was not built with --refittable",
-                    remedy="Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`",
-                )
+        if not all(spec.refittable for spec in self._specs):
+            return False  # the bundle may have others that are
         self._refit.use(given)
         self._backend.device.run(self._apply)
         return True
@@ -175,10 +171,13 @@ class TensorRtEngine:
         self._backend.device.release(self._close)
 
     def _close(self) -> None:
-        for plan in self._plans.values():
-            if plan.kernels is not None:
-                plan.kernels.save()
-        self._plans.clear()
+        for name in tuple(self._plans):
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        plan = self._plans.pop(name)
+        if plan.kernels is not None:
+            plan.kernels.save()
 
     def _apply(self) -> None:
         device = self._backend.device
@@ -198,6 +197,8 @@ class TensorRtEngine:
         for spec in self._specs:
             if spec.holds(inputs):
                 if spec.file not in self._plans:
+                    for name in [name for name, plan in self._plans.items() if not plan.is_in_use]:
+                        self._drop(name)  # its weights may be as large as the new one's
                     plan = LoadedPlan(self._backend, self._bundle, spec)
                     self._refit.apply(plan.engine)
                     self._plans[spec.file] = plan

@@ -75,7 +75,9 @@ def main() -> None:
         sys.exit(_report(_CANCELLED))
     except MemoryError:
         sys.exit(_report(BackendError("the machine ran out of memory", remedy=_LESS_MEMORY)))
-    except OSError as error:  # of printing: all others have been given a name
+    except OSError as error:
+        if error.filename is not None:
+            sys.exit(_report(PixrtError(f"{error.filename}: {error.strerror}", remedy="Check that file or folder")))
         sys.exit(_report(OutputError(f"cannot print: {error.strerror}", remedy="Check where the output goes")))
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one

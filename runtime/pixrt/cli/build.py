@@ -4,16 +4,17 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pixrt.cli.console import errors, progress, say, warn
+from pixrt.cli.parameters import with_flags
 from pixrt.engine_spec import LIBRARY_OF, EngineSpec
 from pixrt.errors import EngineError, OptionError
 from pixrt.spec import NETWORKS, Component
 from pixrt.store import open_bundle
+from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
     from pixrt.result import Estimate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pixrt_engines.plans import PlannedEngine
 
 
+@with_flags(Knobs)
 def build(
     bundle: Annotated[
         str, typer.Argument(help="The bundle's folder or name; best one exported with --precision fp16.")
@@ -36,37 +38,26 @@ def build(
         str, typer.Option(help="Compute capabilities, such as sm86,sm89, or native; RTX's from sm80 on by default.")
     ] = "",
     size: Annotated[
-        str, typer.Option(help="WIDTHxHEIGHT in pixels, separated by commas; the native one if none.")
+        str,
+        typer.Option(help="WIDTHxHEIGHT in pixels, separated by commas; else the native one and its narrower ones."),
     ] = "",
     batch: Annotated[str, typer.Option(help="Pictures at once: a number, or a range such as 1-4.")] = "1",
-    branches: Annotated[str, typer.Option(help="Branches of the guidance: some of 1,2,3.")] = "1,2,3",
+    branches: Annotated[str, typer.Option(help="Branches of the guidance: some of 1,2,3; else the usual ones.")] = "",
     component: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
-    workspace: Annotated[int | None, typer.Option(help="Scratch memory of the kernels at most, in MiB.")] = None,
-    optimization_level: Annotated[int | None, typer.Option(help="How long kernels are searched for, 0 to 5.")] = None,
-    max_aux_streams: Annotated[int | None, typer.Option(help="Streams beside the main one; 0: least memory.")] = None,
-    timing_cache: Annotated[Path | None, typer.Option(help="Folder of kernel timings, kept per GPU; not RTX.")] = None,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Loads in later versions of the same major too; not RTX.")
-    ] = False,
-    hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Runs on Ampere and every later GPU; not RTX.")
-    ] = False,
-    weight_streaming: Annotated[
-        bool, typer.Option("--weight-streaming", help="Weights may stay in host memory when it is run.")
-    ] = False,
-    refittable: Annotated[bool, typer.Option("--refittable", help="Weights can be replaced after loading.")] = False,
-    strip: Annotated[
-        bool, typer.Option("--strip", help="Leave the weights out; they come from the bundle at load.")
-    ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build also what is there already.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Afterwards remove the engines of the same networks not asked for here.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only list the nodes that the library does not support.")
+        bool, typer.Option("--check", help="Only parse the networks, and list the nodes that the library refuses.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plans that would be built.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per engine.")] = False,
+    *,
+    parameters: dict[str, Any],
 ) -> None:
     """Build TensorRT engines into a bundle: a static plan per size and row count, and a dynamic one for the rest."""
-    from pixrt_engines import BuildOptions, Knobs, plan_build
+    from pixrt_engines import BuildOptions, plan_build
     from pixrt_engines.options import parse_batch, parse_branches, parse_components, parse_sizes, parse_targets
 
     options = BuildOptions(
@@ -77,18 +68,9 @@ def build(
         sizes=parse_sizes(size),
         batch=parse_batch(batch),
         branches=parse_branches(branches),
-        knobs=Knobs(
-            workspace_mib=workspace,
-            optimization_level=optimization_level,
-            max_aux_streams=max_aux_streams,
-            timing_cache=timing_cache,
-            version_compatible=version_compatible,
-            hardware_compatible=hardware_compatible,
-            weight_streaming=weight_streaming,
-            refittable=refittable,
-            stripped=strip,
-        ),
+        knobs=Knobs(**parameters),
         rebuild=rebuild,
+        prune=prune,
     )
     if check:
         _check(options, as_json)
@@ -105,12 +87,20 @@ def build(
     _run(plan, options, said, as_json)
 
 
-def build_for(bundle: str, backend: str, estimates: "Sequence[Estimate]", *, fused_step: bool) -> None:
+def build_for(
+    bundle: str,
+    backend: str,
+    estimates: "Sequence[Estimate]",
+    *,
+    fused_step: bool,
+    knobs: Knobs,
+    dry_run: bool,
+) -> None:
     """Build the engines that edits need on this machine's GPU; what is there and can be used stays. Prints to stderr.
 
     Raises OptionError for a backend without engines, and what a build raises.
     """
-    from pixrt_engines import BuildOptions, plan_build, run_build
+    from pixrt_engines import BuildOptions, plan_build, run_build, without_covered
 
     if backend not in LIBRARY_OF:
         raise OptionError(
@@ -125,10 +115,16 @@ def build_for(bundle: str, backend: str, estimates: "Sequence[Estimate]", *, fus
         sizes=tuple(dict.fromkeys(estimate.request.geometry.padded for estimate in estimates)),
         batch=(min(e.batch for e in estimates), max(e.batch for e in estimates)),
         branches=tuple(sorted(counts)),
+        knobs=knobs,
     )
+    plan = without_covered(plan_build(options))
     printer = _Printer(warn, as_json=False)
+    if dry_run:
+        for engine in plan.engines:
+            _tell(engine, warn)
+        return
     try:
-        run_build(plan_build(options), options, printer)
+        run_build(plan, options, printer)
     finally:
         printer.close()
 

@@ -14,10 +14,13 @@ from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.outputs import plan_outputs
 from pixrt.cli.parameters import with_flags
 from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
+from pixrt.engine_spec import LIBRARY_OF
 from pixrt.errors import OptionError
 from pixrt.files import make_folder
 from pixrt.options import BACKENDS, BackendName, EditOptions
-from pixrt.store import DEFAULT_BUNDLE
+from pixrt.spec import Component
+from pixrt.store import DEFAULT_BUNDLE, open_bundle
+from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
     from pixrt.editor import Editor
@@ -69,6 +72,7 @@ def edit(
     parameters: dict[str, Any],
 ) -> None:
     """Edit pictures as the instruction says: pixrt edit photo.jpg "make it winter" -o winter.jpg."""
+    from pixrt.backends.registry import BackendOptions, check_options
     from pixrt.cli.build import build_for
     from pixrt.editor import Editor
     from pixrt.result import lora_parameters
@@ -78,22 +82,25 @@ def edit(
     if repeat is not None:
         instruction, parameters, earlier = _repeated(repeat, parameters)
     targets = plan_outputs(pictures, output, keep=[repeat] if repeat else [])
-    if build_engines and not dry_run:
-        with Editor(bundle, backend="null", max_batch=max_batch) as estimator:
+    how: dict[str, Any] = {
+        "threads": threads,
+        "cuda_graphs": cuda_graphs,
+        "weight_budget_mib": weight_budget,
+        "provider_options": _pairs(provider_option or []),
+    }
+    loaded: dict[str, Any] = {"max_batch": max_batch, "fused_step": fused_step, "loras": lora_inputs(lora)}
+    if build_engines:
+        check_options(_backend(backend), BackendOptions(**how))
+        manifest = open_bundle(bundle, verify=False).manifest
+        fused = Component.UNET_STEP in manifest.components and fused_step is not False
+        # What is wrong with the rest is told before hours are spent.
+        with Editor(bundle, backend="null", **loaded | {"fused_step": fused_step or fused}) as estimator:
             estimates = estimator.dry_run(pictures, [instruction], **parameters)
-        build_for(bundle, backend, estimates, fused_step=fused_step is not False)
-    with Editor(
-        bundle,
-        backend=_backend(backend),
-        threads=threads,
-        max_batch=max_batch,
-        low_memory=low_memory,
-        fused_step=fused_step,
-        cuda_graphs=cuda_graphs,
-        weight_budget_mib=weight_budget,
-        provider_options=_pairs(provider_option or []),
-        loras=lora_inputs(lora),
-    ) as editor:
+        knobs = Knobs(refittable=bool(lora), weight_streaming=weight_budget is not None)
+        build_for(bundle, backend, estimates, fused_step=fused, knobs=knobs, dry_run=dry_run)
+        if dry_run:
+            return
+    with Editor(bundle, backend=_backend(backend), low_memory=low_memory, **how, **loaded) as editor:
         loras = lora_parameters(editor.loras)
         if not quiet:
             _warn_beforehand(editor, repeat, earlier, loras)
@@ -124,6 +131,10 @@ def edit(
 def _warn_beforehand(editor: "Editor", repeat: Path | None, earlier: dict[str, Any], loras: dict[str, Any]) -> None:
     if editor.manifest.notice:
         warn(editor.manifest.notice)
+    built = {engine.library for engine in editor.manifest.engines}
+    for status in editor.passed_over:
+        if LIBRARY_OF.get(status.name) in built:
+            warn(f"the bundle's engines are not used: {status.reason}")
     if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256):
         warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
     if earlier and earlier.get("loras") != loras.get("loras"):

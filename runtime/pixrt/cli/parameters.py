@@ -44,7 +44,7 @@ def _help(field: dataclasses.Field[Any]) -> str:
     text = str(field.metadata["help"])
     if field.metadata.get("low") is not None:
         text += f" From {field.metadata['low']} to {field.metadata['high']}."
-    return text if field.default in (None, "") else f"{text} [default: {field.default}]"
+    return text if field.default in (None, "") or field.default is False else f"{text} [default: {field.default}]"
 
 
 def _annotation(hint: Any, text: str) -> Any:
