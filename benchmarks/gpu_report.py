@@ -37,7 +37,7 @@ WARM_UP = 3
 Array = np.ndarray[Any, Any]
 
 
-class Quiet:
+class Lines:
     """A listener that prints a line for each engine."""
 
     def on_engine(self, planned: Any) -> None:
@@ -63,7 +63,7 @@ def build(bundle: Path, library: str, size: tuple[int, int]) -> list[dict[str, A
         targets=("native",),
         sizes=(size,),
     )
-    built = run_build(plan_build(options), options, Quiet())
+    built = run_build(plan_build(options), options, Lines())
     return [
         {"file": item.spec.file, "bytes": item.spec.bytes, "seconds": item.seconds, "outcome": item.outcome}
         for item in built

@@ -17,6 +17,7 @@ from weakref import WeakSet
 import numpy as np
 import onnx
 import onnxruntime
+from cuda.bindings import driver as bindings
 
 from pixrt.engine_spec import ShapeProfile
 from pixrt.spec import decode
@@ -97,14 +98,17 @@ class ICudaEngine:
         self.weights = weights
         self._table = _session(self.path, weights or {})
         self.session = None if weights is None else self._table
+        # The real library copies weights on a stream of its own, which nobody but `cuCtxSynchronize` waits for.
+        self.arrived = threading.Event()
+        error, stream = bindings.cuStreamCreate(1)
+        if error != bindings.CUresult.CUDA_SUCCESS:
+            raise RuntimeError(f"a stream of the library's cannot be made: {error}")
+        load_driver().enqueue(int(stream), self.arrived.set)
+        bindings.cuStreamDestroy(stream)
 
     @property
     def num_io_tensors(self) -> int:
         return len(self.tensors)
-
-    @property
-    def num_optimization_profiles(self) -> int:
-        return 1
 
     @property
     def device_memory_size_v2(self) -> int:
@@ -112,9 +116,6 @@ class ICudaEngine:
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
-
-    def get_tensor_mode(self, name: str) -> TensorIOMode:
-        return self.tensors[name][1]
 
     def get_tensor_dtype(self, name: str) -> Any:
         return np.dtype(_DTYPES[self.tensors[name][0].type])
@@ -191,8 +192,9 @@ class IExecutionContext:
             name: (address, self.engine.get_tensor_dtype(name), self.get_tensor_shape(name))
             for name, address in self._addresses.items()
         }
-        session, inputs, scratch = self.engine.session, tuple(self._shapes), self._scratch
-        return load_driver().enqueue(stream_handle, lambda: _run(session, tensors, inputs, scratch)) == 0
+        session, arrived = self.engine.session, self.engine.arrived
+        inputs, scratch = tuple(self._shapes), self._scratch
+        return load_driver().enqueue(stream_handle, lambda: _run(session, arrived, tensors, inputs, scratch)) == 0
 
     def __del__(self) -> None:
         if threading.get_ident() != self._thread:
@@ -258,7 +260,15 @@ Runtime.engine = ICudaEngine
 ICudaEngine.context = IExecutionContext
 
 
-def _run(session: Any, tensors: dict[str, tuple[int, Any, Any]], inputs: tuple[str, ...], scratch: Any) -> None:
+def _run(
+    session: Any,
+    arrived: threading.Event,
+    tensors: dict[str, tuple[int, Any, Any]],
+    inputs: tuple[str, ...],
+    scratch: tuple[int, int],
+) -> None:
+    if not arrived.is_set():
+        raise RuntimeError("an engine ran before its weights were on the device")
     driver = load_driver()
     for address in (*(address for address, _, _ in tensors.values()), scratch[0]):
         if not driver.is_device(address):

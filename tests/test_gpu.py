@@ -66,9 +66,8 @@ def test_a_captured_run_is_the_first_run(made: dict[str, Any]) -> None:
     assert all(row["captured run equals the first"] for row in made["parity"])
 
 
-def test_the_host_keeps_up(made: dict[str, Any]) -> None:
-    assert made["latency"]["step_ms"] > 0
-    assert made["latency"]["host_ms"] > 0
+def test_the_device_never_waits_for_the_host(made: dict[str, Any]) -> None:
+    assert 0 < made["latency"]["host_ms"] < made["latency"]["step_ms"]
 
 
 def test_edits_leave_no_memory_behind(made: dict[str, Any], bundle: Path, library: Any, size: tuple[int, int]) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 HEAVY = ["onnxruntime", "torch", "transformers", "diffusers", "optimum", "onnx", "safetensors", "PIL", "tokenizers"]
+HEAVY += ["tensorrt", "tensorrt_rtx", "pycuda", "cuda", "filelock", "pixrt_engines.building"]
 
 
 def modules_after(code: str, *flags: str) -> set[str]:

@@ -155,14 +155,15 @@ class Repeated:
     """Work on the stream: run as it is the first time, then captured, and from then on launched as one graph.
 
     The first run is the warm-up: libraries allocate and load kernels then, which a capture does not allow. When the
-    scratch memory has moved, all of that is done again. What cannot be captured is run as it is, with a warning.
+    scratch memory has moved, all of that is done again. What the library does not let capture is run as it is, and so
+    is what could not be captured, with a warning.
     """
 
     def __init__(self, backend: "TensorRtBackend", execution: Execution) -> None:
         self._backend = backend
         self.execution = execution
         self._graph: Graph | None = None
-        self._captured = backend.graphs
+        self._may_capture = backend.graphs
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Enqueue `work`, the same at every call. It is not kept: it refers to what holds this."""
@@ -171,13 +172,13 @@ class Repeated:
             work()
             return
         if self._graph is None:
-            if not self._captured or not self.execution.can_be_captured():
+            if not self._may_capture or not self.execution.can_be_captured():
                 work()
                 return
             try:
                 self._graph = self._backend.device.capture(work)
             except (BackendError, CudaError) as error:
-                self._captured = False
+                self._may_capture = False
                 warnings.warn(f"no CUDA graph can be captured, steps are slower without: {error}", stacklevel=1)
                 work()
                 return

@@ -40,6 +40,8 @@ _TENSORRT = (
     "trt_context_memory_sharing_enable",
     "trt_cuda_graph_enable",
     "trt_detailed_build_log",
+    "trt_dla_core",
+    "trt_dla_enable",
     "trt_dump_subgraphs",
     "trt_engine_cache_enable",
     "trt_engine_cache_path",
@@ -48,6 +50,9 @@ _TENSORRT = (
     "trt_force_sequential_engine_build",
     "trt_force_timing_cache",
     "trt_fp16_enable",
+    "trt_int8_calibration_table_name",
+    "trt_int8_enable",
+    "trt_int8_use_native_calibration_table",
     "trt_layer_norm_fp32_fallback",
     "trt_max_partition_iterations",
     "trt_max_workspace_size",
@@ -92,8 +97,8 @@ def provider_settings(provider: str, given: Mapping[str, str], manifest: Manifes
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise OptionError(
-                f"{provider} has no option {name!r}{f'; there is {near[0]}' if near else ''}",
-                remedy=f"It has {', '.join(known)}" if known else "Leave provider options out",
+                f"pixrt knows no option {name!r} of {provider}{f'; there is {near[0]}' if near else ''}",
+                remedy=f"It passes on {', '.join(known)}" if known else "Leave provider options out",
             )
     return _defaults(provider, manifest) | dict(given)
 

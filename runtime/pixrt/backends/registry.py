@@ -18,6 +18,12 @@ _PROVIDERS = {
     "ort-cuda": "CUDAExecutionProvider",
     "ort-cpu": "CPUExecutionProvider",
 }
+_REMEDY = {
+    "ort-cpu": "Install it: `pip install 'pixrt[cpu]'`",
+    "ort-cuda": "Install it: `pip install 'pixrt[cuda]'`, on a machine with an NVIDIA GPU",
+    "ort-tensorrt": "Install it: `pip install 'pixrt[cuda]'`, and TensorRT's libraries",
+    "ort-tensorrt-rtx": "It needs an ONNX Runtime that was built with TensorRT-RTX; `pip install` of pixrt brings none",
+}
 # Fastest first: "auto" takes the first that opens.
 LADDER: tuple[BackendName, ...] = (
     "tensorrt",
@@ -152,8 +158,7 @@ def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Bac
     settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
     problem = provider_problem(_PROVIDERS[name], settings)
     if problem is not None:
-        extra = "cpu" if name == "ort-cpu" else "cuda"
-        raise BackendError(f"{name} is not available: {problem}", remedy=f"Install it: `pip install 'pixrt[{extra}]'`")
+        raise BackendError(f"{name} is not available: {problem}", remedy=_REMEDY[name])
     return OrtBackend(name, _PROVIDERS[name], options.threads, settings)
 
 

@@ -52,7 +52,6 @@ class LoadedPlan:
             refit_whole(backend.module, backend.log, self.engine, path)
         self.streams_weights = self._limit_weights(backend.weight_budget_bytes)
         self.kernels = KernelCache(backend, spec, self.engine) if backend.library == "tensorrt_rtx" else None
-        backend.device.settle()  # the library loads on streams of its own
         self._weights_bytes = free - backend.device.memory()[0]
         self._executions: WeakSet[Execution] = WeakSet()
 
@@ -201,6 +200,7 @@ class TensorRtEngine:
                         self._drop(name)  # its weights may be as large as the new one's
                     plan = LoadedPlan(self._backend, self._bundle, spec)
                     self._refit.apply(plan.engine)
+                    self._backend.device.settle()  # the library loads on streams of its own
                     self._plans[spec.file] = plan
                     self._backend.plans.add(plan)
                 return self._plans[spec.file]
