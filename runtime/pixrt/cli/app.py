@@ -10,7 +10,7 @@ import typer
 
 from pixrt._version import __version__
 from pixrt.cli.build import build
-from pixrt.cli.console import fail
+from pixrt.cli.console import fail, warn
 from pixrt.cli.data import data
 from pixrt.cli.doctor import doctor
 from pixrt.cli.edit import edit
@@ -66,6 +66,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     # A picture so large that Pillow warns of it is refused by pixrt, with its numbers.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    warnings.showwarning = _show
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name="pixrt", standalone_mode=False)
@@ -85,6 +86,11 @@ def main() -> None:
         remedy = "See `pixrt --help`, and `pixrt COMMAND --help`"
         sys.exit(_report(PixrtError(error.format_message().rstrip("."), remedy=remedy), 2))
     sys.exit(_report(_CANCELLED) if code == Cancelled.exit_code else code if isinstance(code, int) else 0)
+
+
+def _show(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a note: where in the code it was given says nothing to a user."""
+    warn(str(message))
 
 
 def _terminate(*_: object) -> None:
