@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from demo import Run, files
-from exported import Exports
 from fake_tensorrt import FakeTensorRT
 from pixrt.engine_files import engine_problem, read_engine
 from pixrt.errors import EngineError, OptionError, PackageMissing
-from pixrt.spec import Component, Manifest, parse_manifest
+from pixrt.spec import Manifest, parse_manifest
 from pixrt.store import BUILT_IN, open_bundle
 from pixrt_engines.builder import _in_thread
 from pixrt_engines.gpu import Gpu
@@ -390,27 +389,3 @@ def test_an_edit_builds_what_it_lacks(run: Run, tmp_path: Path, monkeypatch: pyt
     assert run(*words, "--backend", "tensorrt", "--image-guidance-scale", 1).code == 6
     assert len(library.configs) == 4 + 1  # the plan that was cut is built again
     assert not (tmp_path / "out.png").exists()
-
-
-@pytest.mark.torch
-def test_the_built_in_model_for_several_targets(run: Run, exports: Exports) -> None:
-    """Every component of the FP16 export becomes a real engine, and its entry says what it is."""
-    pytest.importorskip("tensorrt_rtx")
-    bundle = exports.bundle("demo", "fp16")
-    manifest = open_bundle(bundle).manifest
-    every = [word for component in manifest.components for word in ("--component", component)]
-    outcome = run("build", bundle, "--target", "sm86,sm89", "--size", "64x64", "--branches", "3", "--json", *every)
-    assert outcome.code == 0, outcome.err
-    manifest = open_bundle(bundle).manifest
-    assert len(manifest.engines) == len(outcome.out.splitlines()) == 6
-    assert {engine.component for engine in manifest.engines} == set(Component) == manifest.components.keys()
-    for engine in manifest.engines:
-        component = manifest.components[engine.component]
-        assert len(read_engine(bundle, engine, manifest)) == engine.bytes > 1 << 20
-        assert (engine.inputs, engine.outputs) == (component.inputs, component.outputs)
-        assert (engine.library, engine.targets) == ("tensorrt_rtx", ("sm86", "sm89"))
-        assert engine.precision == ("fp32" if engine.component == "vae_decoder_fp32" else "fp16")
-        assert engine.profiles[0].inputs.keys() == {tensor.name for tensor in component.inputs}
-        assert engine_problem(engine, "tensorrt_rtx", engine.library_version, "sm89") is None
-    plans = {name for name in files(bundle / "engines") if name.endswith(".plan")}
-    assert plans == {engine.file.rpartition("/")[2] for engine in manifest.engines}

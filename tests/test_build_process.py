@@ -1,4 +1,7 @@
-"""Builds as processes: killed, interrupted, many at once, on a full and a read-only disk. A plan is whole or absent."""
+"""Builds as processes: killed, interrupted, many at once, on a full and a read-only disk; and of a whole model.
+
+A plan is whole or absent. Slow together; `make test` runs them after the rest.
+"""
 
 import json
 import os
@@ -13,14 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from pixrt.engine_files import read_engine
-from pixrt.spec import Manifest
+from demo import Run, files
+from exported import Exports
+from pixrt.engine_files import engine_problem, read_engine
+from pixrt.spec import Component, Manifest
 from pixrt.store import open_bundle
 from tiny_bundles import tiny_bundle
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnx")
 
+ONE = ("--size", "64x64", "--branches", "3")  # plan
 REAL = "from pixrt.cli import main; main()"
 
 
@@ -67,7 +73,7 @@ def test_twenty_kills(code: str, tmp_path: Path) -> None:
     if code == REAL:
         pytest.importorskip("tensorrt_rtx")
     bundle = tiny_bundle(tmp_path / "tiny")
-    words = ("--size", "64x64", "--branches", "3", "--target", "sm89", "--rebuild")
+    words = (*ONE, "--target", "sm89", "--rebuild")
     started = time.perf_counter()
     process = start(code, bundle, *words)
     wait_for_build(process, bundle)
@@ -89,7 +95,7 @@ def test_twenty_kills(code: str, tmp_path: Path) -> None:
 def test_eight_processes_build_once(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "tiny")
     code = fake(seconds=8.0)
-    processes = [start(code, bundle, "--branches", "3", "--json") for _ in range(8)]
+    processes = [start(code, bundle, *ONE, "--json") for _ in range(8)]
     outcomes = [finish(process) for process in processes]
     assert [code for code, _, _ in outcomes] == [0] * 8
     results = [json.loads(out) for _, out, _ in outcomes]
@@ -143,17 +149,17 @@ def test_a_disk_that_gets_full(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", 20):
         bundle = tiny_bundle(tmp_path / "disk" / "tiny")
         before = (bundle / "manifest.json").read_bytes()
-        code, _, err = finish(start(fake(plan_bytes=30 << 20), bundle, "--branches", "3"))
+        code, _, err = finish(start(fake(plan_bytes=30 << 20), bundle, *ONE))
         assert code == 7
         assert "No space left" in err
         assert "free space" in err
         assert not remains(bundle)
         assert not list(bundle.rglob("*.plan"))
         assert (bundle / "manifest.json").read_bytes() == before
-        assert finish(start(fake(plan_bytes=1 << 20), bundle, "--branches", "3"))[0] == 0
+        assert finish(start(fake(plan_bytes=1 << 20), bundle, *ONE))[0] == 0
         assert len(require_whole(bundle).engines) == 1
         (bundle / "ballast").write_bytes(bytes(14 << 20))
-        code, _, err = finish(start(fake(), bundle, "--branches", "1"))
+        code, _, err = finish(start(fake(), bundle, "--size", "96x96", "--branches", "1"))
         assert code == 7
         assert "MiB free" in err
 
@@ -171,3 +177,27 @@ def test_a_read_only_bundle(tmp_path: Path) -> None:
     assert code == 7
     assert "cannot write" in err
     assert "engines" in err
+
+
+@pytest.mark.torch
+def test_the_built_in_model_for_several_targets(run: Run, exports: Exports) -> None:
+    """Every component of the FP16 export becomes a real engine, and its entry says what it is."""
+    pytest.importorskip("tensorrt_rtx")
+    bundle = exports.bundle("demo", "fp16")
+    manifest = open_bundle(bundle).manifest
+    every = [word for component in manifest.components for word in ("--component", component)]
+    outcome = run("build", bundle, "--target", "sm86,sm89", "--size", "64x64", "--branches", "3", "--json", *every)
+    assert outcome.code == 0, outcome.err
+    manifest = open_bundle(bundle).manifest
+    assert len(manifest.engines) == len(outcome.out.splitlines()) == 6
+    assert {engine.component for engine in manifest.engines} == set(Component) == manifest.components.keys()
+    for engine in manifest.engines:
+        component = manifest.components[engine.component]
+        assert len(read_engine(bundle, engine, manifest)) == engine.bytes > 1 << 20
+        assert (engine.inputs, engine.outputs) == (component.inputs, component.outputs)
+        assert (engine.library, engine.targets) == ("tensorrt_rtx", ("sm86", "sm89"))
+        assert engine.precision == ("fp32" if engine.component == "vae_decoder_fp32" else "fp16")
+        assert engine.profiles[0].inputs.keys() == {tensor.name for tensor in component.inputs}
+        assert engine_problem(engine, "tensorrt_rtx", engine.library_version, "sm89") is None
+    plans = {name for name in files(bundle / "engines") if name.endswith(".plan")}
+    assert plans == {engine.file.rpartition("/")[2] for engine in manifest.engines}

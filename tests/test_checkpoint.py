@@ -24,7 +24,9 @@ def export(checkpoint: Path | str, output: Path, **options: Any) -> Any:
     return export_checkpoint(given, on_progress=lambda stage: None)
 
 
-@pytest.mark.parametrize("how", [pytest.param("sharded", marks=pytest.mark.slow), "fp16 variant", "saved in fp16"])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(how, marks=pytest.mark.slow) for how in ("sharded", "fp16 variant")), "saved in fp16"]
+)
 def test_other_ways_of_saving(how: str, exports: Exports, tmp_path: Path) -> None:
     import diffusers
     import torch

@@ -23,7 +23,7 @@ EVERY = [
     ("sd1", "fp32"),
     ("sd1", "fp16"),
     ("sd2", "fp32"),
-    ("sd2", "fp16-weights"),
+    pytest.param("sd2", "fp16-weights", marks=pytest.mark.slow),
     ("text_to_image", "fp32"),
     ("inpainting", "fp32"),
     pytest.param("tiny_vae", "fp32", marks=pytest.mark.slow),
@@ -123,7 +123,7 @@ def test_source_latents_are_the_unscaled_mean(exports: Exports, kind: str) -> No
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("kind", "precision"), [("sd1", "fp16"), ("sd2", "fp16-weights"), ("tiny_vae", "fp16")])
+@pytest.mark.parametrize(("kind", "precision"), [("sd1", "fp16"), EVERY[3], ("tiny_vae", "fp16")])
 def test_other_precisions_edit_alike(exports: Exports, kind: str, precision: str, scene: Any) -> None:
     images = []
     for each in ("fp32", precision):
@@ -139,7 +139,8 @@ def test_bundles_for_other_tasks_open_but_do_not_edit(exports: Exports) -> None:
             Editor(exports.bundle(kind, "fp32"))
 
 
-@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_two_exports_are_byte_for_byte_alike(exports: Exports, tmp_path: Path, precision: Any) -> None:
     first, second = exports.bundle("sd1", precision), tmp_path / "second"
     export(exports.checkpoint("sd1"), second, precision=precision, name=first.name, fused_step=True)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:::peft")]
 @pytest.mark.parametrize(
     ("kind", "precision", "outside"),
     [
-        ("sd1", "fp16", False),
+        pytest.param("sd1", "fp16", False, marks=pytest.mark.slow),
         pytest.param("sd2", "fp16-weights", True, marks=pytest.mark.slow),
         pytest.param("sd2", "fp16-weights", False, marks=pytest.mark.slow),
         pytest.param("sd1", "fp32", True, marks=pytest.mark.slow),
@@ -63,7 +63,13 @@ def _rounded(checkpoint: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "precision"),
-    [("sd1", "fp32"), ("sd1", "fp16"), ("sd2", "fp16-weights"), ("tiny_vae", "fp16"), ("inpainting", "fp32")],
+    [
+        ("sd1", "fp32"),
+        ("sd1", "fp16"),
+        pytest.param("sd2", "fp16-weights", marks=pytest.mark.slow),
+        ("tiny_vae", "fp16"),
+        ("inpainting", "fp32"),
+    ],
 )
 def test_the_table_holds_every_layer(exports: Exports, kind: str, precision: str) -> None:
     import torch
@@ -86,6 +92,7 @@ def test_the_table_holds_every_layer(exports: Exports, kind: str, precision: str
             np.testing.assert_array_equal(stored, layers[name].astype(stored.dtype))
 
 
+@pytest.mark.slow
 def test_a_shared_weight_is_refused(exports: Exports, tmp_path: Path) -> None:
     """Two layers of equal weights are one initializer after tracing: one cannot be changed without the other."""
     import diffusers
