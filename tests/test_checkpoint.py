@@ -48,6 +48,7 @@ def test_other_ways_of_saving(how: str, exports: Exports, tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.slow
 def test_pickles_only_when_asked_for(exports: Exports, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("sd1", tmp_path / "it", safe_serialization=False)
     with pytest.raises(CheckpointError, match=r"a pickle .*save_pretrained.*--allow-pickle"):

@@ -94,7 +94,7 @@ def deviation(name: str, config: dict[str, Any], steps: int, eta: float = 0.0, *
 pytestmark = pytest.mark.torch
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", pytest.param("v_prediction", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_step_count_agrees_with_diffusers(name: str, prediction_type: str) -> None:
     config = STABLE_DIFFUSION | {"prediction_type": prediction_type}

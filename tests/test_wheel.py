@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # `make test` runs it after the rest
 ROOT = Path(__file__).parent.parent
 LARGEST_MIB = 60
 
