@@ -4,8 +4,8 @@
 #   docker build -t pixrt .                                  # with TensorRT
 #   docker build -t pixrt --build-arg EXTRA=tensorrt-rtx .   # with TensorRT-RTX
 #   docker run --rm --gpus all pixrt doctor
-#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/work" pixrt build ./ip2p --size 512x512
-#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/work" \
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/pictures" pixrt build ./ip2p
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD:/pictures" \
 #       pixrt edit photo.jpg "make it winter" -b ./ip2p -o winter.jpg
 #
 # --user: results are yours, and pixrt opens an engine only if it belongs to the user who runs it, or to root.
@@ -29,9 +29,9 @@ COPY engines engines
 COPY export export
 # .aksetup-defaults.py: pycuda would be linked to cuRAND otherwise, and pixrt draws its noise without it.
 # cpu: onnxruntime, which --backend auto falls back to. TensorRT's libraries come from NVIDIA's index, not from PyPI.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/cache \
     echo "CUDA_ENABLE_CURAND = False" > ~/.aksetup-defaults.py \
-    && /opt/pixrt/bin/pip install -c constraints.txt ".[${EXTRA},cpu]"
+    && /opt/pixrt/bin/pip install --cache-dir /cache -c constraints.txt ".[${EXTRA},cpu]"
 
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu24.04
 # The virtual environment's python is a link to this one.
@@ -43,7 +43,7 @@ ENV PATH=/opt/pixrt/bin:$PATH PIXRT_MODELS=/models
 # As /tmp is: --user may be anybody, and nobody may remove another's files.
 RUN install -d -m 1777 /models
 VOLUME /models
-WORKDIR /work
+WORKDIR /pictures
 USER 1000:1000
 ENTRYPOINT ["pixrt"]
 CMD ["--help"]
