@@ -124,7 +124,7 @@ def test_wrong_editors(arguments: dict[str, Any]) -> None:
 
 @pytest.fixture
 def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Networks._image_call
+    original = Networks._call
 
     def broken(self: Networks, component: Any, stage: str, *rest: Any) -> Any:
         answer = original(self, component, stage, *rest)
@@ -132,7 +132,7 @@ def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
             answer[0, 0, 0] = np.nan
         return answer
 
-    monkeypatch.setattr(Networks, "_image_call", broken)
+    monkeypatch.setattr(Networks, "_call", broken)
 
 
 @pytest.mark.usefixtures("overflowing")

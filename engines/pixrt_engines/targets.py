@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
+from pixrt.engine_files import AMPERE
 from pixrt.errors import EngineError, OptionError
 from pixrt_engines.gpu import Gpu, present_gpu
 from pixrt_engines.library import Library
-
-_AMPERE = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def resolve_targets(library: Library, wanted: tuple[str, ...]) -> Targets:
             )
         return Targets((gpu.capability,), gpu.name)
     if not wanted:
-        return Targets(tuple(name for name in library.targets if int(name.removeprefix("sm")) >= _AMPERE))
+        return Targets(tuple(name for name in library.targets if int(name.removeprefix("sm")) >= AMPERE))
     found = []
     for target in wanted:
         name = _require_gpu("the target native is the GPU at hand").capability if target == "native" else target

@@ -276,6 +276,7 @@ class Editor:
             latents = self._denoise(batch, schedule, conditioning, progress, clock)
         with networks.stage(Component.VAE_DECODER):
             decoded = [networks.decode(item, clock) for item in latents]
+        rows = sum(networks.branches(schedule))
         with clock.stage("finish"):
             images = [
                 from_network(result, picture, request.geometry)
@@ -290,7 +291,7 @@ class Editor:
                 dropped_tokens=request.tokens.dropped,
                 dropped_negative_tokens=request.negative_tokens.dropped,
                 working_size=request.geometry.padded,
-                network_rows=sum(networks.branches(schedule)),
+                network_rows=rows,
                 times=clock.times(),
                 backend=self._backend.name,
                 model=manifest.name,

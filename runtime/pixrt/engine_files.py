@@ -15,7 +15,7 @@ from pixrt.errors import EngineError
 from pixrt.spec import MANIFEST_NAME, Component, Manifest
 
 _PLAN = re.compile(rf"{ENGINES_FOLDER}/[A-Za-z0-9][A-Za-z0-9_.-]*\.plan")
-_AMPERE = 80
+AMPERE = 80  # sm80, the first generation that hardware-compatible engines run on
 
 
 def engine_problem(spec: EngineSpec, library: EngineLibrary, version: str, capability: str) -> str | None:
@@ -30,7 +30,7 @@ def engine_problem(spec: EngineSpec, library: EngineLibrary, version: str, capab
         return problem
     if capability in spec.targets:
         return None
-    wide = spec.hardware_compatible and int(capability.removeprefix("sm")) >= _AMPERE
+    wide = spec.hardware_compatible and int(capability.removeprefix("sm")) >= AMPERE
     if wide:
         return None
     covers = f"{', '.join(spec.targets)}{', and sm80 and later' if spec.hardware_compatible else ''}"

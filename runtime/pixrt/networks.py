@@ -60,21 +60,9 @@ class Networks:
         """The text encoder's last hidden state `[L, D]` for L token ids."""
 
         def encode() -> Array:
-            engine = self._engine(Component.TEXT_ENCODER, clock)
-            with clock.stage("text"):
-                table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
-                tokens = np.array([ids], table["input_ids"].dtype)
-                hidden = table["last_hidden_state"]
-
-                def bind() -> tuple[Array, Array, BoundCall]:
-                    given = engine.allocate(tokens.shape, tokens.dtype)
-                    output = engine.allocate((1, len(ids), hidden.fixed(2)), hidden.dtype)
-                    return given, output, engine.bind({"input_ids": given, "last_hidden_state": output})
-
-                given, output, run = self._calls.get((Component.TEXT_ENCODER, tokens.shape), bind)
-                given[...] = tokens
-                run()
-            return _fixed(output[0].copy())
+            (hidden,) = self._bundle.manifest.component(Component.TEXT_ENCODER).outputs
+            size = (len(ids), hidden.fixed(2))
+            return _fixed(self._call(Component.TEXT_ENCODER, "text", np.array(ids), size, clock))
 
         return self._texts.get(ids, encode)
 
@@ -85,7 +73,7 @@ class Networks:
             scale = self._bundle.manifest.vae_scale
             _, height, width = pixels.shape
             size = (self._bundle.manifest.latent_channels, height // scale, width // scale)
-            return _fixed(self._image_call(Component.VAE_ENCODER, "encode", pixels, size, clock))
+            return _fixed(self._call(Component.VAE_ENCODER, "encode", pixels, size, clock))
 
         key = (pixels.shape, blake2b(pixels.data, digest_size=16).digest())
         return self._sources.get(key, encode)
@@ -104,7 +92,7 @@ class Networks:
         if Component.VAE_DECODER_FP32 in self._bundle.manifest.components and np.isfinite(latents).all():
             tries.append(Component.VAE_DECODER_FP32)
         for component in tries:
-            pixels = self._image_call(component, "decode", scaled, size, clock).astype(np.float32)
+            pixels = self._call(component, "decode", scaled, size, clock).astype(np.float32)
             if np.isfinite(pixels).all():
                 return pixels, component is Component.VAE_DECODER_FP32
         broken = int(np.size(pixels) - np.isfinite(pixels).sum())
@@ -195,9 +183,10 @@ class Networks:
                 self._engines[component] = self._backend.open(self._bundle, component, weights)
         return self._engines[component]
 
-    def _image_call(
-        self, component: Component, stage: str, data: Array, out_shape: tuple[int, int, int], clock: Stopwatch
+    def _call(
+        self, component: Component, stage: str, data: Array, out_shape: tuple[int, ...], clock: Stopwatch
     ) -> Array:
+        """Run a network of one input and one output on one item; what is bound is kept for the next of that shape."""
         engine = self._engine(component, clock)
         with clock.stage(stage):
             (source,), (target,) = engine.inputs, engine.outputs

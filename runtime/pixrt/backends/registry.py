@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from pixrt.backends.protocol import Backend
+from pixrt.engine_spec import LIBRARY_OF
 from pixrt.errors import BackendError, OptionError, PixrtError
 from pixrt.options import BackendName
 from pixrt.spec import NETWORKS, Component
@@ -132,10 +133,10 @@ def check_options(name: BackendName, options: BackendOptions) -> None:
         raise OptionError(
             f"provider options are given for the backend {name}", remedy=f"Choose one of {', '.join(_PROVIDERS)}"
         )
-    if options.weight_budget_mib is not None and name not in ("tensorrt", "tensorrt-rtx"):
+    if options.weight_budget_mib is not None and name not in LIBRARY_OF:
         raise OptionError(
             f"a weight budget is given for the backend {name}",
-            remedy="Choose tensorrt or tensorrt-rtx, or leave it out",
+            remedy=f"Choose {' or '.join(LIBRARY_OF)}, or leave it out",
         )
 
 
@@ -167,7 +168,6 @@ def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions, read_plan
         _require(name, module, name)
     # What needs no device is looked at first: it is also what most machines lack.
     from pixrt.engine_files import read_engine
-    from pixrt.engine_spec import LIBRARY_OF
 
     library = LIBRARY_OF[name]
     _require(name, library, name)

@@ -12,8 +12,7 @@ from pixrt.cli.console import errors, progress, say, warn
 from pixrt.cli.parameters import with_flags
 from pixrt.engine_spec import LIBRARY_OF, EngineSpec
 from pixrt.errors import EngineError, OptionError
-from pixrt.spec import NETWORKS, Component
-from pixrt.store import open_bundle
+from pixrt.spec import Component
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
@@ -84,7 +83,9 @@ def build(
     if dry_run:
         _describe(plan, said, as_json)
         return
-    _run(plan, options, said, as_json)
+    if not as_json:
+        say(said)
+    _run(plan, options, _Printer(say, as_json))
 
 
 def build_for(
@@ -92,15 +93,15 @@ def build_for(
     backend: str,
     estimates: "Sequence[Estimate]",
     *,
-    fused_step: bool,
+    components: tuple[Component, ...],
     knobs: Knobs,
     dry_run: bool,
 ) -> None:
     """Build the engines that edits need on this machine's GPU; what is there and can be used stays. Prints to stderr.
 
-    Raises OptionError for a backend without engines, and what a build raises.
+    `components` as `BuildOptions`. Raises OptionError for a backend without engines, and what a build raises.
     """
-    from pixrt_engines import BuildOptions, plan_build, run_build, without_covered
+    from pixrt_engines import BuildOptions, plan_build, without_covered
 
     if backend not in LIBRARY_OF:
         raise OptionError(
@@ -109,7 +110,7 @@ def build_for(
     counts = {count for estimate in estimates for count in estimate.branches}
     options = BuildOptions(
         bundle=bundle,
-        components=() if fused_step else (*NETWORKS, *_second_decoder(bundle)),
+        components=components,
         library=backend,  # type: ignore[arg-type]  # one of LIBRARY_OF's
         targets=("native",),
         sizes=tuple(dict.fromkeys(estimate.request.geometry.padded for estimate in estimates)),
@@ -118,20 +119,11 @@ def build_for(
         knobs=knobs,
     )
     plan = without_covered(plan_build(options))
-    printer = _Printer(warn, as_json=False)
     if dry_run:
         for engine in plan.engines:
             _tell(engine, warn)
         return
-    try:
-        run_build(plan, options, printer)
-    finally:
-        printer.close()
-
-
-def _second_decoder(bundle: str) -> tuple[Component, ...]:
-    components = open_bundle(bundle, verify=False).manifest.components
-    return (Component.VAE_DECODER_FP32,) if Component.VAE_DECODER_FP32 in components else ()
+    _run(plan, options, _Printer(warn, as_json=False))
 
 
 def _check(options: "BuildOptions", as_json: bool) -> None:
@@ -169,12 +161,9 @@ def _tell(engine: "PlannedEngine", tell: Callable[[str], None]) -> None:
         tell(f"  {name}  {sizes}")
 
 
-def _run(plan: "BuildPlan", options: "BuildOptions", said: str, as_json: bool) -> None:
+def _run(plan: "BuildPlan", options: "BuildOptions", printer: "_Printer") -> None:
     from pixrt_engines import run_build
 
-    if not as_json:
-        say(said)
-    printer = _Printer(say, as_json)
     try:
         run_build(plan, options, printer)
     finally:

@@ -91,13 +91,14 @@ def edit(
     loaded: dict[str, Any] = {"max_batch": max_batch, "fused_step": fused_step, "loras": lora_inputs(lora)}
     if build_engines:
         check_options(_backend(backend), BackendOptions(**how))
-        manifest = open_bundle(bundle, verify=False).manifest
-        fused = Component.UNET_STEP in manifest.components and fused_step is not False
+        networks = tuple(map(Component, open_bundle(bundle, verify=False).manifest.components))
+        fused = Component.UNET_STEP in networks and fused_step is not False
         # What is wrong with the rest is told before hours are spent.
         with Editor(bundle, backend="null", **loaded | {"fused_step": fused_step or fused}) as estimator:
             estimates = estimator.dry_run(pictures, [instruction], **parameters)
         knobs = Knobs(refittable=bool(lora), weight_streaming=weight_budget is not None)
-        build_for(bundle, backend, estimates, fused_step=fused, knobs=knobs, dry_run=dry_run)
+        components = () if fused else tuple(name for name in networks if name is not Component.UNET_STEP)
+        build_for(bundle, backend, estimates, components=components, knobs=knobs, dry_run=dry_run)
         if dry_run:
             return
     with Editor(bundle, backend=_backend(backend), low_memory=low_memory, **how, **loaded) as editor:
