@@ -22,7 +22,7 @@ from pixrt.conditioning import Conditioning
 from pixrt.guidance import Branch, guidance_weights
 from pixrt.noise import draw_noise
 from pixrt.pipeline import denoise
-from pixrt.plan import Plan, make_plan
+from pixrt.plan import Plan, Schedule, make_plan
 from pixrt.schedulers import build_table
 from pixrt.spec import ComponentSpec, ExportCheck, TensorSpec
 
@@ -50,13 +50,13 @@ def make_pixrt(
     workspace = Workspace(NullEngine(UNET), 1, (SIZE, SIZE), TOKENS)
     table = build_table("euler_ancestral", SCHEDULER, steps)
     weights = guidance_weights(len(table), GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE, (0.0, 1.0))
+    schedule = Schedule(table, weights[:, None], np.zeros((len(table), 1)))
+    conditioning = Conditioning(dict.fromkeys(Branch, context), {Branch.TEXT: source, Branch.IMAGE: source})
 
     def plan() -> tuple[Plan, float]:
         start = time.perf_counter()
-        made = make_plan(
-            workspace, table, weights, draw_noise([0], steps, (CHANNELS, SIZE, SIZE), out=workspace.noise(steps))
-        )
-        made.condition(Conditioning(dict.fromkeys(Branch, context), {Branch.TEXT: source, Branch.IMAGE: source}))
+        noise = draw_noise([0], steps, (CHANNELS, SIZE, SIZE), out=workspace.noise(steps))
+        made = make_plan(workspace, schedule, noise, conditioning)
         return made, time.perf_counter() - start
 
     return plan

@@ -111,7 +111,7 @@ def compare(
     own = pipeline.scheduler
     pipeline.scheduler = getattr(diffusers, name).from_config(own.config, **settings)
     try:
-        with _draws(type(pipeline.scheduler), iter(noise[1:])):
+        with draws(type(pipeline.scheduler), iter(noise[1:])):
             output = pipeline(
                 texts,
                 image=images,
@@ -135,7 +135,7 @@ def compare(
 
 
 @contextlib.contextmanager
-def _draws(scheduler: type, noise: Iterator[torch.Tensor]) -> Iterator[None]:
+def draws(scheduler: type, noise: Iterator[torch.Tensor]) -> Iterator[None]:
     """Hand a scheduler our draws, in order, instead of its own."""
     module = scheduler.__module__
     if not hasattr(__import__(module, fromlist=["x"]), "randn_tensor"):

@@ -112,11 +112,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut weights": (lambda f: os.truncate(f / "unet" / UNET_WEIGHTS, 5000), "the unet of"),
     "empty weights": (lambda f: os.truncate(f / "unet" / UNET_WEIGHTS, 0), "the unet of"),
     "weights of another shape": (lambda f: _edit_json(f / "unet" / "config.json", in_channels=4), "the unet of"),
-    "NaN weights": (_poison, "decoder.conv_in.weight of vae holds values that are not finite"),
+    "NaN weights": (_poison, "decoder.conv_in.weight of the vae of it holds values that are not finite"),
     "a weight missing": (_drop, "decoder.conv_in.weight"),
     "7 channels": (lambda f: _edit_json(f / "unet" / "config.json", in_channels=7), "in_channels 7"),
     "another unet": (lambda f: _edit_json(f / "unet" / "config.json", _class_name="UNet3D"), "the unet is UNet3D"),
-    "another vae": (lambda f: _edit_json(f / "vae" / "config.json", _class_name="VQModel"), "the vae is VQModel"),
+    "another vae": (lambda f: _edit_json(f / "vae" / "config.json", _class_name="VQModel"), "the vae of it is VQModel"),
     "another width": (lambda f: _edit_json(f / "unet" / "config.json", cross_attention_dim=768), "text of width 768"),
     "SDXL": (lambda f: (f / "text_encoder_2").mkdir(), "second text encoder"),
     "class embedding": (
@@ -127,7 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "scheduler": (lambda f: _edit_json(f / "scheduler" / "scheduler_config.json", _class_name="Heun"), "Heun"),
     "text weights missing": (
         lambda f: _drop_from(f / "text_encoder" / "model.safetensors", "final_layer_norm.bias"),
-        "final_layer_norm.bias of text_encoder is missing",
+        "final_layer_norm.bias of the text_encoder of it is missing",
     ),
     "text weights cut": (lambda f: os.truncate(f / "text_encoder" / "model.safetensors", 900), "the text_encoder of"),
     "variance learned": (lambda f: _edit_json(f / "unet" / "config.json", out_channels=8), "out_channels 8"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 import pixrt
 from demo import BLUE, INVERT, QUICK, pixels
-from pixrt import Editor, OptionError, PixrtError
+from pixrt import Editor, Job, PixrtError
 from pixrt.networks import Networks
 from pixrt.options import EditOptions
 
@@ -76,6 +76,26 @@ def test_one_instruction_for_many_and_one_picture_for_many(editor: Editor, scene
     np.testing.assert_array_equal(pixels(seeds[0].image), pixels(seeds[2].image))
     assert not np.array_equal(pixels(seeds[0].image), pixels(seeds[1].image))
     assert isinstance(editor.edit([scene], BLUE, **QUICK), list)
+    for one, other in zip(seeds, editor.edit(scene, BLUE, steps=2, seed=[1, 2, 1]), strict=True):
+        np.testing.assert_array_equal(pixels(one.image), pixels(other.image))
+
+
+def test_pictures_with_other_parameters_run_together(editor: Editor, scene: Image.Image) -> None:
+    """Scales, seeds and texts may differ within a batch; the results are those of each alone, byte for byte."""
+    options = [
+        EditOptions(steps=4, seed=1),
+        EditOptions(steps=4, seed=2, guidance_scale=5, image_guidance_scale=1),
+        EditOptions(steps=4, seed=3, guidance_scale=1, image_guidance_scale=1),
+        EditOptions(steps=3, seed=4, negative_prompt="a red circle"),
+    ]
+    texts = [BLUE, INVERT, BLUE, BLUE]
+    jobs = [Job(options=each, image=scene, text=text) for each, text in zip(options, texts, strict=True)]
+    together = sorted(editor.run(editor.check(jobs)), key=lambda result: result.index)
+    assert [result.options.seed for result in together] == [1, 2, 3, 4]
+    for job, result in zip(jobs, together, strict=True):
+        (alone,) = editor.run(editor.check([job]))
+        np.testing.assert_array_equal(pixels(result.image), pixels(alone.image))
+        assert result.parameters == alone.parameters
 
 
 def test_embeddings_and_source_latents_are_remembered(scene: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,11 +200,10 @@ def test_a_window_of_guidance_runs_fewer_branches(editor: Editor, scene: Image.I
 
 def test_a_dry_run_opens_no_network(scene: Image.Image) -> None:
     with Editor() as editor:
-        (estimate,) = editor.dry_run(scene, BLUE, steps=20, scheduler="pndm", image_guidance_scale=1.0)
+        options = EditOptions(steps=20, scheduler="pndm", image_guidance_scale=1.0)
+        (estimate,) = editor.estimate(editor.check([Job(options=options, image=scene, text=BLUE)]))
         assert (estimate.network_calls, estimate.network_rows) == (21, 42)
         assert not editor._networks._engines
-        with pytest.raises(OptionError):
-            editor.dry_run(scene, BLUE, steps=0)
 
 
 def test_the_null_backend_runs_everything_but_the_networks(scene: Image.Image) -> None:
@@ -201,7 +220,8 @@ def test_a_long_list_is_not_held_in_memory(editor: Editor, scene: Image.Image, m
         return original(self)
 
     monkeypatch.setattr("pixrt.requests.Request.load", counting)
-    results = editor.stream([scene] * 20, BLUE, steps=1)
+    jobs = [Job(options=EditOptions(steps=1), image=scene, text=BLUE)] * 20
+    results = editor.run(editor.check(jobs))
     assert loaded == []
     next(results)
     assert loaded == [0, 1, 2, 3]

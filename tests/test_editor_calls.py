@@ -9,7 +9,7 @@ from PIL import Image
 
 import pixrt
 from demo import BLUE, INVERT, QUICK, pixels
-from pixrt import Cancelled, Editor, OptionError, PictureError
+from pixrt import Cancelled, EditOptions, Editor, Job, OptionError, PictureError
 from pixrt.networks import Networks
 
 WRONG_CALLS: list[tuple[Any, Any, dict[str, Any]]] = [
@@ -20,7 +20,7 @@ WRONG_CALLS: list[tuple[Any, Any, dict[str, Any]]] = [
     ("examples/scene.png", 5, {}),
     ("examples/scene.png", {BLUE}, {}),
     ("examples/scene.png", [BLUE, None], {}),
-    ("examples/scene.png", BLUE, {"seed": [1, 2]}),
+    (["examples/scene.png"] * 3, BLUE, {"seed": [1, 2]}),
     ("examples/scene.png", BLUE, {"seed": []}),
     ("examples/scene.png", BLUE, {"steps": None, "scheduler": "heun"}),
     ("examples/scene.png", BLUE, {"resolution": 48, "resize": "floor8"}),
@@ -112,8 +112,12 @@ def test_a_bundle_for_another_task(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "four" / "manifest.json").read_text())
     manifest["unet_in_channels"] = 4
     (tmp_path / "four" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(OptionError, match="text-to-image"):
-        Editor(tmp_path / "four")
+    with (
+        Editor(tmp_path / "four", backend="null") as editor,
+        pytest.raises(OptionError, match="text-to-image") as caught,
+    ):
+        editor.edit("examples/scene.png", BLUE)
+    assert "8 input channels" in caught.value.remedy
 
 
 @pytest.mark.parametrize("arguments", [{"max_batch": 0}, {"max_batch": 65}, {"max_batch": "2"}, {"backend": "tpu"}])
@@ -160,13 +164,15 @@ def test_low_memory_closes_the_network_of_a_cancelled_edit(scene: Image.Image) -
 def test_a_picture_that_changes_while_it_waits(editor: Editor, scene: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "it.png"
     scene.save(path)
-    results = editor.stream([scene.resize((80, 64)), path], BLUE, **QUICK)
+    pictures: list[Any] = [scene.resize((80, 64)), path]
+    results = editor.run(editor.check([Job(options=EditOptions(**QUICK), image=each, text=BLUE) for each in pictures]))
     next(results)
     scene.resize((32, 32)).save(path)
-    with pytest.raises(PictureError, match="was 64 x 64 a moment ago"):
+    with pytest.raises(PictureError, match="was 64 x 64 before"):
         next(results)
 
 
-def test_wrong_calls_fail_at_the_call_of_stream(editor: Editor, scene: Image.Image) -> None:
+def test_a_schedule_that_there_is_not_fails_at_the_call(editor: Editor, scene: Image.Image) -> None:
+    requests = editor.check([Job(options=EditOptions(steps=60, scheduler="lcm"), image=scene, text=BLUE)])
     with pytest.raises(OptionError):
-        editor.stream(scene, BLUE, steps=0)
+        editor.run(requests)

@@ -36,7 +36,7 @@ FACTS = {
     "sd2": ("edit", 8, "v_prediction", 0.18215),
     "text_to_image": ("generate", 4, "epsilon", 0.18215),
     "inpainting": ("inpaint", 9, "epsilon", 0.18215),
-    "tiny_vae": ("edit", 8, "epsilon", 1.0),
+    "tiny_vae": ("edit", 8, "epsilon", 0.18215),
 }
 
 
@@ -179,6 +179,7 @@ def test_the_check_sees_a_wrong_weight(exports: Exports, tmp_path: Path, monkeyp
         {"scheduler": "heun"},
         {"steps": 0},
         {"source_scaling_factor": 0},
+        {"source_scaling_factor": float("inf")},
         {"guidance_scale": float("nan")},
         {"image_guidance_scale": float("inf")},
         {"guidance_scale": -3},

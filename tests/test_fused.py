@@ -36,15 +36,22 @@ class TestTables:
     @pytest.mark.parametrize("scheduler", SCHEDULERS)
     def test_every_coefficient_has_its_column(self, scheduler: str) -> None:
         table = build_table(scheduler, CONFIG, 6)
-        rows = coefficient_rows(table)
+        pull = np.linspace(0, 1, 2 * len(table)).reshape(len(table), 2)
+        rows = coefficient_rows(Schedule(table, np.zeros((*pull.shape, len(Branch))), pull))
         assert table.depth <= DEPTH
+        levels = np.array([table.level_after(step) for step in range(len(table))])
+        anchors = {"pull": pull, "anchor_alpha": pull * levels[:, :1], "anchor_sigma": pull * levels[:, 1:]}
         for column, name in enumerate(COLUMNS):
             ago = int(name.removeprefix("history_")) if name.startswith("history_") else None
-            if ago is None:
-                expected = getattr(table, name)
+            if name in anchors:
+                expected = anchors[name]
+            elif ago is None:
+                expected = getattr(table, name)[:, None]
             else:
-                expected = table.history[:, ago] if ago < table.depth else np.zeros(len(table))
-            np.testing.assert_array_equal(rows[:, column], expected.astype(np.float32))
+                expected = table.history[:, ago, None] if ago < table.depth else np.zeros((len(table), 1))
+            for item in range(2):
+                column_of_item = np.broadcast_to(expected, pull.shape)[:, item]
+                np.testing.assert_array_equal(rows[:, item, column], column_of_item.astype(np.float32))
 
     @pytest.mark.parametrize(
         ("scales", "interval", "order", "used"),
@@ -60,16 +67,16 @@ class TestTables:
     def test_the_branches_that_run_are_the_first_rows(
         self, scales: tuple[float, float], interval: Any, order: tuple[Branch, ...], used: list[int]
     ) -> None:
-        weights = guidance_weights(4, *scales, interval)
+        weights = np.repeat(guidance_weights(4, *scales, interval)[:, None], 2, 1)
         assert order_branches(weights) == (order, used)
-        tables = guidance_tables(weights, order, batch=2)
+        tables = guidance_tables(weights, order)
         for step, count in enumerate(used):
             for branch in Branch:
-                if weights[step, branch]:
+                if weights[step, 0, branch]:
                     rows = tables["branch_rows"][step, :, branch]
                     np.testing.assert_array_equal(rows, order.index(branch) * 2 + np.arange(2))
                     assert (rows < 2 * count).all()
-            np.testing.assert_allclose(tables["guidance"][step], np.repeat(weights[step][None], 2, 0), rtol=1e-6)
+            np.testing.assert_allclose(tables["guidance"][step], weights[step], rtol=1e-6)
 
 
 def states(bundle: Path, fused: bool, **parameters: Any) -> tuple[list[Any], list[Any], list[Image.Image]]:
@@ -187,12 +194,12 @@ class TestAgainstTheLoop:
         draw = np.random.default_rng(3)
         contexts = {branch: [draw.standard_normal((77, 24), np.float32)] * 2 for branch in (Branch.TEXT, Branch.UNCOND)}
         table = build_table(scheduler, bundle.manifest.scheduler, 5)
-        schedule = Schedule(table, guidance_weights(len(table), 4.0, 4.0, (0, 1)))
+        weights = np.repeat(guidance_weights(len(table), 4.0, 4.0, (0, 1))[:, None], 2, 1)
+        schedule = Schedule(table, weights, np.zeros((len(table), 2)))
         found = []
         for fused in (False, True):
             networks = Networks(bundle, backend, fused_step=fused)
-            plan = networks.plan(schedule, [1, 2], (8, 6), Stopwatch())
-            plan.condition(Conditioning(contexts, sources={}))
+            plan = networks.plan(schedule, [1, 2], (8, 6), Conditioning(contexts), Stopwatch())
             found.append([state.latents() for state in denoise(plan)])
         for ours, theirs in zip(*found, strict=True):
             assert np.abs(ours - theirs).max() <= CLOSE * np.abs(theirs).max()

@@ -32,15 +32,15 @@ def test_weights_are_the_published_formula(s_text: float, s_image: float) -> Non
     ],
 )
 def test_only_branches_with_a_weight_run(s_text: float, s_image: float, branches: tuple[Branch, ...]) -> None:
-    assert active_branches(guidance_weights(1, s_text, s_image, ALL)[0]) == branches
+    assert active_branches(guidance_weights(1, s_text, s_image, ALL)) == branches
 
 
 def test_the_window_is_in_fractions_of_the_steps() -> None:
     weights = guidance_weights(10, 7.5, 1.5, (0.2, 0.8))
-    inside = [len(active_branches(row)) == 3 for row in weights]
+    inside = [len(active_branches(row[None])) == 3 for row in weights]
     assert inside == [False, False, True, True, True, True, True, True, False, False]
     np.testing.assert_array_equal(weights[0], [1, 0, 0])
 
 
 def test_an_empty_window_never_guides() -> None:
-    assert all(active_branches(row) == (Branch.TEXT,) for row in guidance_weights(5, 7.5, 1.5, (0.5, 0.5)))
+    assert all(active_branches(row[None]) == (Branch.TEXT,) for row in guidance_weights(5, 7.5, 1.5, (0.5, 0.5)))

@@ -5,10 +5,25 @@ import typing
 
 import pytest
 
+from pixrt import parameters
 from pixrt.errors import OptionError
-from pixrt.options import SCHEDULERS, EditOptions, EditParameters
+from pixrt.options import (
+    SCHEDULERS,
+    EditOptions,
+    GenerateOptions,
+    Img2ImgOptions,
+    InpaintOptions,
+    StyleOptions,
+)
 from pixrt.spec import Defaults
 
+PAIRS = [
+    (parameters.EditParameters, EditOptions),
+    (parameters.GenerateParameters, GenerateOptions),
+    (parameters.Img2ImgParameters, Img2ImgOptions),
+    (parameters.InpaintParameters, InpaintOptions),
+    (parameters.StyleParameters, StyleOptions),
+]
 DEFAULTS = Defaults(steps=100, guidance_scale=7.5, image_guidance_scale=1.5, scheduler="euler_ancestral")
 
 
@@ -70,8 +85,9 @@ def test_eta_belongs_to_ddim() -> None:
         EditOptions(eta=0.5).resolve(DEFAULTS)
 
 
-def test_the_keyword_arguments_are_the_fields() -> None:
-    assert list(EditParameters.__annotations__) == [field.name for field in dataclasses.fields(EditOptions)]
+@pytest.mark.parametrize(("parameters", "options"), PAIRS)
+def test_the_keyword_arguments_are_the_fields(parameters: type, options: type) -> None:
+    assert list(typing.get_type_hints(parameters)) == [field.name for field in dataclasses.fields(options)]
 
 
 def test_what_is_kept_is_plain_numbers() -> None:

@@ -1,6 +1,7 @@
 """The loop does what its plan says, runs only the branches it needs, and allocates nothing."""
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,31 +11,35 @@ from numpy.typing import NDArray
 from fakes import TOKENS, WIDTH, NumpyEngine, smooth_network, unet_spec
 from pixrt.backends.null import NullEngine
 from pixrt.buffers import Workspace
-from pixrt.conditioning import Conditioning
+from pixrt.conditioning import Anchor, Conditioning
 from pixrt.guidance import Branch, guidance_weights
 from pixrt.noise import draw_noise
 from pixrt.options import SCHEDULERS
 from pixrt.pipeline import denoise
-from pixrt.plan import Plan, make_plan
+from pixrt.plan import Schedule, make_plan
 from pixrt.schedulers import build_table
+from pixrt.schedulers.table import StepTable
 
 SIZE = (6, 10)
 SHAPE = (4, *SIZE)
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
-def condition(plan: Plan, seeds: list[int]) -> dict[str, NDArray[np.float32]]:
+def given_to(seeds: list[int]) -> tuple[dict[str, NDArray[np.float32]], Conditioning]:
     draws = [np.random.default_rng(1000 + seed) for seed in seeds]
     text = np.stack([draw.standard_normal((TOKENS, WIDTH)).astype(np.float32) for draw in draws])
     source = np.stack([draw.standard_normal(SHAPE).astype(np.float32) for draw in draws])
     null = np.full_like(text, 0.25)
-    plan.condition(
-        Conditioning(
-            {Branch.TEXT: list(text), Branch.IMAGE: list(null), Branch.UNCOND: list(null)},
-            {Branch.TEXT: list(source), Branch.IMAGE: list(source)},
-        )
+    conditioning = Conditioning(
+        {Branch.TEXT: list(text), Branch.IMAGE: list(null), Branch.UNCOND: list(null)},
+        {Branch.TEXT: list(source), Branch.IMAGE: list(source)},
     )
-    return {"text": text, "source": source, "null": null}
+    return {"text": text, "source": source, "null": null}, conditioning
+
+
+def schedule_of(table: StepTable, scales: tuple[float, float], batch: int = 1) -> Schedule:
+    weights = np.repeat(guidance_weights(len(table), *scales, (0.0, 1.0))[:, None], batch, 1)
+    return Schedule(table, weights, np.zeros((len(table), batch)))
 
 
 def run(
@@ -43,10 +48,8 @@ def run(
     engine = NumpyEngine(smooth_network, dtype)
     workspace = Workspace(engine, len(seeds), SIZE, TOKENS)
     table = build_table(scheduler, CONFIG, steps)
-    plan = make_plan(
-        workspace, table, guidance_weights(len(table), *scales, (0.0, 1.0)), draw_noise(seeds, len(table), SHAPE)
-    )
-    condition(plan, seeds)
+    noise = draw_noise(seeds, len(table), SHAPE)
+    plan = make_plan(workspace, schedule_of(table, scales, len(seeds)), noise, given_to(seeds)[1])
     return [state.latents() for state in denoise(plan)], engine
 
 
@@ -54,9 +57,7 @@ def naive(scheduler: str, seed: int, scales: tuple[float, float], steps: int = 6
     """The table's docstring and the published guidance, in float64, one picture, all three branches always."""
     table = build_table(scheduler, CONFIG, steps)
     noise = draw_noise([seed], len(table), SHAPE)[:, 0].astype(np.float64)
-    workspace = Workspace(NullEngine(unet_spec()), 1, SIZE, TOKENS)
-    weights = guidance_weights(1, *scales, (0.0, 1.0))
-    given = condition(make_plan(workspace, table, np.repeat(weights, len(table), 0), noise[:, None].copy()), [seed])
+    given, _ = given_to([seed])
     x, stored, states = table.initial_scale * noise[0], [], []
     for i in range(len(table)):
         eps = []
@@ -118,6 +119,75 @@ def test_the_source_half_is_written_once_and_zero_for_the_null_picture() -> None
     assert not first[2].any()
 
 
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_pictures_with_other_scales_run_together(scheduler: str) -> None:
+    """Each as it would be alone, to the bit, also where its company needs more branches."""
+    engine = NumpyEngine(smooth_network)
+    scales = [(7.5, 1.5), (3.0, 1.0), (1.0, 1.0)]
+    table = build_table(scheduler, CONFIG, 5)
+    schedule = schedule_of(table, (1.0, 1.0), 3)
+    for item, pair in enumerate(scales):
+        schedule.weights[:, item] = guidance_weights(len(table), *pair, (0.0, 1.0))
+    noise = draw_noise([1, 2, 3], len(table), SHAPE)
+    plan = make_plan(Workspace(engine, 3, SIZE, TOKENS), schedule, noise, given_to([1, 2, 3])[1])
+    together = [state.latents() for state in denoise(plan)]
+    for item, pair in enumerate(scales):
+        alone, _ = run(scheduler, [item + 1], pair, 5)
+        for batch, single in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(batch[item], single[0])
+
+
+class TestAnchors:
+    @pytest.mark.parametrize("scheduler", SCHEDULERS)
+    @pytest.mark.parametrize("start", [0, 3])
+    def test_what_is_held_is_the_known_latents_noised_to_the_level(self, scheduler: str, start: int) -> None:
+        draw = np.random.default_rng(3)
+        known = draw.standard_normal(SHAPE).astype(np.float32)
+        where = np.zeros((1, *SIZE), np.float32)
+        where[:, 2:] = 1
+        table = build_table(scheduler, CONFIG, 6, start=start)
+        noise = draw_noise([4], len(table), SHAPE)
+        first, schedule = noise[0, 0].copy(), schedule_of(table, (7.5, 1.5))
+        schedule.pull[:] = 1
+        conditioning = replace(given_to([4])[1], anchors=[Anchor(known, where)], initial=[known] if start else [])
+        plan = make_plan(Workspace(NumpyEngine(smooth_network), 1, SIZE, TOKENS), schedule, noise, conditioning)
+        states = [state.latents()[0] for state in denoise(plan)]
+        for step, state in enumerate(states):
+            alpha, sigma = table.level_after(step)
+            expected = np.float32(alpha) * known + np.float32(sigma) * first
+            np.testing.assert_allclose(state[:, 2:], expected[:, 2:], atol=1e-6 * np.abs(expected).max())
+            assert not np.allclose(state[:, :2], expected[:, :2], atol=1e-3)
+        np.testing.assert_array_equal(states[-1][:, 2:], known[:, 2:])  # the last level is clean
+
+    @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+    def test_a_pull_goes_part_of_the_way(self, weight: float) -> None:
+        known, table = np.full(SHAPE, 2, np.float32), build_table("ddim", CONFIG, 4)
+        noise = draw_noise([4], 0, SHAPE)
+
+        def states(pull: float) -> list[NDArray[np.float32]]:
+            schedule = schedule_of(table, (7.5, 1.5))
+            schedule.pull[0] = pull
+            conditioning = replace(given_to([4])[1], anchors=[Anchor(known, np.ones((1, *SIZE), np.float32))])
+            workspace = Workspace(NumpyEngine(smooth_network), 1, SIZE, TOKENS)
+            return [state.latents()[0] for state in denoise(make_plan(workspace, schedule, noise, conditioning))]
+
+        alpha, sigma = table.level_after(0)
+        there = np.float32(alpha) * known + np.float32(sigma) * noise[0, 0]
+        free = states(0.0)[0]
+        np.testing.assert_allclose(states(weight)[0], (1 - weight) * free + weight * there, atol=1e-5)
+
+    def test_an_earlier_batchs_anchors_are_gone(self) -> None:
+        workspace, table = Workspace(NumpyEngine(smooth_network), 1, SIZE, TOKENS), build_table("ddim", CONFIG, 4)
+        conditioning, schedule = given_to([4])[1], schedule_of(table, (7.5, 1.5))
+        schedule.pull[:] = 1
+        anchor = Anchor(np.ones(SHAPE, np.float32), np.ones((1, *SIZE), np.float32))
+        expected, _ = run("ddim", [4], (7.5, 1.5), 4)
+        for given in (replace(conditioning, anchors=[anchor]), conditioning):
+            plan = make_plan(workspace, schedule, draw_noise([4], 0, SHAPE), given)
+            states = [state.latents() for state in denoise(plan)]
+        np.testing.assert_array_equal(states[-1], expected[-1])
+
+
 def test_fp16_networks_are_fed_fp16() -> None:
     states, engine = run("euler_ancestral", [1], (7.5, 1.5), dtype="float16")
     assert engine.samples[0].dtype == np.float16
@@ -132,9 +202,8 @@ def test_a_workspace_can_be_used_again() -> None:
     finals = []
     for scheduler in ("dpmpp_2m", "pndm", "dpmpp_2m"):
         table = build_table(scheduler, CONFIG, 5)
-        weights = guidance_weights(len(table), 7.5, 1.5, (0.0, 1.0))
-        plan = make_plan(workspace, table, weights, draw_noise([9], len(table), SHAPE))
-        condition(plan, [9])
+        noise = draw_noise([9], len(table), SHAPE)
+        plan = make_plan(workspace, schedule_of(table, (7.5, 1.5)), noise, given_to([9])[1])
         for _ in denoise(plan):
             pass
         finals.append(plan.latents())
@@ -144,11 +213,17 @@ def test_a_workspace_can_be_used_again() -> None:
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_the_loop_allocates_no_array(scheduler: str) -> None:
+    """Also where scales differ within the batch, and states are pulled to anchors."""
     size = (64, 64)
     workspace = Workspace(NullEngine(unet_spec()), 2, size, TOKENS)
     table = build_table(scheduler, CONFIG, 8)
-    weights = guidance_weights(len(table), 7.5, 1.5, (0.0, 1.0))
-    plan = make_plan(workspace, table, weights, draw_noise([0, 1], len(table), (4, *size)))
+    schedule = schedule_of(table, (7.5, 1.5), 2)
+    schedule.weights[:, 1] = guidance_weights(len(table), 3.0, 1.0, (0.0, 0.5))
+    schedule.pull[:, 0] = 0.5
+    latents, text = np.ones((4, *size), np.float32), np.ones((TOKENS, WIDTH), np.float32)
+    anchor = Anchor(latents, np.ones((1, *size), np.float32))
+    conditioning = Conditioning(dict.fromkeys(Branch, [text] * 2), anchors=[anchor] * 2)
+    plan = make_plan(workspace, schedule, draw_noise([0, 1], len(table), (4, *size)), conditioning)
     loop = denoise(plan)
     next(loop)
     tracemalloc.start()

@@ -5,23 +5,44 @@ with PyTorch's `weights_only` loading alone.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pixrt.errors import CheckpointError
 from pixrt.spec import PredictionType, TokenizerSpec
-from pixrt_export.hub import CONVERT, PARTS, PICKLES, WEIGHTS, best_variant, find_checkpoint, require_weights
+from pixrt_export.hub import (
+    CONVERT,
+    CONVERT_VAE,
+    PARTS,
+    PICKLES,
+    WEIGHTS,
+    best_variant,
+    find_checkpoint,
+    find_vae,
+    read_json,
+    require_weights,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVae:
+    """A VAE in the place of a checkpoint's own, whose `known_factor` was `replaced_factor`."""
+
+    id: str
+    folder: Path
+    replaced_factor: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint's folder and its configs, checked for what the exporter can do.
 
-    `unet`, `vae`, `text_encoder` and `scheduler` are the JSON configs as they are.
+    `unet`, `vae`, `text_encoder` and `scheduler` are the JSON configs as they are; with `other_vae`, `vae` is that
+    one's. `without_source`: the UNet is to lose the channels of an edit's source.
     """
 
     id: str
@@ -31,6 +52,13 @@ class Checkpoint:
     vae: dict[str, Any]
     text_encoder: dict[str, Any]
     scheduler: dict[str, Any]
+    other_vae: OtherVae | None = None
+    without_source: bool = False
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the exported UNet takes."""
+        return self.latent_channels if self.without_source else int(self.unet["in_channels"])
 
     @property
     def latent_channels(self) -> int:
@@ -58,18 +86,33 @@ class Checkpoint:
 
     @property
     def scaling_factor(self) -> float:
-        """What latents are divided by before they are decoded."""
+        """What diffusers divides latents by before this VAE decodes them."""
         return float(self.vae.get("scaling_factor") or (1.0 if self.vae_kind == "AutoencoderTiny" else 0.18215))
+
+    @property
+    def known_factor(self) -> float | None:
+        """The scaling factor that the UNet was trained with; None where only an AutoencoderTiny's 1.0 says it."""
+        if self.other_vae is not None and self.other_vae.replaced_factor is not None:
+            return self.other_vae.replaced_factor
+        return None if self.vae_kind == "AutoencoderTiny" and self.scaling_factor == 1.0 else self.scaling_factor
 
     @property
     def prediction_type(self) -> PredictionType:
         """What the UNet predicts."""
         return "v_prediction" if self.scheduler.get("prediction_type") == "v_prediction" else "epsilon"
 
+    def folder_of(self, part: str) -> Path:
+        """Where a part's files are."""
+        return self.other_vae.folder if part == "vae" and self.other_vae else self.folder / part
+
+    def called(self, part: str) -> str:
+        """A part's name in errors."""
+        return f"{part} of {self.other_vae.id if part == 'vae' and self.other_vae else self.id}"
+
     def tokenizer(self) -> TokenizerSpec:
         """The tokenizer's special tokens; its two files are named as in a bundle."""
-        config = _read_json(self.folder / "tokenizer" / "tokenizer_config.json", required=False)
-        special = _read_json(self.folder / "tokenizer" / "special_tokens_map.json", required=False)
+        config = read_json(self.folder_of("tokenizer") / "tokenizer_config.json", required=False)
+        special = read_json(self.folder_of("tokenizer") / "special_tokens_map.json", required=False)
 
         def token(name: str, default: str) -> str:
             value = special.get(name) or config.get(name) or default
@@ -87,12 +130,15 @@ class Checkpoint:
         )
 
     def sha256(self) -> str:
-        """SHA-256 over the names and contents of the configs and weights, in the order of their names."""
-        digest = hashlib.sha256()
+        """SHA-256 over the names and contents of the configs and weights, in the order of their names.
+
+        It is another one without the source.
+        """
+        digest = hashlib.sha256(b"without source\0" if self.without_source else b"")
         try:
-            for path in sorted(self._identity_files()):
-                digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
-                with path.open("rb") as file:
+            for part, name in sorted(self._identity_files()):
+                digest.update(f"{part}/{name}".encode() + b"\0")
+                with (self.folder_of(part) / name).open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise CheckpointError(f"the checkpoint cannot be read: {error}", remedy="Check its permissions") from error
@@ -114,36 +160,38 @@ class Checkpoint:
         }
         try:
             module, found = classes[part].from_pretrained(
-                self.folder / part,
+                self.folder_of(part),
                 torch_dtype=torch.float32,
                 use_safetensors=not self.allow_pickle or None,
-                variant=best_variant(self.folder, part),
+                variant=best_variant(self.folder_of(part), part),
                 output_loading_info=True,
             )
         except Exception as error:  # the libraries raise many unrelated types on configs and weights
             raise_if_out_of_memory(error)
             raise CheckpointError(
-                f"the {part} of {self.id} cannot be loaded: {str(error).strip()[:300]}",
+                f"the {self.called(part)} cannot be loaded: {str(error).strip()[:300]}",
                 remedy="Check that its config and its weights belong together",
             ) from error
         # transformers fills what is missing with random values, and says so only here.
         absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
         if absent:
             raise CheckpointError(
-                f"the weight {absent[0]} of {part} is missing or of another shape", remedy="Get the checkpoint again"
+                f"the weight {absent[0]} of the {self.called(part)} is missing or of another shape",
+                remedy="Get the checkpoint again",
             )
         for name, values in module.named_parameters():
             if not bool(torch.isfinite(values).all()):
                 raise CheckpointError(
-                    f"the weight {name} of {part} holds values that are not finite", remedy="Get the checkpoint again"
+                    f"the weight {name} of the {self.called(part)} holds values that are not finite",
+                    remedy="Get the checkpoint again",
                 )
         return module.eval()
 
-    def _identity_files(self) -> Iterator[Path]:
+    def _identity_files(self) -> Iterator[tuple[str, str]]:
         for part in PARTS:
             yield from (
-                path
-                for path in (self.folder / part).iterdir()
+                (part, path.name)
+                for path in self.folder_of(part).iterdir()
                 if path.suffix in (".json", ".safetensors", ".txt", *(PICKLES if self.allow_pickle else ()))
             )
 
@@ -161,8 +209,13 @@ def raise_if_out_of_memory(error: Exception) -> None:
         raise CheckpointError("the machine ran out of memory", remedy="Use one with more memory") from error
 
 
-def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
-    """Find a checkpoint (a folder, or a hub id) and check that it can be exported. Raises CheckpointError."""
+def open_checkpoint(
+    name: str, *, allow_pickle: bool = False, vae: str | None = None, without_source: bool = False
+) -> Checkpoint:
+    """Find a checkpoint (a folder, or a hub id) and check that it can be exported. Raises CheckpointError.
+
+    `vae` is where to take the VAE from instead: see `hub.find_vae`. Its own VAE's weights need not be there then.
+    """
     folder, id_ = find_checkpoint(name, allow_pickle)
     if not (folder / "model_index.json").is_file() and not (folder / "unet").is_dir():
         pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
@@ -172,7 +225,7 @@ def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
             f"{name} is not in diffusers' format: it has neither model_index.json nor unet/",
             remedy="Give the folder that `save_pretrained` wrote",
         )
-    index = _read_json(folder / "model_index.json", required=False)
+    index = read_json(folder / "model_index.json", required=False)
     if "text_encoder_2" in index or (folder / "text_encoder_2").is_dir():
         raise CheckpointError(
             f"{name} has a second text encoder (Stable Diffusion XL)", remedy="Use a Stable Diffusion 1.x or 2.x one"
@@ -181,48 +234,110 @@ def open_checkpoint(name: str, *, allow_pickle: bool = False) -> Checkpoint:
         if not (folder / part).is_dir():
             raise CheckpointError(f"{name} has no folder {part}/", remedy="Download the whole checkpoint")
     for part in WEIGHTS:
-        require_weights(folder, part, allow_pickle)
+        if part != "vae" or vae is None:
+            require_weights(folder / part, part, f"{part} of {id_}", allow_pickle)
     checkpoint = Checkpoint(
         id=id_,
         folder=folder,
         allow_pickle=allow_pickle,
-        unet=_read_json(folder / "unet" / "config.json"),
-        vae=_read_json(folder / "vae" / "config.json"),
-        text_encoder=_read_json(folder / "text_encoder" / "config.json"),
-        scheduler=_read_json(folder / "scheduler" / "scheduler_config.json"),
+        unet=read_json(folder / "unet" / "config.json"),
+        vae=read_json(folder / "vae" / "config.json"),
+        text_encoder=read_json(folder / "text_encoder" / "config.json"),
+        scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
     )
     for file in ("vocab.json", "merges.txt"):
         if not (folder / "tokenizer" / file).is_file():
             raise CheckpointError(f"{name} has no tokenizer/{file}", remedy="Download the whole checkpoint")
-    try:
+    with _naming_values(name):
+        _require_vae(checkpoint)
         _require_supported(checkpoint)
         checkpoint.tokenizer()
-        _ = checkpoint.vae_scale, checkpoint.sample_size, checkpoint.scaling_factor
+        _ = checkpoint.sample_size
+    if vae is not None:
+        checkpoint = _with_vae(checkpoint, vae)
+    return _without_source(checkpoint) if without_source else checkpoint
+
+
+@contextmanager
+def _naming_values(name: str) -> Iterator[None]:
+    """Turn what a config's value of the wrong type or range raises into CheckpointError."""
+    try:
+        yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(
             f"a config of {name} has a value that cannot be: {error}", remedy="Get the checkpoint's configs again"
         ) from error
+
+
+def _with_vae(own: Checkpoint, name: str) -> Checkpoint:
+    """The checkpoint with another VAE. Raises CheckpointError where its latents cannot be those of its own VAE."""
+    folder, id_ = find_vae(name, own.allow_pickle)
+    other = OtherVae(id_, folder, own.known_factor)
+    checkpoint = replace(own, vae=read_json(folder / "config.json"), other_vae=other)
+    called = checkpoint.called("vae")
+    require_weights(folder, "vae", called, own.allow_pickle, CONVERT_VAE)
+    with _naming_values(name):
+        _require_vae(checkpoint)
+        pairs: dict[str, tuple[float, float]] = {
+            "latent_channels": (checkpoint.latent_channels, own.latent_channels),
+            "pixels per latent": (checkpoint.vae_scale, own.vae_scale),
+        }
+        # AutoencoderTiny's says nothing: its latents are scaled already.
+        if checkpoint.vae_kind == "AutoencoderKL" and own.known_factor is not None:
+            pairs["scaling_factor"] = checkpoint.scaling_factor, own.known_factor
+    for what, (found, needed) in pairs.items():
+        if found != needed:
+            raise CheckpointError(
+                f"the {called} has {what} {found}, the checkpoint's own {needed}, which the unet was trained on",
+                remedy="Use a VAE made for the latents of this checkpoint",
+            )
     return checkpoint
 
 
+def _without_source(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint without its source's channels. Raises CheckpointError where it is none that edits."""
+    channels, latents = checkpoint.in_channels, checkpoint.latent_channels
+    if channels != 2 * latents:
+        raise CheckpointError(
+            f"the {checkpoint.called('unet')} has in_channels {channels}, and only an edit checkpoint's {2 * latents}"
+            " can be cut to be without a source",
+            remedy="Export it without --without-source",
+        )
+    return replace(checkpoint, without_source=True)
+
+
+def _require_vae(checkpoint: Checkpoint) -> None:
+    vae, called, known = checkpoint.vae, checkpoint.called("vae"), ("AutoencoderKL", "AutoencoderTiny")
+    if vae.get("_class_name") not in known:
+        raise CheckpointError(f"the {called} is {vae.get('_class_name')}", remedy=f"Supported: {', '.join(known)}")
+    if "latent_channels" not in vae:
+        raise CheckpointError(f"the config of the {called} says no latent_channels", remedy="Download it again")
+    if (vae.get("in_channels", 3), vae.get("out_channels", 3)) != (3, 3):
+        raise CheckpointError(
+            f"the {called} goes from {vae.get('in_channels')} to {vae.get('out_channels')} channels",
+            remedy="Use one for RGB pictures",
+        )
+    factor = checkpoint.scaling_factor
+    if not math.isfinite(factor) or factor <= 0:
+        raise CheckpointError(f"scaling_factor is {factor} in the config of the {called}", remedy="Mend it there")
+    _ = checkpoint.latent_channels, checkpoint.vae_scale
+
+
 def _require_supported(checkpoint: Checkpoint) -> None:
-    unet, vae = checkpoint.unet, checkpoint.vae
+    unet = checkpoint.unet
     kinds = {
-        "unet": (unet.get("_class_name"), ("UNet2DConditionModel",)),
-        "vae": (vae.get("_class_name"), ("AutoencoderKL", "AutoencoderTiny")),
-        "text_encoder": ((checkpoint.text_encoder.get("architectures") or [None])[0], ("CLIPTextModel",)),
+        "unet": (unet.get("_class_name"), "UNet2DConditionModel"),
+        "text_encoder": ((checkpoint.text_encoder.get("architectures") or [None])[0], "CLIPTextModel"),
     }
     for part, (kind, known) in kinds.items():
-        if kind not in known:
-            raise CheckpointError(f"the {part} is {kind}", remedy=f"Supported: {', '.join(known)}")
+        if kind != known:
+            raise CheckpointError(f"the {part} is {kind}", remedy=f"Supported: {known}")
     conditions = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
     for key in (*conditions, "time_cond_proj_dim"):
         if unet.get(key) is not None:
             raise CheckpointError(
                 f"the unet has {key} {unet[key]!r}", remedy="Use a Stable Diffusion 1.x or 2.x checkpoint without it"
             )
-    if "latent_channels" not in vae:
-        raise CheckpointError("vae/config.json says no latent_channels", remedy="Download the whole checkpoint")
     latent = checkpoint.latent_channels
     supported = {latent: "text-to-image", 2 * latent: "editing", 2 * latent + 1: "inpainting"}
     if unet.get("in_channels") not in supported:
@@ -233,11 +348,6 @@ def _require_supported(checkpoint: Checkpoint) -> None:
             f"the unet has out_channels {unet.get('out_channels')}, the latents have {latent}",
             remedy="Use a checkpoint that predicts noise or v alone, without a variance",
         )
-    if (vae.get("in_channels", 3), vae.get("out_channels", 3)) != (3, 3):
-        raise CheckpointError(
-            f"the vae goes from {vae.get('in_channels')} to {vae.get('out_channels')} channels",
-            remedy="Use one for RGB pictures",
-        )
     if unet.get("cross_attention_dim") != checkpoint.text_encoder.get("hidden_size"):
         raise CheckpointError(
             f"the unet wants text of width {unet.get('cross_attention_dim')}, the text encoder gives"
@@ -247,21 +357,3 @@ def _require_supported(checkpoint: Checkpoint) -> None:
     prediction = checkpoint.scheduler.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction"):
         raise CheckpointError(f"prediction_type is {prediction!r}", remedy="Supported: epsilon, v_prediction")
-    if not math.isfinite(checkpoint.scaling_factor) or checkpoint.scaling_factor <= 0:
-        raise CheckpointError(f"the VAE's scaling_factor is {checkpoint.scaling_factor}", remedy="Mend vae/config.json")
-
-
-def _read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
-    if not path.is_file():
-        if required:
-            raise CheckpointError(f"{path.parent.name}/{path.name} is missing", remedy="Download the whole checkpoint")
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path.parent.name}/{path.name} cannot be read: {error}", remedy="Get it again"
-        ) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.parent.name}/{path.name} is not a JSON object", remedy="Get it again")
-    return value

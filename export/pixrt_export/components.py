@@ -38,22 +38,32 @@ class Traceable:
     output: str
 
 
-def traceables(checkpoint: Checkpoint, source_scale: float) -> Iterator[Callable[[], Traceable]]:
-    """One loader per component, so that only one network is in memory at a time.
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How a bundle's latents are scaled, by one rule whatever the VAE.
 
-    `source_scale` is what an AutoencoderTiny's latents are divided by.
+    The encoder graph gives unscaled latents and the decoder graph takes them. Times `factor` they are the loop's; times
+    `vae` they are what the VAE itself encodes to and decodes from.
     """
+
+    factor: float
+    vae: float = 1.0
+
+
+def traceables(checkpoint: Checkpoint, scaling: Scaling) -> Iterator[Callable[[], Traceable]]:
+    """One loader per component, so that only one network is in memory at a time."""
     yield lambda: _text_encoder(checkpoint)
-    yield lambda: _vae_encoder(checkpoint, source_scale)
-    yield lambda: _vae_decoder(checkpoint)
-    yield lambda: _unet(checkpoint)
+    yield lambda: _vae_encoder(checkpoint, scaling.vae)
+    yield lambda: _vae_decoder(checkpoint, scaling.vae)
+    yield lambda: _unet(checkpoint, scaling.factor)
 
 
-def source_scale(checkpoint: Checkpoint, given: float | None) -> float:
-    """What the VAE encoder's output is divided by, so that it is the unscaled posterior mean.
+def scaling_of(checkpoint: Checkpoint, given: float | None) -> Scaling:
+    """How the checkpoint's latents are scaled; `given` is the factor of the VAE that an AutoencoderTiny stands in for.
 
-    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so for an edit checkpoint the factor of
-    the VAE it stands in for must be given. Raises CheckpointError where it is missing, or given without need.
+    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so where the UNet takes unscaled ones too,
+    the factor must be given or be that of the VAE it replaces. Raises CheckpointError where it is missing, or given
+    without need.
     """
     if checkpoint.vae_kind == "AutoencoderKL":
         if given is not None:
@@ -61,18 +71,17 @@ def source_scale(checkpoint: Checkpoint, given: float | None) -> float:
                 "a source scaling factor is given, and an AutoencoderKL needs none",
                 remedy="Leave --source-scaling-factor out",
             )
-        return 1.0
-    if given is not None:
-        return given
-    if checkpoint.unet["in_channels"] == checkpoint.latent_channels:
-        return 1.0
-    if checkpoint.scaling_factor != 1.0:
-        return checkpoint.scaling_factor
-    raise CheckpointError(
-        "an AutoencoderTiny encodes to scaled latents, the source latents of an edit are unscaled, and its config does"
-        " not say the factor between them",
-        remedy="Pass --source-scaling-factor: the scaling_factor of the full VAE, 0.18215 for Stable Diffusion 1.x",
-    )
+        return Scaling(checkpoint.scaling_factor)
+    factor = given or checkpoint.known_factor
+    if factor is None and checkpoint.in_channels != checkpoint.latent_channels:
+        raise CheckpointError(
+            "an AutoencoderTiny encodes to scaled latents, the source latents of an edit are unscaled, and its config"
+            " does not say the factor between them",
+            remedy="Pass --source-scaling-factor: the scaling_factor of the full VAE, 0.18215 for Stable Diffusion 1.x",
+        )
+    factor = factor or 1.0
+    # diffusers multiplies what any VAE encodes to by its own config's factor for the loop: 1.0 for TAESD.
+    return Scaling(factor, factor / checkpoint.scaling_factor)
 
 
 def _pictures(batch: int, height: int, width: int) -> torch.Tensor:
@@ -100,14 +109,15 @@ class _Encoder(torch.nn.Module):
 
 
 class _Decoder(torch.nn.Module):
-    """Latents, already divided by the scaling factor, to pixels."""
+    """Unscaled latents to pixels."""
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(self, vae: Any, scale: float) -> None:
         super().__init__()
-        self.vae, self.config = vae, vae.config
+        self.vae, self.scale, self.config = vae, scale, vae.config
 
     def forward(self, latent_sample: torch.Tensor) -> Any:
-        return {"sample": self.vae.decode(latent_sample).sample}
+        own = latent_sample if self.scale == 1.0 else latent_sample * self.scale
+        return {"sample": self.vae.decode(own).sample}
 
 
 def _text_encoder(checkpoint: Checkpoint) -> Traceable:
@@ -133,11 +143,11 @@ def _text_encoder(checkpoint: Checkpoint) -> Traceable:
     return Traceable(Component.TEXT_ENCODER, module, config, inputs, "last_hidden_state")
 
 
-def _unet(checkpoint: Checkpoint) -> Traceable:
+def _unet(checkpoint: Checkpoint, factor: float) -> Traceable:
     module = checkpoint.load("unet")
     tokens = checkpoint.tokenizer().max_length
     unet = module.config
-    channels, factor = checkpoint.latent_channels, checkpoint.scaling_factor
+    channels, latents = checkpoint.in_channels, checkpoint.latent_channels
     levels = len(unet.block_out_channels) - 1
 
     class Config(UNetOnnxConfig):  # type: ignore[misc]
@@ -160,9 +170,9 @@ def _unet(checkpoint: Checkpoint) -> Traceable:
             return inputs(2, side, side)
 
     def inputs(batch: int, height: int, width: int) -> Inputs:
-        sample = torch.randn(batch, unet.in_channels, height, width)
-        if unet.in_channels == 2 * channels:  # the source is unscaled
-            sample[:, channels:] /= factor
+        sample = torch.randn(batch, channels, height, width)
+        if channels == 2 * latents:  # the source is unscaled
+            sample[:, latents:] /= factor
         return {
             "sample": sample,
             "timestep": torch.rand(batch) * 999,
@@ -196,10 +206,10 @@ def _vae_encoder(checkpoint: Checkpoint, scale: float) -> Traceable:
     return Traceable(Component.VAE_ENCODER, module.eval(), config, inputs, "latent_sample")
 
 
-def _vae_decoder(checkpoint: Checkpoint) -> Traceable:
+def _vae_decoder(checkpoint: Checkpoint, scale: float) -> Traceable:
     vae = checkpoint.load("vae")
-    module = _Decoder(vae)
-    encoder, pixels = _Encoder(vae, 1.0), checkpoint.vae_scale
+    module = _Decoder(vae, scale)
+    encoder, pixels = _Encoder(vae, scale), checkpoint.vae_scale
 
     class Config(VaeDecoderOnnxConfig):  # type: ignore[misc]
         @property

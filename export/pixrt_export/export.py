@@ -35,9 +35,9 @@ from pixrt.tokenizer import Tokenizer
 from pixrt.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, open_checkpoint, raise_if_out_of_memory
-from pixrt_export.components import Traceable, source_scale, traceables
+from pixrt_export.components import Traceable, scaling_of, traceables
 from pixrt_export.fused_step import check_step_graph, write_step_graph
-from pixrt_export.layers import find_weights, follow_weights, layer_shapes, merge_into
+from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
 from pixrt_export.options import ExportOptions
 from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16
@@ -66,8 +66,13 @@ class ExportReport:
 
 def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
     """Export a checkpoint; see `pixrt_export.export_checkpoint`."""
-    checkpoint = open_checkpoint(options.checkpoint, allow_pickle=options.allow_pickle)
-    divisor = source_scale(checkpoint, options.source_scaling_factor)
+    checkpoint = open_checkpoint(
+        options.checkpoint,
+        allow_pickle=options.allow_pickle,
+        vae=options.vae,
+        without_source=options.without_source,
+    )
+    scaling = scaling_of(checkpoint, options.source_scaling_factor)
     scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
     _require_usable(checkpoint, scheduler, options)
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
@@ -77,7 +82,7 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
         components: dict[str, ComponentSpec] = {}
         table: dict[str, dict[str, WeightPlace]] = {}
         seconds: dict[Component, float] = {}
-        for load in traceables(checkpoint, divisor):
+        for load in traceables(checkpoint, scaling):
             started = time.perf_counter()
             component, specs, places = _export_component(load, folder, loras, options, on_progress)
             components |= specs
@@ -97,18 +102,17 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
             notice=options.notice,
             source=source,
             precision=options.precision,
-            unet_in_channels=int(checkpoint.unet["in_channels"]),
+            unet_in_channels=checkpoint.in_channels,
             latent_channels=checkpoint.latent_channels,
             vae_scale=checkpoint.vae_scale,
             size_multiple=checkpoint.vae_scale,
             native_resolution=checkpoint.sample_size * checkpoint.vae_scale,
-            scaling_factor=checkpoint.scaling_factor,
+            scaling_factor=scaling.factor,
             prediction_type=checkpoint.prediction_type,
             scheduler=checkpoint.scheduler,
             tokenizer=checkpoint.tokenizer(),
             defaults=Defaults(options.steps, options.guidance_scale, options.image_guidance_scale, scheduler),
-            # The encoder gives latents divided by `divisor`; the loop's are not, and are scaled.
-            preview=fit_preview(encoder, checkpoint.vae_scale, checkpoint.scaling_factor * divisor),
+            preview=fit_preview(encoder, checkpoint.vae_scale, scaling.factor),
             components=components,
             files=_write_tokenizer_and_hash(checkpoint, folder),
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
@@ -136,10 +140,10 @@ def _require_usable(checkpoint: Checkpoint, scheduler: str, options: ExportOptio
     """
     build_table(scheduler, checkpoint.scheduler, options.steps)
     try:
-        Tokenizer(checkpoint.folder / "tokenizer", checkpoint.tokenizer())
+        Tokenizer(checkpoint.folder_of("tokenizer"), checkpoint.tokenizer())
     except BundleError as error:
         raise CheckpointError(error.problem, remedy="Get the checkpoint's tokenizer again") from error
-    vocabulary = json.loads((checkpoint.folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    vocabulary = json.loads((checkpoint.folder_of("tokenizer") / "vocab.json").read_text(encoding="utf-8"))
     known = int(checkpoint.text_encoder.get("vocab_size", 49408))
     if max(vocabulary.values()) >= known:
         raise CheckpointError(
@@ -154,13 +158,13 @@ def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
     if loras.specs:
         named = [sha256, *(f"{lora.sha256}:{lora.scale!r}" for lora in loras.specs)]
         sha256 = hashlib.sha256("\n".join(named).encode()).hexdigest()
-    return Source(checkpoint.id, sha256, loras.specs)
+    return Source(checkpoint.id, sha256, loras.specs, checkpoint.other_vae.id if checkpoint.other_vae else "")
 
 
 def _export_component(
     load: Callable[[], Traceable], folder: Path, loras: LoraSet, options: ExportOptions, on_progress: Progress
 ) -> tuple[Component, dict[str, ComponentSpec], dict[str, WeightPlace]]:
-    """Merge LoRAs, trace, check, convert and check again one network; only one is in memory at a time.
+    """Merge LoRAs, cut, trace, check, convert and check again one network; only one is in memory at a time.
 
     Of an FP16 decoder the FP32 one is kept beside it. The last of the result is where the weights are that a LoRA can
     change.
@@ -173,6 +177,8 @@ def _export_component(
     specs: dict[str, ComponentSpec] = {}
     with _naming(component):
         merge_into(network.module, loras.factors.get(component, {}))
+        if options.without_source and component is Component.UNET:  # after LoRAs, which are made for the whole layer
+            drop_source(network.module)
         on_progress(f"{component}: tracing")
         trace(network, traced)
         on_progress(f"{component}: checking against PyTorch")
@@ -232,5 +238,5 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
 def _write_tokenizer_and_hash(checkpoint: Checkpoint, folder: Path) -> dict[str, FileSpec]:
     spec = checkpoint.tokenizer()
     for name in (spec.vocab, spec.merges):
-        shutil.copyfile(checkpoint.folder / "tokenizer" / name, folder / name)
+        shutil.copyfile(checkpoint.folder_of("tokenizer") / name, folder / name)
     return {path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())}

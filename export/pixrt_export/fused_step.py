@@ -14,6 +14,7 @@ from onnx.helper import make_node, make_tensor_value_info
 from pixrt.errors import ExportMismatch
 from pixrt.fused import COLUMNS, DEPTH, coefficient_rows
 from pixrt.guidance import Branch
+from pixrt.plan import Schedule
 from pixrt.schedulers import build_table
 from pixrt.spec import ExportCheck
 from pixrt_export.tracing import open_session
@@ -69,7 +70,14 @@ def write_step_graph(unet: Path, target: Path) -> None:
     after.linear(at["denoised_x"], at["denoised_output"], guided, output="denoised")
     moved = after.linear(at["x"], at["output"], guided)
     moved = after("Add", [moved, after("Mul", ["noise", at["noise"]])])
-    after("Add", [moved, after("ReduceSum", [past, ones], keepdims=0)], output="next_latents")
+    moved = after("Add", [moved, after("ReduceSum", [past, ones], keepdims=0)])
+    free = after("Sub", [after.number("whole", 1.0), after("Mul", ["where", at["pull"]])])
+    known = [
+        after("Mul", ["anchor", at["anchor_alpha"]]),
+        after("Mul", ["anchor_noise", at["anchor_sigma"]]),
+    ]
+    held = after("Mul", ["where", after("Add", known)])
+    after("Add", [after("Mul", [free, moved]), held], output="next_latents")
     bounds = (after.ints("newest", [0]), after.ints("kept", [DEPTH - 1]), ones)
     kept = after("Slice", ["history", *bounds])
     after("Concat", [after("Unsqueeze", [stored, ones]), kept], axis=1, output="next_history")
@@ -94,6 +102,9 @@ def write_step_graph(unet: Path, target: Path) -> None:
         "branch_rows": (INT32, ["batch", len(Branch)]),
         "guidance": (FLOAT, ["batch", len(Branch)]),
         "coefficients": (FLOAT, ["batch", len(COLUMNS)]),
+        "where": (FLOAT, ["batch", 1, "height", "width"]),
+        "anchor": (FLOAT, latents),
+        "anchor_noise": (FLOAT, latents),
     }
     if not extra:
         del inputs["source"], inputs["row_to_source"]
@@ -135,6 +146,11 @@ class _Builder:
         self.constants.append(onnx.helper.make_tensor(f"step/{self._prefix}/{name}", INT64, [len(values)], values))
         return self.constants[-1].name
 
+    def number(self, name: str, value: float) -> str:
+        """A constant number."""
+        self.constants.append(onnx.helper.make_tensor(f"step/{self._prefix}/{name}", FLOAT, [], [value]))
+        return self.constants[-1].name
+
     def _name(self, kind: str) -> str:
         return f"step/{self._prefix}/{len(self.nodes)}_{kind}"
 
@@ -172,7 +188,7 @@ def _example(session: Any, draw: np.random.Generator) -> Arrays:
     """
     sizes = {"batch": 2, "rows": 5, "sources": 3, "tokens": 77, "height": 8, "width": 12}
     dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32}
-    given: Arrays = {}
+    given: dict[str, Any] = {}
     for value in session.get_inputs():
         shape = [sizes.get(size, size) for size in value.shape]
         given[value.name] = draw.standard_normal(shape).astype(dtypes[value.type])
@@ -182,12 +198,21 @@ def _example(session: Any, draw: np.random.Generator) -> Arrays:
         "branch_rows": np.array([[0, 2, 4], [1, 3, 1]], np.int32),
         "guidance": np.array([[7.5, -6, -0.5], [3, -2, 0]], np.float32),
     }
-    coefficients = [coefficient_rows(build_table(name, _NOISE, 20))[step] for name, step in _STEPS]
+    coefficients = [_coefficients(name, step) for name, step in _STEPS]
     given["coefficients"] = np.stack(coefficients)
+    given["where"] = draw.random(given["where"].shape, np.float32)
     given["latents"] /= given["coefficients"][:, :1, None, None]  # as large as the solver's own scale has them
     if "source" in given:
         given["row_to_source"] = np.array([0, 1, 0, 1, 2], np.int32)
     return given
+
+
+def _coefficients(scheduler: str, step: int) -> np.ndarray[Any, Any]:
+    """One step's, of a state that is pulled 0.7 of the way to its anchor."""
+    table = build_table(scheduler, _NOISE, 20)
+    pull = np.full((len(table), 1), 0.7)
+    row: np.ndarray[Any, Any] = coefficient_rows(Schedule(table, np.zeros((len(table), 1, len(Branch))), pull))[step, 0]
+    return row
 
 
 def _reference(unet: Any, given: Arrays) -> Arrays:
@@ -206,8 +231,10 @@ def _reference(unet: Any, given: Arrays) -> Arrays:
     guided = (given["guidance"][:, :, None, None, None] * rows[given["branch_rows"]]).sum(1)
     past = sum(c[f"history_{k}"] * given["history"][:, k] for k in range(DEPTH))
     stored = c["store_x"] * latents + c["store_output"] * guided
+    moved = c["x"] * latents + c["output"] * guided + c["noise"] * given["noise"] + past
+    known = c["anchor_alpha"] * given["anchor"] + c["anchor_sigma"] * given["anchor_noise"]
     return {
-        "next_latents": c["x"] * latents + c["output"] * guided + c["noise"] * given["noise"] + past,
+        "next_latents": (1 - given["where"] * c["pull"]) * moved + given["where"] * known,
         "next_history": np.concatenate([stored[:, None], given["history"][:, : DEPTH - 1]], 1),
         "denoised": c["denoised_x"] * latents + c["denoised_output"] * guided,
     }

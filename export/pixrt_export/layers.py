@@ -41,6 +41,16 @@ def merge_into(module: torch.nn.Module, factors: Mapping[str, Sequence[Factor]])
             weights[name].copy_(torch.from_numpy(merge(name, weights[name].numpy(), given)))
 
 
+def drop_source(unet: Any) -> None:
+    """Cut the source's channels off the first layer of an edit checkpoint's UNet, in place.
+
+    Source latents of zero add nothing to that layer, so without them the network computes the same.
+    """
+    layer, kept = unet.conv_in, unet.config.out_channels
+    layer.weight = torch.nn.Parameter(layer.weight.detach()[:, :kept].clone())
+    layer.in_channels = kept
+
+
 def find_weights(module: torch.nn.Module, traced: Path) -> dict[str, WeightPlace]:
     """Where the FP32 graph at `traced` holds the weight of each layer of `module`, by parameter name.
 

@@ -1,5 +1,6 @@
 """What an export is asked to do. Light: imports no PyTorch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -25,7 +26,9 @@ class ExportOptions:
         notice: shown with every result of the model.
         loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
         allow_pickle: also read `.bin` weights, with PyTorch's `weights_only` loading.
-        source_scaling_factor: what an AutoencoderTiny's latents are divided by to serve as source latents of an edit.
+        vae: where to take the VAE from instead: a diffusers folder or hub id, of a VAE alone or of a checkpoint.
+        source_scaling_factor: of the VAE that an AutoencoderTiny stands in for; the replaced VAE's own by default.
+        without_source: an edit checkpoint as the text-to-image network that it is for source latents of zero.
         steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
             checkpoint's own scheduler, where None.
         fused_step: also write the fused step graph: see `pixrt.fused`.
@@ -41,7 +44,9 @@ class ExportOptions:
     notice: str = ""
     loras: tuple[LoraInput, ...] = ()
     allow_pickle: bool = False
+    vae: str | None = None
     source_scaling_factor: float | None = None
+    without_source: bool = False
     steps: int = 100
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
@@ -54,8 +59,10 @@ class ExportOptions:
             raise OptionError(f"precision is {self.precision!r}", remedy=f"Choose {', '.join(get_args(Precision))}")
         if self.scheduler is not None and self.scheduler not in SCHEDULERS:
             raise OptionError(f"scheduler is {self.scheduler!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
-        if self.source_scaling_factor is not None and not self.source_scaling_factor > 0:
-            raise OptionError(f"source_scaling_factor is {self.source_scaling_factor}", remedy="It must be above 0")
+        if self.source_scaling_factor is not None and not 0 < self.source_scaling_factor < math.inf:
+            raise OptionError(
+                f"source_scaling_factor is {self.source_scaling_factor}", remedy="It must be above 0 and finite"
+            )
         EditOptions(
             steps=self.steps, guidance_scale=self.guidance_scale, image_guidance_scale=self.image_guidance_scale
         )

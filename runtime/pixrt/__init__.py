@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         PictureError,
         PixrtError,
     )
-    from pixrt.options import EditOptions
+    from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
+    from pixrt.requests import Job
     from pixrt.result import EditResult, Estimate, StepInfo
     from pixrt.store import Bundle, open_bundle
 
@@ -37,6 +38,11 @@ _HOME = {
     "Editor": "editor",
     "Estimate": "result",
     "EditOptions": "options",
+    "GenerateOptions": "options",
+    "Img2ImgOptions": "options",
+    "InpaintOptions": "options",
+    "StyleOptions": "options",
+    "Job": "requests",
     "EditResult": "result",
     "StepInfo": "result",
     "Bundle": "store",
@@ -70,12 +76,17 @@ __all__ = [
     "EngineError",
     "Estimate",
     "ExportMismatch",
+    "GenerateOptions",
+    "Img2ImgOptions",
+    "InpaintOptions",
+    "Job",
     "LoraError",
     "OptionError",
     "OutputError",
     "PictureError",
     "PixrtError",
     "StepInfo",
+    "StyleOptions",
     "__version__",
     "open_bundle",
 ]

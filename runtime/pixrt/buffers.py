@@ -4,13 +4,14 @@ Letters of the shapes: R branches, B pictures, C latent channels, h x w latents,
 a backend.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array, Engine
-from pixrt.conditioning import Conditioning
+from pixrt.conditioning import Anchor, Conditioning
 from pixrt.guidance import Branch
 
 Latents = NDArray[np.float32]
@@ -60,17 +61,37 @@ class Rows:
                 self.run.hold("sample", row, self._null if sources is None else sources[item])
 
 
+class Anchors:
+    """Where a batch's states are held, and to what: latents and noise there, else 0; all `[B, C, h, w]`.
+
+    `where` is the same for every channel: NumPy would allocate to multiply by `[B, 1, h, w]`.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        self.where: Latents = np.zeros(shape, np.float32)
+        self.latents: Latents = np.zeros(shape, np.float32)
+        self.noise: Latents = np.zeros(shape, np.float32)
+
+    def set(self, anchors: Sequence[Anchor], noise: Latents) -> None:
+        """Write one batch's."""
+        for item, anchor in enumerate(anchors):
+            self.where[item] = anchor.where
+            np.multiply(anchor.latents, anchor.where, out=self.latents[item])
+        np.multiply(noise, self.where, out=self.noise)
+
+
 class Workspace:
     """Everything the loop touches for B pictures of h x w latents. The state alternates between two arrays."""
 
     def __init__(self, engine: Engine, batch: int, size: tuple[int, int], tokens: int) -> None:
         (output,) = engine.outputs
-        self.shape = (batch, output.fixed(1), *size)
+        self.shape: tuple[int, int, int, int] = (batch, output.fixed(1), *size)
         self.states = (self._array(), self._array())
         self.scratch = self._array()
         self._engine = engine
         self._tokens = tokens
         self._history: list[Latents] = []
+        self._anchors: Anchors | None = None
         self._noise: NDArray[np.float32] = np.zeros((0, *self.shape), np.float32)
         self._rows: dict[tuple[Branch, ...], Rows] = {}
 
@@ -85,6 +106,13 @@ class Workspace:
         while len(self._history) < slots:
             self._history.append(self._array())
         return self._history[:slots]
+
+    @property
+    def anchors(self) -> Anchors:
+        """Room for what states are held to, allocated at the first request."""
+        if self._anchors is None:
+            self._anchors = Anchors(self.shape)
+        return self._anchors
 
     def rows(self, branches: tuple[Branch, ...]) -> Rows:
         """The network's arrays for these branches, allocated and bound at the first request."""

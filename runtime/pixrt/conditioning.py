@@ -1,10 +1,23 @@
-"""What a batch of edits is conditioned on. Pure data; must not import a backend."""
+"""What a batch of pictures is conditioned on: all that a task decides. Pure data; must not import a backend."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pixrt.backends.protocol import Array
 from pixrt.guidance import Branch
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Clean latents that a picture's state is pulled to after a step, noised to the state's level.
+
+    Attributes:
+        latents: float32 `[C, h, w]`, as the loop has them (scaled).
+        where: float32 `[1, h, w]`, the share of the pull that each position takes: 1 is held, 0 is free.
+    """
+
+    latents: Array
+    where: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +28,13 @@ class Conditioning:
 
     Attributes:
         contexts: text embeddings `[L, D]`.
-        sources: source latents `[C, h, w]`; a branch that is absent sees the null picture, zero latents.
+        sources: source latents `[C', h, w]`; a branch that is absent sees the null picture, zeros.
+        initial: clean latents `[C, h, w]` that the loop begins with, noised to its first level; noise alone where there
+            are none.
+        anchors: what each picture's state is pulled to where the schedule says so; the noise is that of the beginning.
     """
 
     contexts: Mapping[Branch, Sequence[Array]]
-    sources: Mapping[Branch, Sequence[Array]]
+    sources: Mapping[Branch, Sequence[Array]] = field(default_factory=dict)
+    initial: Sequence[Array] = ()
+    anchors: Sequence[Anchor] = ()

@@ -8,7 +8,8 @@ The graph computes, for picture b with the rows r = branch_rows[b] of its three 
     sample[r] = concat(input_scale * x[row_to_latents[r]], source[row_to_source[r]])
     output[b] = sum over branches of guidance[b] * network(sample, timestep, context)[branch_rows[b]]
     stored    = store_x * x + store_output * output
-    x'        = x_coefficient * x + output_coefficient * output + noise_coefficient * noise + sum_k history_k * p_k
+    moved     = x_coefficient * x + output_coefficient * output + noise_coefficient * noise + sum_k history_k * p_k
+    x'        = (1 - pull * where) * moved + where * (anchor_alpha * anchor + anchor_sigma * anchor_noise)
     denoised  = denoised_x * x + denoised_output * output
 
 with the coefficients of `schedulers.table`, a row of `COLUMNS` per picture. Rows may belong to pictures at different
@@ -26,12 +27,12 @@ from pixrt.buffers import Latents
 from pixrt.conditioning import Conditioning
 from pixrt.guidance import Branch, active_branches
 from pixrt.noise import draw_noise
-from pixrt.plan import Schedule
-from pixrt.schedulers.table import StepTable
+from pixrt.plan import Schedule, initial_state
 
 DEPTH = 4  # stored predictions that the graph holds: as many as PNDM looks back on
 COLUMNS = (
     *("input_scale", "x", "output", "noise", "store_x", "store_output", "denoised_x", "denoised_output"),
+    *("pull", "anchor_alpha", "anchor_sigma"),
     *(f"history_{k}" for k in range(DEPTH)),
 )
 LAYOUT = LoopLayout(
@@ -42,31 +43,10 @@ LAYOUT = LoopLayout(
 
 @dataclass(frozen=True, slots=True)
 class FusedPlan:
-    """A batch on a loop: `rows` tells for every step how many rows run, the first ones of all.
-
-    `null` is the null picture's latents; None where the network takes no source.
-    """
+    """A batch on a loop: `rows` tells for every step how many rows run, the first ones of all."""
 
     loop: BoundLoop
     rows: tuple[int, ...]
-    branches: tuple[Branch, ...]
-    null: Array | None
-
-    def condition(self, conditioning: Conditioning) -> None:
-        """Write what stays the same over an edit; the null picture is the last of the sources."""
-        batch = len(conditioning.contexts[self.branches[0]])
-        if self.null is not None:
-            for item, source in enumerate(next(iter(conditioning.sources.values()), ())):
-                self.loop.hold("source", item, source)
-            self.loop.hold("source", batch, self.null)
-        for number, branch in enumerate(self.branches):
-            for item, context in enumerate(conditioning.contexts[branch]):
-                row = number * batch + item
-                self.loop.hold("context", row, context)
-                self.loop.hold("row_to_latents", row, _INDICES[item])
-                if self.null is not None:
-                    has_source = branch in conditioning.sources
-                    self.loop.hold("row_to_source", row, _INDICES[item if has_source else batch])
 
     def latents(self) -> Latents:
         """The latents after the last step, `[B, C, h, w]`."""
@@ -93,7 +73,32 @@ class FusedWorkspace:
         self.null: Array | None = None
         if "source" in self._table:
             self.null = np.zeros((self._table["source"].fixed(1), *size), self._table["source"].dtype)
+        self._no_latents: Array = np.zeros((channels, *size), np.float32)
+        self._nowhere: Array = np.zeros((1, *size), np.float32)
         self._loops: dict[int, BoundLoop] = {}
+
+    def condition(
+        self, loop: BoundLoop, branches: Sequence[Branch], conditioning: Conditioning, noise: NDArray[np.float32]
+    ) -> None:
+        """Write what stays the same over an edit; the null picture is the last of the sources."""
+        batch = self.shape[0]
+        if self.null is not None:
+            for item, source in enumerate(next(iter(conditioning.sources.values()), ())):
+                loop.hold("source", item, source)
+            loop.hold("source", batch, self.null)
+        for number, branch in enumerate(branches):
+            for item, context in enumerate(conditioning.contexts[branch]):
+                row = number * batch + item
+                loop.hold("context", row, context)
+                loop.hold("row_to_latents", row, _INDICES[item])
+                if self.null is not None:
+                    has_source = branch in conditioning.sources
+                    loop.hold("row_to_source", row, _INDICES[item if has_source else batch])
+        for item in range(batch):
+            anchor = conditioning.anchors[item] if conditioning.anchors else None
+            loop.hold("where", item, anchor.where if anchor else self._nowhere)
+            loop.hold("anchor", item, anchor.latents if anchor else self._no_latents)
+            loop.hold("anchor_noise", item, noise[item] if anchor else self._no_latents)
 
     def loop(self, branches: int) -> BoundLoop:
         """The loop with `branches` rows per picture."""
@@ -114,6 +119,9 @@ class FusedWorkspace:
             "branch_rows": (batch, len(Branch)),
             "guidance": (batch, len(Branch)),
             "coefficients": (batch, len(COLUMNS)),
+            "where": (batch, 1, *size),
+            "anchor": latents,
+            "anchor_noise": latents,
             "next_latents": latents,
             "next_history": history,
             "denoised": latents,
@@ -123,54 +131,64 @@ class FusedWorkspace:
         return shapes
 
 
-def plan_fused(workspace: FusedWorkspace, schedule: Schedule, seeds: Sequence[int]) -> FusedPlan:
+def plan_fused(
+    workspace: FusedWorkspace, schedule: Schedule, seeds: Sequence[int], conditioning: Conditioning
+) -> FusedPlan:
     """The plan of one batch, with the noise of each picture's seed, loaded onto the loop."""
     batch, table = len(seeds), schedule.table
     noise = draw_noise(seeds, schedule.draws, workspace.shape[1:])
     branches, used = order_branches(schedule.weights)
     tables: dict[str, Array] = {
         "timestep": np.repeat(table.timesteps[:, None], len(branches) * batch, 1).astype(np.float32),
-        "coefficients": np.repeat(coefficient_rows(table)[:, None], batch, 1),
-        **guidance_tables(schedule.weights, branches, batch),
+        "coefficients": coefficient_rows(schedule),
+        **guidance_tables(schedule.weights, branches),
     }
     if schedule.draws:
         tables["noise"] = noise[1:]
     loop = workspace.loop(len(branches))
-    loop.load(tables, {"latents": noise[0] * np.float32(table.initial_scale)})
-    return FusedPlan(loop, tuple(count * batch for count in used), branches, workspace.null)
+    workspace.condition(loop, branches, conditioning, noise[0])
+    loop.load(tables, {"latents": initial_state(table, noise[0], conditioning)})
+    return FusedPlan(loop, tuple(count * batch for count in used))
 
 
-def coefficient_rows(table: StepTable) -> NDArray[np.float32]:
-    """A solver's coefficients `[N, COLUMNS]`, as the graph takes them."""
-    rows = np.zeros((len(table), len(COLUMNS)), np.float32)
+def coefficient_rows(schedule: Schedule) -> NDArray[np.float32]:
+    """A batch's coefficients `[N, B, COLUMNS]`, as the graph takes them."""
+    table = schedule.table
+    levels = np.array([table.level_after(step) for step in range(len(table))])
+    columns = {
+        "pull": schedule.pull,
+        "anchor_alpha": schedule.pull * levels[:, :1],
+        "anchor_sigma": schedule.pull * levels[:, 1:],
+        **{f"history_{k}": table.history[:, k, None] for k in range(table.depth)},
+    }
+    rows = np.zeros((*schedule.pull.shape, len(COLUMNS)), np.float32)
     for column, name in enumerate(COLUMNS):
-        if not name.startswith("history_"):
-            rows[:, column] = getattr(table, name)
-    rows[:, len(COLUMNS) - DEPTH : len(COLUMNS) - DEPTH + table.depth] = table.history
+        if not name.startswith("history_") or name in columns:
+            rows[:, :, column] = columns[name] if name in columns else getattr(table, name)[:, None]
     return rows
 
 
 def order_branches(weights: NDArray[np.float64]) -> tuple[tuple[Branch, ...], list[int]]:
-    """The branches in the order of their rows, and how many of them every step of `weights` `[N, 3]` runs.
+    """The branches in the order of their rows, and how many of them every step of `weights` `[N, B, 3]` runs.
 
     A step runs the first few, so those that run at most steps come first. Where one step's branches are not among
     another's (text guidance of zero inside a window), some run with a weight of zero, which changes nothing.
     """
-    steps = (weights != 0.0).sum(0)
+    steps = (weights != 0.0).any(1).sum(0)
     order = tuple(sorted((branch for branch in Branch if steps[branch]), key=lambda branch: -steps[branch]))
     return order, [1 + max(order.index(branch) for branch in active_branches(row)) for row in weights]
 
 
-def guidance_tables(weights: NDArray[np.float64], branches: Sequence[Branch], batch: int) -> Mapping[str, Array]:
+def guidance_tables(weights: NDArray[np.float64], branches: Sequence[Branch]) -> Mapping[str, Array]:
     """`guidance` `[N, B, 3]`, and `branch_rows` `[N, B, 3]`: which row is each branch of each picture.
 
     A branch that does not run has the picture's own first row and a weight of zero, so that no value of another
     picture, finite or not, can enter.
     """
-    rows = np.zeros((len(weights), batch, len(Branch)), np.int32)
+    batch = weights.shape[1]
+    rows = np.zeros(weights.shape, np.int32)
     rows[:] = np.arange(batch)[:, None]
     for step, row in enumerate(weights):
         for branch in active_branches(row):
             rows[step, :, branch] = branches.index(branch) * batch + np.arange(batch)
-    guidance = np.repeat(weights[:, None].astype(np.float32), batch, 1)
-    return {"guidance": guidance, "branch_rows": rows}
+    return {"guidance": weights.astype(np.float32), "branch_rows": rows}

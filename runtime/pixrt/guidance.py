@@ -27,17 +27,21 @@ def guidance_weights(
 ) -> NDArray[np.float64]:
     """Weights `[steps, 3]` of the branches TEXT, IMAGE, UNCOND; every row sums to 1.
 
-    `interval` is the window, in fractions of the steps, in which guidance acts: step i is inside when
-    first <= i / steps < second. Outside it both scales are 1, so that the text branch alone runs (Kynkäänniemi et al.
-    2024, arXiv:2404.07724).
+    `interval` is the window, in fractions of the steps, in which guidance acts. Outside it both scales are 1, so that
+    the text branch alone runs (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     """
-    position = np.arange(steps) / steps
-    inside = (interval[0] <= position) & (position < interval[1])
+    inside = in_window(steps, interval)
     s_text = np.where(inside, guidance_scale, 1.0)
     s_image = np.where(inside, image_guidance_scale, 1.0)
     return np.stack([s_text, s_image - s_text, 1.0 - s_image], axis=1)
 
 
+def in_window(steps: int, interval: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which of the steps `[steps]` are inside a window: step i is where first <= i / steps < second."""
+    position = np.arange(steps) / steps
+    return (interval[0] <= position) & (position < interval[1])
+
+
 def active_branches(weights: NDArray[np.float64]) -> tuple[Branch, ...]:
-    """The branches one step (`weights` is `[3]`) has to run: those whose weight is not zero."""
-    return tuple(branch for branch in Branch if weights[branch] != 0.0)
+    """The branches one step (`weights` is `[B, 3]`) has to run: those whose weight is not zero for some picture."""
+    return tuple(branch for branch in Branch if weights[:, branch].any())

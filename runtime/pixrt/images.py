@@ -30,11 +30,15 @@ _ORIENTATION_TAG, _FIRST_ON_ITS_SIDE = 0x0112, 5
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded picture: sRGB pixels `[H, W, 3]` uint8 over white, and what was transparent `[H, W]` uint8."""
+    """A decoded picture: sRGB pixels `[H, W, 3]` uint8 over white, and what was transparent `[H, W]` uint8.
+
+    `straight` are the pixels as they were, not over white; `rgb` itself where nothing is transparent.
+    """
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None
     name: str
+    straight: NDArray[np.uint8]
 
 
 def load_picture(source: PictureSource) -> Picture:
@@ -51,9 +55,10 @@ def load_picture(source: PictureSource) -> Picture:
         except Exception as error:  # decoders raise many unrelated types on broken files
             raise broken_picture(name, error) from error
         if image.mode == "RGB":
-            return Picture(np.asarray(image), None, name)
+            rgb = np.asarray(image)
+            return Picture(rgb, None, name, rgb)
         alpha = np.asarray(image.getchannel("A"))
-        return Picture(np.asarray(over_white(image)), alpha, name)
+        return Picture(np.asarray(over_white(image)), alpha, name, np.asarray(image)[:, :, :3])
 
 
 def measure_picture(source: PictureSource) -> tuple[int, int]:
@@ -102,8 +107,8 @@ def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
     return np.float32(2) * unit - np.float32(1)
 
 
-def from_network(pixels: NDArray[np.float32], picture: Picture, geometry: Geometry) -> "Image.Image":
-    """The result as a PIL image, RGB or RGBA: `pixels` `[3, H, W]` in [-1, 1] without padding, scaled to the output."""
+def from_network(pixels: NDArray[np.float32], geometry: Geometry) -> "Image.Image":
+    """Pixels `[3, H, W]` in [-1, 1] as an RGB image: without padding, scaled to the output."""
     from PIL import Image
 
     width, height = geometry.scaled
@@ -111,11 +116,18 @@ def from_network(pixels: NDArray[np.float32], picture: Picture, geometry: Geomet
     image = Image.fromarray(np.rint(unit * 255).astype(np.uint8).transpose(1, 2, 0))
     if geometry.output != geometry.scaled:
         image = image.resize(geometry.output, Image.Resampling.LANCZOS)
-    if picture.alpha is not None:
-        alpha = Image.fromarray(picture.alpha)
-        if (geometry.crop, geometry.output) != ((0, 0, *alpha.size), alpha.size):
-            alpha = alpha.resize(geometry.output, Image.Resampling.LANCZOS, box=geometry.crop)
-        image.putalpha(alpha)
+    return image
+
+
+def with_alpha(image: "Image.Image", alpha: NDArray[np.uint8] | None, geometry: Geometry) -> "Image.Image":
+    """A result with the transparency `[H, W]` of the picture that it was made from: RGBA, or as it is for none."""
+    if alpha is not None:
+        from PIL import Image
+
+        channel = Image.fromarray(alpha)
+        if (geometry.crop, geometry.output) != ((0, 0, *channel.size), channel.size):
+            channel = channel.resize(geometry.output, Image.Resampling.LANCZOS, box=geometry.crop)
+        image.putalpha(channel)
     return image
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array, Backend, BoundCall, Engine, NewWeight
 from pixrt.buffers import Workspace
+from pixrt.conditioning import Conditioning
 from pixrt.errors import EngineError, PixrtError
 from pixrt.fused import FusedPlan, FusedWorkspace, order_branches, plan_fused
 from pixrt.guidance import active_branches
@@ -102,7 +103,12 @@ class Networks:
         )
 
     def plan(
-        self, schedule: Schedule, seeds: Sequence[int], size: tuple[int, int], clock: Stopwatch
+        self,
+        schedule: Schedule,
+        seeds: Sequence[int],
+        size: tuple[int, int],
+        conditioning: Conditioning,
+        clock: Stopwatch,
     ) -> Plan | FusedPlan:
         """The plan of one batch of h x w latents; its arrays are kept for the next edit of that shape."""
         engine, batch, tokens = self._engine(self._unet, clock), len(seeds), self._bundle.manifest.tokenizer.max_length
@@ -110,8 +116,8 @@ class Networks:
         with clock.stage("denoise"):
             workspace = self._workspaces.get((batch, size), lambda: kind(engine, batch, size, tokens))
             if isinstance(workspace, FusedWorkspace):
-                return plan_fused(workspace, schedule, seeds)
-            return plan_batch(workspace, schedule, seeds)
+                return plan_fused(workspace, schedule, seeds, conditioning)
+            return plan_batch(workspace, schedule, seeds, conditioning)
 
     def branches(self, schedule: Schedule) -> list[int]:
         """How many branches of each picture the network runs at every step."""

@@ -1,13 +1,13 @@
-"""The parameters of an edit, once: the API, the command line and the metadata in pictures all derive from these fields.
+"""The parameters of every task, once: the API, the command line and pictures' metadata all derive from these fields.
 
 Must not import numpy or Pillow.
 """
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, Self, get_args
 
 from pixrt.errors import OptionError
 from pixrt.spec import Defaults
@@ -24,6 +24,7 @@ SchedulerName = Literal[
     "pndm",
     "lcm",
 ]
+PresetName = Literal["turbo", "fast", "quality"]
 ResizeMode = Literal["exact", "fit", "floor8"]
 BackendName = Literal[
     "auto", "tensorrt", "tensorrt-rtx", "ort-tensorrt", "ort-tensorrt-rtx", "ort-cuda", "ort-cpu", "null"
@@ -35,75 +36,92 @@ BACKENDS: tuple[str, ...] = get_args(BackendName)
 MAX_SEED = 2**63 - 1
 
 
-def _option(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
+# What a preset sets, below what is said and above the bundle's defaults.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "turbo": {"scheduler": "lcm", "steps": 4, "guidance_scale": 1.5, "image_guidance_scale": 1.0},
+    "fast": {"scheduler": "dpmpp_2m", "steps": 12},
+    "quality": {"scheduler": "dpmpp_2m", "steps": 50},
+}
+
+
+def _option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    window: bool = False,
+) -> Any:
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "window": window}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditOptions:
-    """How to edit. None means the bundle's default (`resolve` fills it in). Validated on construction: OptionError."""
+class Options:
+    """What every task takes. None means the bundle's default (`resolve` fills it in).
 
-    steps: int | None = _option(None, "Denoising steps.", low=1, high=1000)
-    guidance_scale: float | None = _option(None, "How strongly the instruction is followed (sT).", low=0, high=100)
-    image_guidance_scale: float | None = _option(None, "How strongly the source picture is kept (sI).", low=0, high=100)
-    guidance_interval: tuple[float, float] = _option(
-        (0.0, 1.0), "Window of the steps, as fractions, in which guidance acts; outside it both scales are 1."
+    Every field of this and of the tasks' options is validated on construction: OptionError.
+    """
+
+    preset: PresetName | None = _option(
+        None,
+        "turbo, fast or quality: sets scheduler, steps and scales where they are not given.",
+        choices=tuple(PRESETS),
     )
-    scheduler: SchedulerName | None = _option(None, "The solver: " + ", ".join(SCHEDULERS) + ".")
+    steps: int | None = _option(None, "Denoising steps.", low=1, high=1000)
+    guidance_scale: float | None = _option(None, "How strongly the text is followed (sT).", low=0, high=100)
+    guidance_interval: tuple[float, float] = _option(
+        (0.0, 1.0), "Window of the steps, as fractions, in which guidance acts; outside it scales are 1.", window=True
+    )
+    scheduler: SchedulerName | None = _option(None, "The solver: " + ", ".join(SCHEDULERS) + ".", choices=SCHEDULERS)
     eta: float = _option(0.0, "DDIM's eta: 0 is deterministic, 1 is as noisy as DDPM.", low=0, high=1)
     seed: int | None = _option(None, "Seed of the noise; random when not given.", low=0, high=MAX_SEED)
     negative_prompt: str = _option("", "What the picture should not show.")
-    resize: ResizeMode = _option(
-        "exact",
-        "exact: output size = input size; fit: the original's crop to multiples of 64; floor8: diffusers' rule.",
-    )
-    resolution: int | None = _option(
-        None,
-        "Longer side of the working picture in pixels; the bundle's native one by default.",
-        low=16,
-        high=8192,
-    )
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
-            value, low, high = getattr(self, option.name), option.metadata["low"], option.metadata["high"]
-            if low is None or (value is None and option.default is None):
+            value, metadata = getattr(self, option.name), option.metadata
+            if value is None and option.default is None:
                 continue
-            # NumPy's numbers are taken too, as Python's: what is kept must be plain JSON.
-            kind, name = (int, "a whole number") if "int" in str(option.type) else (float, "a number")
-            if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
-                raise OptionError(f"{option.name} is {value!r:.60}, which is not {name}", remedy=_range(low, high))
-            if not low <= value <= high:
-                raise OptionError(f"{option.name} is {value!s:.60}", remedy=_range(low, high))
-            object.__setattr__(self, option.name, kind(value))  # type: ignore[call-overload]
-        if self.scheduler is not None:
-            _choice("scheduler", self.scheduler, SCHEDULERS)
-        _choice("resize", self.resize, RESIZE_MODES)
-        if not isinstance(self.negative_prompt, str):
-            raise OptionError(f"negative_prompt is {self.negative_prompt!r}", remedy="Pass a string")
-        self._check_interval()
-
-    def _check_interval(self) -> None:
-        interval = self.guidance_interval
-        if not (
-            isinstance(interval, tuple)
-            and len(interval) == 2
-            and all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in interval)
-            and 0 <= interval[0] <= interval[1] <= 1
-        ):
+            if metadata["low"] is not None:
+                object.__setattr__(self, option.name, _number(option, value))
+            elif metadata["window"]:
+                object.__setattr__(self, option.name, _window(option.name, value))
+            elif metadata["choices"]:
+                if value not in metadata["choices"]:
+                    remedy = f"Choose one of {', '.join(metadata['choices'])}"
+                    raise OptionError(f"{option.name} is {value!r:.60}", remedy=remedy)
+            elif not isinstance(value, str):
+                raise OptionError(f"{option.name} is {value!r:.60}", remedy="Pass a string")
+        if self.start == self.steps:
             raise OptionError(
-                f"guidance_interval is {interval!r}",
-                remedy="Pass two fractions of the steps, 0 <= first <= second <= 1, for example (0.0, 0.8)",
+                f"a strength of {getattr(self, 'strength', 1)} leaves none of {self.steps} steps",
+                remedy="Use more steps, or a greater strength",
             )
-        object.__setattr__(self, "guidance_interval", (float(interval[0]), float(interval[1])))
 
-    def resolve(self, defaults: Defaults) -> "EditOptions":
-        """The same options with the bundle's defaults where nothing was said. The seed stays as it is."""
-        filled = {
-            name: getattr(defaults, name)
-            for name in ("steps", "guidance_scale", "image_guidance_scale", "scheduler")
-            if getattr(self, name) is None
-        }
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Guidance scales of the text and of the source picture (resolved options); 1 where the latter is no option."""
+        assert self.guidance_scale is not None
+        return self.guidance_scale, getattr(self, "image_guidance_scale", 1.0)
+
+    @property
+    def start(self) -> int:
+        """How many of the steps are left out at the beginning, diffusers' rule: `strength` of them run."""
+        strength, steps = getattr(self, "strength", 1.0), self.steps or 0
+        return steps - min(int(steps * strength), steps)
+
+    @property
+    def pull(self) -> tuple[float, tuple[float, float]]:
+        """How far what a task holds is pulled to its anchor after each step, and in which window of the steps."""
+        return 1.0, (0.0, 1.0)
+
+    def resolve(self, defaults: Defaults) -> Self:
+        """The same options, the preset's and the bundle's values where nothing was said. The seed stays as it is."""
+        preset = PRESETS[self.preset] if self.preset else {}
+        names = ("steps", "guidance_scale", "image_guidance_scale", "scheduler")
+        filled = {name: preset.get(name, getattr(defaults, name)) for name in names if getattr(self, name, 0) is None}
         resolved = dataclasses.replace(self, **filled)
         if resolved.eta and resolved.scheduler != "ddim":
             raise OptionError(
@@ -113,25 +131,126 @@ class EditOptions:
         return resolved
 
 
-class EditParameters(TypedDict, total=False):
-    """The fields of `EditOptions` as keyword arguments; in one call for several pictures each may have its own seed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureOptions(Options):
+    """What every task takes that begins with a picture."""
 
-    steps: int | None
-    guidance_scale: float | None
-    image_guidance_scale: float | None
-    guidance_interval: tuple[float, float]
-    scheduler: SchedulerName | None
-    eta: float
-    seed: int | Sequence[int] | None
-    negative_prompt: str
-    resize: ResizeMode
-    resolution: int | None
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise OptionError(f"{name} is {value!r}", remedy=f"Choose one of {', '.join(choices)}")
+    resize: ResizeMode = _option(
+        "exact",
+        "exact: output size = input size; fit: the original's crop to multiples of 64; floor8: diffusers' rule.",
+        choices=RESIZE_MODES,
+    )
+    resolution: int | None = _option(
+        None,
+        "Longer side of the working picture in pixels; the bundle's native one by default.",
+        low=16,
+        high=8192,
+    )
 
 
-def _range(low: float, high: float) -> str:
-    return f"It must be from {low} to {high}"
+def _image_guidance() -> Any:
+    return _option(None, "How strongly the source picture is kept (sI).", low=0, high=100)
+
+
+def _mask_blur() -> Any:
+    return _option(
+        None,
+        "With a mask: pixels over which the change fades in, inwards from the edge; 4 by default.",
+        low=0,
+        high=256,
+    )
+
+
+def _mask_padding() -> Any:
+    return _option(
+        None,
+        "With a mask: work on the masked part alone, with so many pixels around it, at full resolution.",
+        low=0,
+        high=8192,
+    )
+
+
+def _strength(default: float) -> Any:
+    return _option(default, "Share of the steps that run: 1 forgets the picture's pixels.", low=0, high=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOptions(PictureOptions):
+    """How to edit a picture as instructed, all of it or what a mask allows."""
+
+    image_guidance_scale: float | None = _image_guidance()
+    mask_blur: int | None = _mask_blur()
+    mask_padding: int | None = _mask_padding()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions(Options):
+    """How to make a picture from text alone."""
+
+    width: int | None = _option(None, "Width in pixels; the bundle's native one by default.", low=8, high=8192)
+    height: int | None = _option(None, "Height in pixels; the bundle's native one by default.", low=8, high=8192)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Img2ImgOptions(PictureOptions):
+    """How to make a picture from another one and text (SDEdit, Meng et al. 2022, arXiv:2108.01073)."""
+
+    strength: float = _strength(0.8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InpaintOptions(PictureOptions):
+    """How to fill the masked part of a picture as the text says."""
+
+    strength: float = _strength(1.0)
+    mask_blur: int | None = _mask_blur()
+    mask_padding: int | None = _mask_padding()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleOptions(PictureOptions):
+    """How to give a picture the style of another. Weights are what each step pulls the latents by, 0 to 1 together."""
+
+    image_guidance_scale: float | None = _image_guidance()
+    strength: float = _strength(0.6)
+    content_weight: float = _option(0.1, "How far each step pulls the picture to the content as it is.", low=0, high=1)
+    style_weight: float = _option(0.5, "How far each step pulls it to the content in the style.", low=0, high=1)
+    style_interval: tuple[float, float] = _option(
+        (0.0, 0.8), "Window of the steps, as fractions, in which content and style pull.", window=True
+    )
+    style_patch: int = _option(
+        3, "Side of the patches of latents that are matched with the style's; 0 matches colours alone.", low=0, high=9
+    )
+
+    @property
+    def pull(self) -> tuple[float, tuple[float, float]]:
+        """See `Options.pull`: both weights together, at most all the way."""
+        return min(1.0, self.content_weight + self.style_weight), self.style_interval
+
+
+def _number(option: "dataclasses.Field[Any]", value: object) -> int | float:
+    """Within its bounds, and as Python's own: NumPy's are taken too, but what is kept must be plain JSON."""
+    low, high = option.metadata["low"], option.metadata["high"]
+    remedy = f"It must be from {low} to {high}"
+    whole = "int" in str(option.type)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
+        name = "a whole number" if whole else "a number"
+        raise OptionError(f"{option.name} is {value!r:.60}, which is not {name}", remedy=remedy)
+    number = int(value) if whole else float(value)  # type: ignore[call-overload]  # Integral has no stub for it
+    if not low <= number <= high:
+        raise OptionError(f"{option.name} is {value!s:.60}", remedy=remedy)
+    return number
+
+
+def _window(name: str, value: object) -> tuple[float, float]:
+    if not (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in value)
+        and 0 <= value[0] <= value[1] <= 1
+    ):
+        raise OptionError(
+            f"{name} is {value!r}",
+            remedy="Pass two fractions of the steps, 0 <= first <= second <= 1, for example (0.0, 0.8)",
+        )
+    return float(value[0]), float(value[1])

@@ -1,4 +1,4 @@
-"""A plan: an edit decided in full before its loop runs. Every step is arrays and the coefficients to apply to them.
+"""A plan: what a batch's loop does, decided in full before it runs. Every step is arrays and the coefficients to apply.
 
 Must not import a backend.
 """
@@ -12,20 +12,27 @@ from numpy.typing import NDArray
 
 from pixrt.buffers import Latents, Rows, Workspace
 from pixrt.conditioning import Conditioning
-from pixrt.guidance import active_branches, guidance_weights
+from pixrt.guidance import active_branches, guidance_weights, in_window
 from pixrt.noise import draw_noise
-from pixrt.options import EditOptions
+from pixrt.options import Options
 from pixrt.schedulers import build_table
 from pixrt.schedulers.table import StepTable
-from pixrt.terms import Coefficient, Terms, coefficient, combine, make_terms
+from pixrt.terms import Coefficient, Terms, add_terms, coefficient, combine, make_terms
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """All about an edit's steps that its pictures do not change: the solver's table, guidance weights `[N, 3]`."""
+    """All about a batch's steps that its pictures do not change.
+
+    Attributes:
+        table: the solver's, N calls.
+        weights: guidance `[N, B, 3]`.
+        pull: how far each state is pulled to its anchor after each step, `[N, B]`; 1 takes the anchor's place.
+    """
 
     table: StepTable
     weights: NDArray[np.float64]
+    pull: NDArray[np.float64]
 
     @property
     def calls(self) -> int:
@@ -38,15 +45,34 @@ class Schedule:
         return self.calls if self.table.noise.any() else 0
 
 
-def make_schedule(options: EditOptions, scheduler: Mapping[str, Any]) -> Schedule:
-    """The schedule of resolved options, for a checkpoint's scheduler config. Raises OptionError."""
-    assert options.scheduler is not None
-    assert options.steps is not None
-    assert options.guidance_scale is not None
-    assert options.image_guidance_scale is not None
-    table = build_table(options.scheduler, scheduler, options.steps, eta=options.eta)
-    scales = options.guidance_scale, options.image_guidance_scale
-    return Schedule(table, guidance_weights(len(table), *scales, options.guidance_interval))
+def make_schedule(options: Sequence[Options], scheduler: Mapping[str, Any]) -> Schedule:
+    """The schedule of pictures with these resolved options, for a checkpoint's scheduler config.
+
+    They share the solver and its steps, which are the first one's. Raises OptionError.
+    """
+    first = options[0]
+    assert first.scheduler is not None
+    assert first.steps is not None
+    table = build_table(first.scheduler, scheduler, first.steps, eta=first.eta, start=first.start)
+    weights = [guidance_weights(len(table), *each.scales, each.guidance_interval) for each in options]
+    pulls = [each.pull[0] * in_window(len(table), each.pull[1]) for each in options]
+    return Schedule(table, np.stack(weights, 1), np.stack(pulls, 1).astype(np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """`x - weight * where * x + terms`: the state x moved to its anchors, which `terms` noises to the state's level."""
+
+    weight: Coefficient
+    where: NDArray[np.float32]
+    terms: Terms
+
+    def apply(self, state: Latents, scratch: Latents) -> None:
+        """Move the state `[B, C, h, w]` in place. Where all of it is pulled, nothing of it is left, to the bit."""
+        np.multiply(state, self.where, out=scratch)
+        np.multiply(scratch, self.weight, out=scratch)
+        np.subtract(state, scratch, out=state)
+        add_terms(self.terms, state, scratch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +80,8 @@ class Step:
     """One network call and the update after it.
 
     The loop writes `input_scale * state` into the rows, runs them, forms `stored` from `store` (solvers with memory),
-    then `next_state` from `update`. `noise` is already multiplied by its coefficient. `prediction` is of the clean
-    latents, from `state` and the network's output; it holds until the next step runs.
+    then `next_state` from `update`, and pulls that to its anchors. `noise` is already multiplied by its coefficient.
+    `prediction` is of the clean latents, from `state` and the network's output; it holds until the next step runs.
     """
 
     rows: Rows
@@ -65,6 +91,7 @@ class Step:
     next_state: Latents
     update: Terms
     noise: Latents | None
+    pull: Pull | None
     stored: Latents | None
     store: Terms
     prediction: Terms
@@ -87,43 +114,35 @@ class Plan:
     steps: tuple[Step, ...]
     scratch: Latents
 
-    @property
-    def rows(self) -> tuple[Rows, ...]:
-        """The distinct sets of rows, to be conditioned before the loop."""
-        return tuple({id(step.rows): step.rows for step in self.steps}.values())
-
-    def condition(self, conditioning: Conditioning) -> None:
-        """Write what stays the same over the loop into every set of rows."""
-        for rows in self.rows:
-            rows.condition(conditioning)
-
     def latents(self) -> Latents:
         """A copy of the state after the last step, `[B, C, h, w]`."""
         return self.steps[-1].latents()
 
 
-def plan_batch(workspace: Workspace, schedule: Schedule, seeds: Sequence[int]) -> Plan:
+def plan_batch(workspace: Workspace, schedule: Schedule, seeds: Sequence[int], conditioning: Conditioning) -> Plan:
     """The plan of one batch on its workspace, with the noise of each picture's seed."""
     noise = draw_noise(seeds, schedule.draws, workspace.shape[1:], out=workspace.noise(schedule.draws))
-    return make_plan(workspace, schedule.table, schedule.weights, noise)
+    return make_plan(workspace, schedule, noise, conditioning)
 
 
-def make_plan(workspace: Workspace, table: StepTable, weights: NDArray[np.float64], noise: NDArray[np.float32]) -> Plan:
-    """Lay a table and guidance weights `[N, 3]` onto a workspace, and write the initial state.
+def make_plan(workspace: Workspace, schedule: Schedule, noise: NDArray[np.float32], conditioning: Conditioning) -> Plan:
+    """Lay a schedule onto a workspace, and write the initial state and what stays the same over the loop.
 
-    `noise` is `[1 + N, B, C, h, w]` (only its first row is used by a solver without noise) and is scaled in place.
+    `noise` is `[1 + N, B, C, h, w]` (only its first row is used by a solver without noise); what the solver adds is
+    scaled in place.
     """
+    table, weights = schedule.table, schedule.weights
     history = workspace.history(table.depth + 1 if table.depth else 0)
-    initial = workspace.states[0]
-    np.multiply(noise[0], np.float32(table.initial_scale), out=initial)
+    workspace.states[0][:] = initial_state(table, noise[0], conditioning)
+    if conditioning.anchors:
+        workspace.anchors.set(conditioning.anchors, noise[0])
     steps = []
     for i in range(len(table)):
-        branches = active_branches(weights[i])
-        rows = workspace.rows(branches)
+        rows = workspace.rows(active_branches(weights[i]))
         state, next_state = workspace.states[i % 2], workspace.states[(i + 1) % 2]
 
         def linear(x: float, output: float, *, step: int = i, rows: Rows = rows, state: Latents = state) -> Terms:
-            guided = [(output * weights[step, branch], rows.output[r]) for r, branch in enumerate(rows.branches)]
+            guided = [(output * weights[step, :, branch], rows.output[r]) for r, branch in enumerate(rows.branches)]
             return make_terms((x, state), *guided)
 
         fresh = None
@@ -141,9 +160,29 @@ def make_plan(workspace: Workspace, table: StepTable, weights: NDArray[np.float6
                 next_state=next_state,
                 update=linear(table.x[i], table.output[i]) + make_terms(*past),
                 noise=fresh,
+                pull=_pull(workspace, schedule, i) if conditioning.anchors else None,
                 stored=history[i % len(history)] if history else None,
                 store=linear(table.store_x[i], table.store_output[i]) if history else (),
                 prediction=linear(table.denoised_x[i], table.denoised_output[i]),
             )
         )
+    for rows in {id(step.rows): step.rows for step in steps}.values():
+        rows.condition(conditioning)
     return Plan(tuple(steps), workspace.scratch)
+
+
+def initial_state(table: StepTable, noise: NDArray[np.float32], conditioning: Conditioning) -> Latents:
+    """What the loop begins with, `[B, C, h, w]`, out of the initial noise: that alone, or added to clean latents."""
+    if not conditioning.initial:
+        return noise * np.float32(table.initial_scale)
+    clean: Latents = np.stack(conditioning.initial)
+    return clean * np.float32(table.alpha[0]) + noise * np.float32(table.sigma[0])
+
+
+def _pull(workspace: Workspace, schedule: Schedule, step: int) -> Pull | None:
+    weight, anchors = schedule.pull[step], workspace.anchors
+    if not weight.any():
+        return None
+    alpha, sigma = schedule.table.level_after(step)
+    terms = make_terms((weight * alpha, anchors.latents), (weight * sigma, anchors.noise))
+    return Pull(coefficient(weight), anchors.where, terms)

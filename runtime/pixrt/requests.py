@@ -1,4 +1,4 @@
-"""From what a caller passes to what the loop runs: pairing pictures with instructions, and forming batches.
+"""From what a caller asks for to what the loop runs: pairing, checking everything beforehand, forming batches.
 
 Must not import a backend.
 """
@@ -6,14 +6,15 @@ Must not import a backend.
 import dataclasses
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pixrt.errors import OptionError, PictureError
-from pixrt.geometry import Geometry, Size, plan_geometry
+from pixrt.geometry import Geometry, Size, check_size, plan_geometry
 from pixrt.images import Picture, PictureSource, load_picture, measure_picture
-from pixrt.options import EditOptions, EditParameters
+from pixrt.masks import Mask, load_mask, mask_region
+from pixrt.options import GenerateOptions, Options, PictureOptions
 from pixrt.spec import Manifest
 from pixrt.tokenizer import Tokenizer, Tokens
 
@@ -22,24 +23,48 @@ Item = TypeVar("Item")
 MAX_PICTURES = 10_000
 # Of the instruction and the negative prompt together, so that the parameters fit into every format's metadata.
 MAX_TEXT_BYTES = 60_000
+MASK_BLUR = 4
 _RANDOM_SEED_BITS = 32  # short enough to be typed again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A picture to be made. The class of its options says by which task: `EditOptions`, `GenerateOptions` and so on.
+
+    `text` is the instruction, or the prompt. Which pictures a task takes: see `pixrt.tasks`.
+    """
+
+    options: Options
+    text: str = ""
+    image: PictureSource | None = None
+    mask: PictureSource | None = None
+    style: PictureSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A request's pictures, decoded."""
+
+    picture: Picture | None
+    mask: Mask | None
+    style: Picture | None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One picture and one instruction of a call; `index` is its place in the call's results.
+    """A job that has been checked; `index` is its place in the call's results.
 
-    The picture's header has been read, its pixels have not: `size` is its width and height.
+    The picture's header has been read, its pixels have not: `size` is its width and height. `options` are resolved, and
+    have a seed.
     """
 
     index: int
-    source: PictureSource
+    job: Job
     size: Size
     geometry: Geometry
-    instruction: str
     tokens: Tokens
     negative_tokens: Tokens
-    options: EditOptions
+    options: Options
 
     @property
     def seed(self) -> int:
@@ -47,72 +72,87 @@ class Request:
         assert self.options.seed is not None
         return self.options.seed
 
-    def load(self) -> Picture:
-        """Decode the picture. Raises PictureError, also where it is no longer the one that was measured."""
-        picture = load_picture(self.source)
-        height, width = picture.rgb.shape[:2]
-        if (width, height) != self.size:
-            raise PictureError(
-                f"{picture.name} is {width} x {height} pixels, and was {self.size[0]} x {self.size[1]} a moment ago",
-                remedy="Leave a picture alone while it is edited",
-            )
-        return picture
+    @property
+    def batch_key(self) -> tuple[object, ...]:
+        """What is the same for all pictures that run together: the task, the working size, the solver and its steps."""
+        options = self.options
+        solver = options.scheduler, options.steps, options.eta, options.start
+        return type(options), self.job.mask is None, self.geometry.padded, *solver
+
+    def load(self) -> Inputs:
+        """Decode the pictures. Raises PictureError, also where one is no longer what was measured."""
+        job, picture, style = self.job, None, None
+        if job.image is not None:
+            picture = load_picture(job.image)
+            height, width = picture.rgb.shape[:2]
+            if (width, height) != self.size:
+                raise PictureError(
+                    f"{picture.name} is {width} x {height} pixels, and was {self.size[0]} x {self.size[1]} before",
+                    remedy="Leave a picture alone while it is edited",
+                )
+        mask = None if job.mask is None else load_mask(job.mask, self.size)
+        if job.style is not None:
+            style = load_picture(job.style)
+        return Inputs(picture, mask, style)
 
 
 def is_several(value: object) -> bool:
-    """Whether an argument holds several pictures, instructions or seeds: a list or a tuple does."""
+    """Whether an argument holds several pictures, texts or seeds: a list or a tuple does."""
     return isinstance(value, list | tuple)
 
 
-def make_requests(
-    images: PictureSource | Sequence[PictureSource],
-    instructions: str | Sequence[str],
-    parameters: EditParameters,
-    manifest: Manifest,
-    tokenizer: Tokenizer,
-) -> list[Request]:
-    """Check everything a call names before anything runs: texts, options, and the pictures' headers.
+def pair(options: type[Options], parameters: Mapping[str, Any], **given: object) -> list[Job]:
+    """Jobs out of a call's arguments: `given` are a job's text and pictures, each one or a list.
 
-    Several pictures and several instructions are paired one to one; one of either goes with all of the other. One seed
-    serves every picture, so that a picture's result does not depend on its company. Raises OptionError, PictureError.
+    Lists are paired one to one; one of anything goes with all of the others. One seed serves every picture, so that a
+    picture's result does not depend on its company. Raises OptionError.
     """
-    given: list[PictureSource] = _as_list(images)
-    texts: list[str] = _as_list(instructions)
-    count = max(len(given), len(texts))
-    if not given or not texts or count > MAX_PICTURES:
-        raise OptionError(
-            f"{len(given)} pictures and {len(texts)} instructions", remedy=f"Pass from 1 to {MAX_PICTURES} of each"
-        )
+    lists = {name: _as_list(value) for name, value in given.items()}
     seeds = _as_list(parameters.get("seed"))
-    resolved = [EditOptions(**{**parameters, "seed": each}).resolve(manifest.defaults) for each in seeds]
-    options = _spread(resolved, count, "seeds")
-    for text in texts:
-        _check_texts(text, options[0].negative_prompt)
-    negative_tokens = tokenizer.encode(options[0].negative_prompt)
-    tokens = _spread([tokenizer.encode(text) for text in texts], count, "instructions")
-    sizes = _spread([measure_picture(image) for image in given], count, "pictures")
-    given, texts = _spread(given, count, "pictures"), _spread(texts, count, "instructions")
+    count = max(map(len, (*lists.values(), seeds)))
+    if not all((*lists.values(), seeds)) or count > MAX_PICTURES:
+        counts = " and ".join(f"{len(values)} of {name}" for name, values in lists.items())
+        raise OptionError(f"the call has {counts}", remedy=f"Pass from 1 to {MAX_PICTURES} of each")
+    each = _spread([options(**{**parameters, "seed": seed}) for seed in seeds], count, "seed")
+    columns = {name: _spread(values, count, name) for name, values in lists.items()}
     return [
-        Request(
-            index=index,
-            source=given[index],
-            size=sizes[index],
-            geometry=_geometry(sizes[index], options[index], manifest),
-            instruction=texts[index],
-            tokens=tokens[index],
-            negative_tokens=negative_tokens,
-            options=_with_seed(options[index]),
-        )
-        for index in range(count)
+        Job(options=each[index], **{name: values[index] for name, values in columns.items()}) for index in range(count)
     ]
 
 
+def make_requests(jobs: Sequence[Job], manifest: Manifest, tokenizer: Tokenizer) -> list[Request]:
+    """Check everything that jobs name before anything runs: texts, options, and the pictures' headers.
+
+    Raises OptionError, PictureError.
+    """
+    tokens: dict[str, Tokens] = {}
+    sizes: dict[int, Size] = {}
+    return [_make_request(index, job, manifest, tokenizer, tokens, sizes) for index, job in enumerate(jobs)]
+
+
 def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Request]]:
-    """Group requests whose pictures have the same padded size, in order, at most `max_batch` in a group."""
-    groups: dict[Size, list[Request]] = {}
+    """Group requests that can run together, in order, at most `max_batch` in a group."""
+    groups: dict[object, list[Request]] = {}
     for request in requests:
-        groups.setdefault(request.geometry.padded, []).append(request)
+        groups.setdefault(request.batch_key, []).append(request)
     return [group[i : i + max_batch] for group in groups.values() for i in range(0, len(group), max_batch)]
+
+
+def _make_request(
+    index: int, job: Job, manifest: Manifest, tokenizer: Tokenizer, tokens: dict[str, Tokens], sizes: dict[int, Size]
+) -> Request:
+    """One job's; texts and pictures that stand in several are looked at once."""
+    options = _with_seed(_with_mask(job, _for_bundle(job.options, manifest)))
+    _check_texts(job.text, options.negative_prompt)
+    for text in (job.text, options.negative_prompt):
+        if text not in tokens:
+            tokens[text] = tokenizer.encode(text)
+    for source in (job.image, job.style):
+        if source is not None and id(source) not in sizes:
+            sizes[id(source)] = measure_picture(source)
+    size = sizes.get(id(job.image), (0, 0))
+    geometry = _geometry(job, size, options, manifest)
+    return Request(index, job, size, geometry, tokens[job.text], tokens[options.negative_prompt], options)
 
 
 def _check_texts(instruction: object, negative_prompt: str) -> None:
@@ -129,20 +169,75 @@ def _check_texts(instruction: object, negative_prompt: str) -> None:
         )
 
 
-def _geometry(size: Size, options: EditOptions, manifest: Manifest) -> Geometry:
+def _geometry(job: Job, size: Size, options: Options, manifest: Manifest) -> Geometry:
+    multiple = manifest.size_multiple
+    if isinstance(options, GenerateOptions):
+        return _new_picture(options, manifest)
+    assert isinstance(options, PictureOptions)
     if options.resize == "floor8" and options.resolution is not None:
         raise OptionError(
             f"resolution is {options.resolution}, and resize is floor8, which keeps the picture's own size",
             remedy="Leave the resolution out, or choose resize exact or fit",
         )
     resolution = options.resolution or manifest.native_resolution
-    return plan_geometry(*size, options.resize, resolution=resolution, multiple=manifest.size_multiple)
+    if job.mask is None:
+        return plan_geometry(*size, options.resize, resolution=resolution, multiple=multiple)
+    mask = load_mask(job.mask, size)  # also where all of the picture is worked on: what is wrong with it is told now
+    padding = getattr(options, "mask_padding", None)
+    left, top, right, bottom = (0, 0, *size) if padding is None else mask_region(mask, padding, size)
+    region = plan_geometry(right - left, bottom - top, "exact", resolution=resolution, multiple=multiple)
+    return dataclasses.replace(region, crop=(left, top, right, bottom))
 
 
-def _with_seed(options: EditOptions) -> EditOptions:
+def _new_picture(options: GenerateOptions, manifest: Manifest) -> Geometry:
+    native, multiple = manifest.native_resolution, manifest.size_multiple
+    size = options.width or native, options.height or native
+    if size[0] % multiple or size[1] % multiple:
+        raise OptionError(
+            f"the picture would be {size[0]} x {size[1]} pixels",
+            remedy=f"Give multiples of {multiple} for this bundle",
+        )
+    check_size(*size, "the picture")
+    return plan_geometry(*size, "exact", resolution=max(size), multiple=multiple)
+
+
+def _for_bundle(options: Options, manifest: Manifest) -> Options:
+    """Resolved options, without a guidance by the picture where the network does not see it. Raises OptionError."""
+    if manifest.task != "edit" and getattr(options, "image_guidance_scale", 1.0) != 1.0:
+        scale = getattr(options, "image_guidance_scale", None)
+        if scale is not None:
+            raise OptionError(
+                f"image_guidance_scale is {scale}, and the network of {manifest.name!r} does not see the picture",
+                remedy="Leave it out, or use a bundle of an edit checkpoint",
+            )
+        options = _replace(options, image_guidance_scale=1.0)
+    return options.resolve(manifest.defaults)
+
+
+def _with_mask(job: Job, options: Options) -> Options:
+    """Options that are about a mask, filled in where there is one. Raises OptionError where they do not fit."""
+    if job.mask is None:
+        for name in ("mask_blur", "mask_padding"):
+            if getattr(options, name, None) is not None:
+                raise OptionError(f"{name} is {getattr(options, name)}, and there is no mask", remedy="Give a mask")
+        return options
+    if isinstance(options, PictureOptions) and options.resize != "exact":
+        raise OptionError(
+            f"resize is {options.resize}, which changes the picture's size, and there is a mask",
+            remedy="Leave resize out: what is outside the mask stays as it is",
+        )
+    return _replace(options, mask_blur=MASK_BLUR) if getattr(options, "mask_blur", 0) is None else options
+
+
+def _with_seed(options: Options) -> Options:
     if options.seed is not None:
         return options
-    return dataclasses.replace(options, seed=secrets.randbits(_RANDOM_SEED_BITS))
+    return _replace(options, seed=secrets.randbits(_RANDOM_SEED_BITS))
+
+
+def _replace(options: Options, **values: Any) -> Options:
+    """With other values, also of fields that only some tasks have."""
+    return dataclasses.replace(options, **values)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -154,6 +249,6 @@ def _spread(items: list[Item], count: int, name: str) -> list[Item]:
         return items * count
     if len(items) != count:
         raise OptionError(
-            f"{len(items)} {name} for {count} edits", remedy=f"Pass 1 or {count}: they are paired one to one"
+            f"{len(items)} of {name} for {count} pictures", remedy=f"Pass 1 or {count}: they are paired one to one"
         )
     return items

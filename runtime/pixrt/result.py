@@ -14,10 +14,11 @@ from pixrt._version import __version__
 from pixrt.buffers import Latents
 from pixrt.codecs import save_picture
 from pixrt.errors import Cancelled, PictureError
-from pixrt.options import EditOptions
+from pixrt.options import Options
 from pixrt.pipeline import LoopState
 from pixrt.requests import Request
 from pixrt.spec import LoraSpec, Manifest
+from pixrt.tasks import TASKS
 from pixrt.timing import StageTimes
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """One edited picture and how it was made.
+    """One picture and how it was made.
 
     Attributes:
         index: the place in the call that asked for it.
-        image: the picture, of the size that `options.resize` says.
-        options: every parameter in force, the seed included.
+        image: the picture; of an edit, of the size that `options.resize` says.
+        instruction: the instruction, or the prompt.
+        options: every parameter in force, the seed included; their class says which task it was.
         dropped_tokens, dropped_negative_tokens: how many tokens of the instruction, and of the negative prompt, did
             not fit the text encoder and were cut.
         working_size: width and height in pixels of what the networks saw, padding included.
@@ -45,7 +47,7 @@ class EditResult:
     index: int
     image: "Image.Image"
     instruction: str
-    options: EditOptions
+    options: Options
     dropped_tokens: int
     dropped_negative_tokens: int
     working_size: tuple[int, int]
@@ -66,9 +68,10 @@ class EditResult:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What repeats the edit: the metadata written into pictures. No path, no time, no machine."""
+        """What repeats the result: the metadata written into pictures. No path, no time, no machine."""
         return {
             "pixrt": __version__,
+            "task": TASKS[type(self.options)].name,
             "model": self.model,
             "model_sha256": self.model_sha256,
             **({"notice": self.notice} if self.notice else {}),
@@ -88,19 +91,24 @@ def lora_parameters(loras: Sequence[LoraSpec]) -> dict[str, Any]:
     return {"loras": [dataclasses.asdict(lora) for lora in loras]} if loras else {}
 
 
-def options_from(parameters: dict[str, Any], where: str) -> tuple[str, EditOptions]:
-    """Instruction and options out of a picture's parameters; `where` names the picture in errors.
+def options_from(parameters: dict[str, Any], where: str, kind: type[Options]) -> tuple[str, Options]:
+    """Instruction and options of one task out of a picture's parameters; `where` names the picture in errors.
 
-    Raises PictureError where they are not what `EditResult.parameters` writes, OptionError for values out of range.
+    Raises PictureError where they are not what `EditResult.parameters` writes, or another task's; OptionError for
+    values out of range.
     """
-    names = {option.name for option in dataclasses.fields(EditOptions)}
+    task, wanted = parameters.get("task", "edit"), TASKS[kind].name
+    if task != wanted:
+        raise PictureError(
+            f"{where} was made by {str(task)[:20]}, not by {wanted}", remedy="Repeat it with the command that made it"
+        )
+    names = {option.name for option in dataclasses.fields(kind)}
     values = {name: value for name, value in parameters.items() if name in names}
-    instruction, interval = parameters.get("instruction"), values.get("guidance_interval")
+    instruction = parameters.get("instruction")
     if not isinstance(instruction, str):
         raise PictureError(f"{where} holds parameters without an instruction", remedy="Use a picture that pixrt wrote")
-    if isinstance(interval, list):
-        values["guidance_interval"] = tuple(interval)
-    return instruction, EditOptions(**values)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return instruction, kind(**values)
 
 
 @dataclass(frozen=True, slots=True)

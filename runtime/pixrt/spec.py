@@ -92,12 +92,14 @@ class LoraSpec:
 class Source:
     """The checkpoint a bundle was made from: its name, and a SHA-256 over its configs and weights.
 
-    `loras` were merged into it, and are in the SHA-256 too.
+    `loras` were merged into it, and are in the SHA-256 too; so is `vae`, the name of a VAE that took the place of its
+    own ("" for none).
     """
 
     id: str
     sha256: str
     loras: tuple[LoraSpec, ...] = ()
+    vae: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ TENSORS = {
     Component.UNET_STEP: (
         (
             *("latents", "history", "noise", "source", "context", "row_to_latents", "row_to_source", "timestep"),
-            *("branch_rows", "guidance", "coefficients"),
+            *("branch_rows", "guidance", "coefficients", "where", "anchor", "anchor_noise"),
         ),
         ("next_latents", "next_history", "denoised"),
     ),

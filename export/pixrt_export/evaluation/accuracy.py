@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pixrt.editor import Editor
 from pixrt.errors import OptionError
-from pixrt.options import EditParameters
+from pixrt.parameters import EditParameters
 from pixrt_export.evaluation.cases import WorldCase
 from pixrt_export.evaluation.statistics import Mean, Share
 from pixrt_export.world.instructions import KINDS, Instruction, single_instructions

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pixrt import __version__
 from pixrt.files import atomic_write
-from pixrt.options import EditOptions
+from pixrt.options import Options
 from pixrt.result import lora_parameters
 from pixrt.spec import LoraSpec, Manifest
 
@@ -27,7 +27,7 @@ def write_png(path: Path, picture: Image.Image) -> None:
         picture.save(file, "PNG")
 
 
-def describe_model(manifest: Manifest, options: EditOptions, loras: Sequence[LoraSpec] = ()) -> dict[str, Any]:
+def describe_model(manifest: Manifest, options: Options, loras: Sequence[LoraSpec] = ()) -> dict[str, Any]:
     """The model, its LoRAs and the resolved parameters, as JSON: no path, no machine."""
     return {
         "pixrt": __version__,

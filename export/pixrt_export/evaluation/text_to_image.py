@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pixrt.editor import Editor
 from pixrt.errors import OptionError
+from pixrt.parameters import GenerateParameters
 from pixrt_export.evaluation.accuracy import OnProgress
 from pixrt_export.evaluation.statistics import Share
 from pixrt_export.world.pairs import WorldPairs
@@ -36,6 +38,17 @@ class Sample:
     def right(self) -> bool:
         """Whether the background, and exactly the shapes and colours of the caption, were found."""
         return self.sight == sight_of(self.scene)
+
+
+def generate_function(editor: Editor, parameters: GenerateParameters) -> GenerateFunction:
+    """An editor as a function of captions and seeds."""
+
+    def generate(captions: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
+        options: GenerateParameters = {**parameters, "seed": list(seeds)}
+        results = editor.generate(list(captions), **options)
+        return np.stack([np.asarray(result.image) for result in results])
+
+    return generate
 
 
 def sample_captions(

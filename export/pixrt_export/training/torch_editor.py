@@ -82,10 +82,9 @@ class TorchEditor:
         sources = self.vae.encode(to_tensor(pictures).to(device)).latent_dist.mean.cpu().float().numpy()
         ids = torch.tensor([self.tokenizer.encode(text).ids for text in ("", *texts)])
         null, *contexts = self.text_encoder(ids.to(device)).last_hidden_state.cpu().float().numpy()
-        schedule = make_schedule(self.options, self.scheduler)
+        schedule = make_schedule([self.options] * len(texts), self.scheduler)
         workspace = Workspace(TorchUNet(self.unet), len(texts), sources.shape[2:], ids.shape[1])
-        plan = plan_batch(workspace, schedule, range(len(texts)))
-        plan.condition(edit_conditioning(contexts, null, list(sources)))
+        plan = plan_batch(workspace, schedule, range(len(texts)), edit_conditioning(contexts, null, list(sources)))
         for _ in denoise(plan):
             pass
         latents = torch.from_numpy(plan.latents()) / self.vae.config["scaling_factor"]

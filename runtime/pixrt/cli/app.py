@@ -13,7 +13,7 @@ from pixrt.cli.build import build
 from pixrt.cli.console import fail, warn
 from pixrt.cli.data import data
 from pixrt.cli.doctor import doctor
-from pixrt.cli.edit import edit
+from pixrt.cli.edit import edit, generate, img2img, inpaint, style
 from pixrt.cli.evaluate import evaluate
 from pixrt.cli.export import export
 from pixrt.cli.show import inspect, models
@@ -29,7 +29,8 @@ app = typer.Typer(
     "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, "
     "10 missing package, 130 cancelled.",
 )
-app.command()(edit)
+for _command in (edit, generate, img2img, inpaint, style):
+    app.command()(_command)
 app.command()(models)
 app.command()(inspect)
 app.command()(doctor)

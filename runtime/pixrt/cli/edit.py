@@ -1,200 +1,171 @@
-"""`pixrt edit`: pictures and an instruction in, edited pictures out."""
+"""`pixrt edit`, `img2img`, `inpaint`, `style` and `generate`: pictures and text in, pictures out."""
 
 import dataclasses
-import json
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixrt.cli.console import errors, say, warn
-from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.outputs import plan_outputs
-from pixrt.cli.parameters import with_flags
+from pixrt.cli.outputs import number_outputs, plan_outputs
+from pixrt.cli.parameters import with_arguments_of, with_flags
+from pixrt.cli.running import Running
 from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
-from pixrt.engine_spec import LIBRARY_OF
 from pixrt.errors import OptionError
-from pixrt.files import make_folder
-from pixrt.options import BACKENDS, BackendName, EditOptions
-from pixrt.spec import Component
-from pixrt.store import DEFAULT_BUNDLE, open_bundle
-from pixrt_engines.options import Knobs
+from pixrt.options import (
+    MAX_SEED,
+    EditOptions,
+    GenerateOptions,
+    Img2ImgOptions,
+    InpaintOptions,
+    Options,
+    StyleOptions,
+)
 
-if TYPE_CHECKING:
-    from pixrt.editor import Editor
-    from pixrt.result import EditResult, Estimate, StepInfo
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The picture to write; a folder when there are several pictures.")
+]
+From = Annotated[
+    Path | None, typer.Option("--from", help="Take text and parameters from a picture that this command wrote.")
+]
+MaskFlag = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="White may change, the rest stays; or transparent, where anything is. One for all pictures, or one each."
+    ),
+]
+PicturesAndInstruction = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE... INSTRUCTION", help="Pictures, then the instruction (left out with --from)."),
+]
+PicturesAndPrompt = Annotated[
+    list[str], typer.Argument(metavar="IMAGE... PROMPT", help="Pictures, then the prompt (left out with --from).")
+]
 
 
+@with_arguments_of(Running, "running")
 @with_flags(EditOptions)
 def edit(
-    pictures_and_instruction: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE... INSTRUCTION", help="Pictures, then the instruction (left out with --from)."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The edited picture; a folder when there are several pictures.")
-    ],
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
-    backend: Annotated[
-        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=lambda: list(BACKENDS))
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None,
-    max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 4,
-    fused_step: Annotated[
-        bool | None, typer.Option(help="Run the bundle's fused step graph, or do not; TensorRT does where it is there.")
-    ] = None,
-    cuda_graphs: Annotated[bool, typer.Option(help="TensorRT: capture a step, and launch it as one.")] = True,
-    weight_budget: Annotated[
-        int | None, typer.Option(help="TensorRT: MiB of an engine's weights on the device; the rest is streamed.")
-    ] = None,
-    provider_option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="For the execution provider of an ort- backend; may be repeated."),
-    ] = None,
-    build_engines: Annotated[
-        bool,
-        typer.Option("--build-engines", help="TensorRT: first build the engines that these edits lack."),
-    ] = False,
-    low_memory: Annotated[bool, typer.Option(help="Close each network when its stage is over.")] = False,
-    repeat: Annotated[
-        Path | None, typer.Option("--from", help="Take instruction and parameters from a picture that pixrt wrote.")
-    ] = None,
-    lora: LoraFlag = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per picture.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option(help="Check everything and say what would be done, without doing it.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.")] = False,
+    pictures_and_instruction: PicturesAndInstruction,
+    output: Output,
+    mask: MaskFlag = None,
+    repeat: From = None,
     *,
+    running: Running,
     parameters: dict[str, Any],
 ) -> None:
     """Edit pictures as the instruction says: pixrt edit photo.jpg "make it winter" -o winter.jpg."""
-    from pixrt.backends.registry import BackendOptions, check_options
-    from pixrt.cli.build import build_for
-    from pixrt.editor import Editor
-    from pixrt.result import lora_parameters
+    _make(EditOptions, pictures_and_instruction, output, repeat, running, parameters, mask=mask)
 
-    pictures, instruction = _split(pictures_and_instruction, repeat)
+
+@with_arguments_of(Running, "running")
+@with_flags(Img2ImgOptions)
+def img2img(
+    pictures_and_prompt: PicturesAndPrompt,
+    output: Output,
+    repeat: From = None,
+    *,
+    running: Running,
+    parameters: dict[str, Any],
+) -> None:
+    """Make pictures from others and a prompt, with a text-to-image bundle: how far from them is --strength."""
+    _make(Img2ImgOptions, pictures_and_prompt, output, repeat, running, parameters)
+
+
+@with_arguments_of(Running, "running")
+@with_flags(InpaintOptions)
+def inpaint(
+    pictures_and_prompt: PicturesAndPrompt,
+    output: Output,
+    mask: MaskFlag = None,
+    repeat: From = None,
+    *,
+    running: Running,
+    parameters: dict[str, Any],
+) -> None:
+    """Fill what a mask selects as the prompt says, with an inpainting or a text-to-image bundle."""
+    _make(InpaintOptions, pictures_and_prompt, output, repeat, running, parameters, mask=mask)
+
+
+@with_arguments_of(Running, "running")
+@with_flags(StyleOptions)
+def style(
+    pictures_and_style: Annotated[
+        list[str], typer.Argument(metavar="IMAGE... STYLE", help="Pictures, then the one whose style they get.")
+    ],
+    output: Output,
+    instruction: Annotated[str, typer.Option(help="What else is to be done.")] = "",
+    repeat: From = None,
+    *,
+    running: Running,
+    parameters: dict[str, Any],
+) -> None:
+    """Give pictures the style of another one: pixrt style photo.jpg painting.jpg -o painted.jpg."""
+    if len(pictures_and_style) < 2:
+        raise OptionError("there is one picture", remedy="Give pictures, then the one with the style: IMAGE... STYLE")
+    *pictures, model = pictures_and_style
+    words = pictures if repeat else [*pictures, instruction]
+    _make(StyleOptions, words, output, repeat, running, parameters, style=[model])
+
+
+@with_arguments_of(Running, "running")
+@with_flags(GenerateOptions)
+def generate(
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="Left out with --from.")] = None,
+    output: Output = Path("out.png"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures per prompt; the seed of each is one more.")] = 1,
+    repeat: From = None,
+    *,
+    running: Running,
+    parameters: dict[str, Any],
+) -> None:
+    """Make pictures from text alone, with a text-to-image bundle or an edit bundle."""
+    from pixrt.requests import pair
+
     earlier: dict[str, Any] = {}
     if repeat is not None:
-        instruction, parameters, earlier = _repeated(repeat, parameters)
-    targets = plan_outputs(pictures, output, keep=[repeat] if repeat else [])
-    how: dict[str, Any] = {
-        "threads": threads,
-        "cuda_graphs": cuda_graphs,
-        "weight_budget_mib": weight_budget,
-        "provider_options": _pairs(provider_option or []),
-    }
-    loaded: dict[str, Any] = {"max_batch": max_batch, "fused_step": fused_step, "loras": lora_inputs(lora)}
-    if build_engines:
-        check_options(_backend(backend), BackendOptions(**how))
-        networks = tuple(map(Component, open_bundle(bundle, verify=False).manifest.components))
-        fused = Component.UNET_STEP in networks and fused_step is not False
-        # What is wrong with the rest is told before hours are spent.
-        with Editor(bundle, backend="null", **loaded | {"fused_step": fused_step or fused}) as estimator:
-            estimates = estimator.dry_run(pictures, [instruction], **parameters)
-        knobs = Knobs(refittable=bool(lora), weight_streaming=weight_budget is not None)
-        components = () if fused else tuple(name for name in networks if name is not Component.UNET_STEP)
-        build_for(bundle, backend, estimates, components=components, knobs=knobs, dry_run=dry_run)
-        if dry_run:
-            return
-    with Editor(bundle, backend=_backend(backend), low_memory=low_memory, **how, **loaded) as editor:
-        loras = lora_parameters(editor.loras)
-        if not quiet:
-            _warn_beforehand(editor, repeat, earlier, loras)
-        if dry_run:
-            estimates = editor.dry_run(pictures, [instruction], **parameters)
-            for path, target, estimate in zip(pictures, targets, estimates, strict=True):
-                _print_estimate(path, target, estimate, loras, as_json)
-            return
-        started = time.perf_counter()
-        with _progress(hidden=quiet or as_json or not errors.is_terminal) as bar:
-            task = bar.add_task("editing", total=None)
-
-            def on_step(info: "StepInfo") -> None:
-                bar.update(task, completed=info.step, total=info.total)
-
-            # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
-            for result in editor.stream(pictures, [instruction], on_step=on_step, **parameters):
-                target = targets[result.index]
-                make_folder(target.parent)
-                result.save(target, quality=quality)
-                _print_result(pictures[result.index], target, result, as_json)
-        if not quiet:
-            _warn_afterwards(result)
-        if not quiet and not as_json:
-            warn(f"{len(pictures)} edited in {time.perf_counter() - started:.2f} s on {editor.backend}")
+        prompt, parameters, earlier = _repeated(GenerateOptions, repeat, parameters)
+        prompts = [prompt]
+    if not prompts:
+        raise OptionError("there is no prompt", remedy="Give one, in quotes")
+    texts = [prompt for prompt in prompts for _ in range(count)]
+    seed = parameters.get("seed")
+    if seed is not None and count > 1:
+        if seed + count - 1 > MAX_SEED:
+            raise OptionError(f"the last of {count} seeds from {seed} is too large", remedy=f"At most {MAX_SEED}")
+        parameters["seed"] = [seed + number for _ in prompts for number in range(count)]
+    targets = number_outputs(len(texts), output, keep=[repeat] if repeat else [])
+    running.make(pair(GenerateOptions, parameters, text=texts), texts, targets, earlier=earlier, repeat=repeat)
 
 
-def _warn_beforehand(editor: "Editor", repeat: Path | None, earlier: dict[str, Any], loras: dict[str, Any]) -> None:
-    if editor.manifest.notice:
-        warn(editor.manifest.notice)
-    built = {engine.library for engine in editor.manifest.engines}
-    for status in editor.passed_over:
-        if LIBRARY_OF.get(status.name) in built:
-            warn(f"the bundle's engines are not used: {status.reason}")
-    if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256):
-        warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
-    if earlier and earlier.get("loras") != loras.get("loras"):
-        warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
+def _make(
+    options: type[Options],
+    words: list[str],
+    output: Path,
+    repeat: Path | None,
+    running: Running,
+    parameters: dict[str, Any],
+    **given: Any,
+) -> None:
+    """Pictures and the text after them, by one task; `given` are its further pictures."""
+    from pixrt.requests import pair
+
+    pictures, text = _split(words, repeat, options)
+    earlier: dict[str, Any] = {}
+    if repeat is not None:
+        text, parameters, earlier = _repeated(options, repeat, parameters)
+    further = {name: list(paths) for name, paths in given.items() if paths}
+    kept = [Path(path) for paths in further.values() for path in paths]
+    targets = plan_outputs(pictures, output, keep=[*kept, *([repeat] if repeat else [])])
+    jobs = pair(options, parameters, image=list(pictures), text=text, **further)
+    running.make(jobs, pictures, targets, earlier=earlier, repeat=repeat)
 
 
-def _warn_afterwards(result: "EditResult") -> None:
-    if result.decoded_in_fp32:
-        warn("the FP16 decoder's picture was not finite: decoded again in FP32")
-    for text, dropped in (
-        ("instruction", result.dropped_tokens),
-        ("negative prompt", result.dropped_negative_tokens),
-    ):
-        if dropped:
-            warn(f"the last {dropped} tokens of the {text} did not fit the text encoder: left out")
-
-
-def _print_estimate(path: str, target: Path, estimate: "Estimate", loras: dict[str, Any], as_json: bool) -> None:
-    request = estimate.request
-    width, height = request.geometry.padded
-    facts = {
-        "input": path,
-        "output": str(target),
-        "working_size": [width, height],
-        "network_calls": estimate.network_calls,
-        "network_rows": estimate.network_rows,
-        "dropped_tokens": request.tokens.dropped,
-        "dropped_negative_tokens": request.negative_tokens.dropped,
-        "parameters": {**loras, "instruction": request.instruction, **dataclasses.asdict(request.options)},
-    }
-    text = (
-        f"{path} -> {target}  worked on at {width} x {height}, {estimate.network_calls} network calls,"
-        f" {estimate.network_rows} branch evaluations, seed {request.seed}"
-    )
-    say(json.dumps(facts) if as_json else text)
-
-
-def _print_result(path: str, target: Path, result: "EditResult", as_json: bool) -> None:
-    facts = {
-        "input": path,
-        "output": str(target),
-        "width": result.image.width,
-        "height": result.image.height,
-        "backend": result.backend,
-        "dropped_tokens": result.dropped_tokens,
-        "dropped_negative_tokens": result.dropped_negative_tokens,
-        "network_rows": result.network_rows,
-        "decoded_in_fp32": result.decoded_in_fp32,
-        "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
-        "parameters": result.parameters,
-    }
-    text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
-    say(json.dumps(facts) if as_json else text)
-
-
-def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
+def _split(words: list[str], repeat: Path | None, options: type[Options]) -> tuple[list[str], str]:
     """Pictures and instruction out of the positional arguments; with --from they are all pictures."""
     if repeat is not None:
         return words, ""
+    if options is StyleOptions:
+        return words[:-1], words[-1]
     if len(words) < 2:
         raise OptionError(
             f"{words[0]!r} alone is not enough", remedy="Give pictures, then the instruction: IMAGE... INSTRUCTION"
@@ -207,36 +178,12 @@ def _split(words: list[str], repeat: Path | None) -> tuple[list[str], str]:
     return words[:-1], words[-1]
 
 
-def _repeated(picture: Path, parameters: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _repeated(
+    kind: type[Options], picture: Path, parameters: dict[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Instruction and parameters of an earlier result, and all it says; flags given now come before its parameters."""
     from pixrt.result import options_from
 
     earlier = read_parameters(picture)
-    instruction, options = options_from(earlier, str(picture))
+    instruction, options = options_from(earlier, str(picture), kind)
     return instruction, dataclasses.asdict(options) | parameters, earlier
-
-
-def _lora_names(parameters: dict[str, Any]) -> str:
-    """The LoRAs among a picture's parameters, which anyone may have written."""
-    loras = parameters.get("loras")
-    named = [f"{lora.get('name')}:{lora.get('scale')}" for lora in loras or () if isinstance(lora, dict)]
-    return f"the LoRAs {', '.join(named)}" if named else "no LoRA"
-
-
-def _pairs(words: list[str]) -> dict[str, str]:
-    pairs = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise OptionError(f"a provider option is {word!r}", remedy="Write it as NAME=VALUE")
-        pairs[name] = value
-    return pairs
-
-
-def _backend(name: str) -> BackendName:
-    return name  # type: ignore[return-value]  # opening a backend checks the name
-
-
-def _progress(*, hidden: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=errors, disable=hidden, transient=True)

@@ -23,14 +23,13 @@ from pixrt.cli.measuring import (
     APlotFile,
     ASheetFile,
     AThreadCount,
-    backend_name,
     numbers,
     open_editor,
     require_outputs,
 )
 from pixrt.cli.parameters import with_flags
 from pixrt.errors import OptionError
-from pixrt.options import EditOptions
+from pixrt.options import EditOptions, GenerateOptions
 from pixrt.store import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ def _sweep(
 
 
 @evaluate.command("text-to-image")
-@with_flags(EditOptions)
+@with_flags(GenerateOptions)
 def text_to_image(
     bundle: ABundle = DEFAULT_BUNDLE,
     samples: Annotated[int, typer.Option(min=1, help="Captions of held-out scenes, one picture each.")] = 200,
@@ -180,24 +179,23 @@ def text_to_image(
     require_packages("scipy", extra="train", purpose="this evaluation")
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
     from pixrt_export.evaluation.gate import Gate
-    from pixrt_export.evaluation.generator import Generator
     from pixrt_export.evaluation.sheets import samples_sheet
-    from pixrt_export.evaluation.text_to_image import present, sample_captions, samples_facts
+    from pixrt_export.evaluation.text_to_image import generate_function, present, sample_captions, samples_facts
 
     gate = Gate(min_accuracy)
     require_outputs(json_file=json_file, pictures=(sheet,))
     seed = parameters.pop("seed", 0)
-    with Generator(bundle, backend=backend_name(backend), threads=threads) as generator:
-        options = generator.resolve(EditOptions(**parameters))
+    with open_editor(bundle, backend, threads, max_batch, ()) as editor:
+        options = GenerateOptions(**parameters).resolve(editor.manifest.defaults)
         with progress("generating") as on_progress:
             made = sample_captions(
-                lambda captions, seeds: generator.generate(captions, seeds, options),
+                generate_function(editor, parameters),  # type: ignore[arg-type]  # GenerateOptions checked them
                 samples,
                 seed=seed,
                 batch=max_batch,
                 on_progress=on_progress,
             )
-        about = {**describe_model(generator.manifest, options), "seed": seed}
+        about = {**describe_model(editor.manifest, options), "seed": seed}
     if json_file is not None:
         write_json(json_file, {**about, **samples_facts(made)})
     if sheet is not None:

@@ -34,10 +34,20 @@ def export(
             autocompletion=lambda: list(SCHEDULERS),
         ),
     ] = None,
+    vae: Annotated[
+        str | None,
+        typer.Option(help="Take the VAE from another diffusers folder or hub id: AutoencoderKL or AutoencoderTiny."),
+    ] = None,
     source_scaling_factor: Annotated[
         float | None,
-        typer.Option(help="For an AutoencoderTiny in an edit checkpoint: the scaling factor of the VAE it replaces."),
+        typer.Option(
+            help="For an AutoencoderTiny: the scaling factor of the VAE it stands in for, where no config says."
+        ),
     ] = None,
+    without_source: Annotated[
+        bool,
+        typer.Option("--without-source", help="Export an edit checkpoint as a text-to-image one: for no source."),
+    ] = False,
     lora: LoraFlag = None,
     fused_step: Annotated[
         bool,
@@ -60,7 +70,9 @@ def export(
         notice=notice,
         loras=lora_inputs(lora),
         allow_pickle=allow_pickle,
+        vae=vae,
         source_scaling_factor=source_scaling_factor,
+        without_source=without_source,
         steps=steps,
         guidance_scale=guidance_scale,
         image_guidance_scale=image_guidance_scale,

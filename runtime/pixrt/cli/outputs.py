@@ -8,21 +8,27 @@ from pixrt.codecs import WRITABLE_SUFFIXES
 from pixrt.errors import OutputError
 
 
-def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = ()) -> list[Path]:
+def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = (), made: bool = False) -> list[Path]:
     """One target per input. A path with a picture's suffix is a file, for one input; any other is a folder.
 
     In a folder a picture keeps its name (and its suffix where pixrt can write it). `keep` are further files that must
-    not be written to. Nothing is created. Raises OutputError where a target is an input or a folder, two inputs share a
-    target, or the folder cannot be written to.
+    not be written to; `made` inputs are names alone, not files. Nothing is created. Raises OutputError where a target
+    is an input or a folder, two inputs share a target, or the folder cannot be written to.
     """
     try:
-        return _plan(inputs, output, keep)
+        return _plan(inputs, output, keep, made)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, no permission to look
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"cannot write to {output}: {reason}", remedy="Choose another -o") from error
 
 
-def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path]) -> list[Path]:
+def number_outputs(count: int, output: Path, *, keep: Sequence[Path] = ()) -> list[Path]:
+    """One target per picture that is made of nothing: the file, or numbered files in the folder. Raises OutputError."""
+    digits = len(str(count - 1))
+    return plan_outputs([f"{number:0{digits}}.png" for number in range(count)], output, keep=keep, made=True)
+
+
+def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool) -> list[Path]:
     is_file = output.suffix.lower() in WRITABLE_SUFFIXES and not output.is_dir()
     if is_file and len(inputs) > 1:
         raise OutputError(f"{len(inputs)} pictures cannot all become {output}", remedy="Give a folder with -o")
@@ -33,7 +39,7 @@ def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path]) -> list[Pat
         )
     targets = [output] if is_file else [output / _name(Path(path)) for path in inputs]
     taken: dict[Path, str] = {}
-    sources = {path.resolve() for path in (*map(Path, inputs), *keep)}
+    sources = {path.resolve() for path in (*([] if made else map(Path, inputs)), *keep)}
     for path, target in zip(inputs, targets, strict=True):
         if target.resolve() in sources:
             raise OutputError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")

@@ -1,4 +1,4 @@
-"""Command-line flags out of the fields of a dataclass: one flag per field, said once, where the field is."""
+"""Command-line flags out of the fields of dataclasses: one flag per field, said once, where the field is."""
 
 import dataclasses
 import functools
@@ -35,6 +35,28 @@ def with_flags(options: type[Any]) -> Callable[[Callable[..., None]], Callable[.
         kept = [parameter for parameter in own.parameters.values() if parameter.name != "parameters"]
         wrapper.__signature__ = own.replace(parameters=[*kept, *flags])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *flags)}
+        return wrapper
+
+    return decorate
+
+
+def with_arguments_of(builder: type[Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's argument `name` by the fields of a dataclass, which are written as arguments of typer's."""
+    added = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(builder, eval_str=True).parameters.values()
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            given = {parameter.name: arguments.pop(parameter.name) for parameter in added}
+            command(**arguments, **{name: builder(**given)})
+
+        own = inspect.signature(command, eval_str=True)
+        kept = [parameter for parameter in own.parameters.values() if parameter.name != name]
+        wrapper.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *added)}
         return wrapper
 
     return decorate

@@ -78,16 +78,17 @@ _SOLVERS = {
 }
 
 
-def build_table(name: str, config: Mapping[str, Any], steps: int, *, eta: float = 0.0) -> StepTable:
+def build_table(name: str, config: Mapping[str, Any], steps: int, *, eta: float = 0.0, start: int = 0) -> StepTable:
     """The table of solver `name` over `steps` steps, for a checkpoint's scheduler_config.json.
 
-    PNDM makes one network call more than `steps`. Raises OptionError for an unknown name, a setting that pixrt does not
-    compute, more steps than the solver has, or steps so many or a schedule so steep that it has no finite answer.
+    The first `start` steps are left out; solvers with memory begin anew after them. PNDM makes one network call more
+    than there are steps. Raises OptionError for an unknown name, a setting that pixrt does not compute, more steps than
+    the solver has, or steps so many or a schedule so steep that it has no finite answer.
     """
     if name not in _SOLVERS:
         raise OptionError(f"scheduler is {name!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
     solver = _SOLVERS[name]
-    settings = read_settings({**config, **solver.implied}, solver.saved_as, steps, eta)
+    settings = read_settings({**config, **solver.implied}, solver.saved_as, steps, eta, start)
     # A last sigma of zero makes intermediate infinities that cancel; what does not cancel is refused below.
     with np.errstate(divide="ignore", invalid="ignore"):
         table = solver.solve(settings)

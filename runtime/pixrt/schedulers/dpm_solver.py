@@ -8,7 +8,7 @@ import numpy as np
 
 from pixrt.schedule import Column, karras_sigmas, sigmas_of, space_timesteps_open, timesteps_of
 from pixrt.schedulers.settings import Settings
-from pixrt.schedulers.table import StepTable, denoised_of, make_table
+from pixrt.schedulers.table import Level, StepTable, denoised_of, make_table
 
 
 def dpmpp_2m(settings: Settings) -> StepTable:
@@ -22,7 +22,7 @@ def dpmpp_2m_sde(settings: Settings) -> StepTable:
 
 
 def solver_grid(settings: Settings) -> tuple[Column, Column, Column]:
-    """Timesteps `[N]`, and alpha and sigma `[N + 1]`, the last for the end of the edit."""
+    """Timesteps `[N]`, and alpha and sigma `[N + 1]`, the last for the end of the edit; N without what is left out."""
     train_sigmas = sigmas_of(settings.alphas_cumprod)
     if settings.karras:
         ratio = karras_sigmas(train_sigmas[0], train_sigmas[-1], settings.steps)
@@ -31,9 +31,9 @@ def solver_grid(settings: Settings) -> tuple[Column, Column, Column]:
     else:
         t = space_timesteps_open(settings.spacing, settings.train, settings.steps, settings.steps_offset)
         ratio = np.interp(t, np.arange(settings.train), train_sigmas)
-    ratio = np.append(ratio, settings.final_sigma)
+    ratio = np.append(ratio, settings.final_sigma)[settings.start :]
     alpha = 1 / np.sqrt(ratio**2 + 1)
-    return t, alpha, ratio * alpha
+    return t[settings.start :], alpha, ratio * alpha
 
 
 def _second_order(settings: Settings, *, stochastic: bool) -> StepTable:
@@ -50,13 +50,14 @@ def _second_order(settings: Settings, *, stochastic: bool) -> StepTable:
         weight = alpha[1:] * -np.expm1(-h)
         noise = np.zeros_like(x)
     # D = x0 + (x0 - previous x0) / (2 r), r = previous h / h; first order where there is no previous, and at the end.
-    slope = np.zeros(settings.steps)
+    slope = np.zeros(len(t))
     slope[1:] = h[1:] / (2 * h[:-1])
     if settings.final_sigma == 0 or settings.steps < 15:
         slope[-1] = 0
     update = denoised.times(weight * (1 + slope))
     return make_table(
         t,
+        Level(alpha[:-1], sigma[:-1]),
         update._replace(x=update.x + x),
         denoised,
         noise=noise,

@@ -7,7 +7,7 @@ import numpy as np
 
 from pixrt.schedule import Column, karras_sigmas, sigmas_of, space_timesteps, timesteps_of
 from pixrt.schedulers.settings import Settings
-from pixrt.schedulers.table import Linear, StepTable, denoised_of, make_table
+from pixrt.schedulers.table import Level, Linear, StepTable, denoised_of, make_table
 
 
 def euler(settings: Settings) -> StepTable:
@@ -35,6 +35,8 @@ def _timesteps_and_sigmas(settings: Settings) -> tuple[Column, Column]:
 
 
 def _table(settings: Settings, t: Column, sigma: Column, sigma_to: Column, sigma_up: Column) -> StepTable:
+    start, largest = settings.start, float(sigma.max())
+    t, sigma, sigma_to, sigma_up = t[start:], sigma[start:], sigma_to[start:], sigma_up[start:]
     scale = 1 / np.sqrt(sigma**2 + 1)
     # In the network's scaling alpha = scale and the noise is sigma * scale; its x is scale * x.
     inner = denoised_of(settings.prediction_type, scale, sigma * scale)
@@ -42,9 +44,9 @@ def _table(settings: Settings, t: Column, sigma: Column, sigma_to: Column, sigma
     ratio = sigma_to / sigma
     update = denoised.times(1 - ratio)
     update = update._replace(x=update.x + ratio)
-    largest = float(sigma.max())
     return make_table(
         t,
+        Level(np.ones_like(sigma), sigma),
         update,
         denoised,
         noise=sigma_up,

@@ -4,7 +4,7 @@ import numpy as np
 
 from pixrt.schedule import space_timesteps
 from pixrt.schedulers.settings import Settings
-from pixrt.schedulers.table import Linear, StepTable, denoised_of, make_table, noise_of
+from pixrt.schedulers.table import Level, Linear, StepTable, denoised_of, make_table, noise_of
 
 # Adams-Bashforth weights of the newest output and those before (Liu et al. 2022, arXiv:2202.09778, equation 12).
 _ADAMS = (
@@ -16,10 +16,12 @@ _ADAMS = (
 
 
 def pndm(settings: Settings) -> StepTable:
-    """N + 1 network calls: the first step is taken twice (Heun's method), so that the history starts well."""
-    steps = settings.steps
-    t = space_timesteps(settings.spacing, settings.train, steps, settings.steps_offset)
-    stride = settings.train // steps
+    """N + 1 network calls: the first step is taken twice (Heun's method), so that the history starts well.
+
+    Also where the first steps are left out. (diffusers' img2img then takes the third call's state for the one before.)
+    """
+    t = space_timesteps(settings.spacing, settings.train, settings.steps, settings.steps_offset)[settings.start :]
+    steps, stride = len(t), settings.train // settings.steps
     asked = np.insert(t, 1, t[1:2] if steps > 1 else t)
     if steps == 1:
         asked = t
@@ -53,10 +55,12 @@ def pndm(settings: Settings) -> StepTable:
         x = x.copy()
         x[1] = x[1] / k
     asked_alpha = settings.alphas_at(asked)
+    level = Level(np.sqrt(asked_alpha), np.sqrt(1 - asked_alpha))
     return make_table(
         asked,
+        level,
         Linear(x, newest),
-        denoised_of(settings.prediction_type, np.sqrt(asked_alpha), np.sqrt(1 - asked_alpha)),
+        denoised_of(settings.prediction_type, *level),
         history=history,
         store=Linear(np.zeros(calls), np.ones(calls)),
     )

@@ -23,12 +23,13 @@ from pixrt.schedule import (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a solver for N `steps`.
+    """The settings of a solver for N `steps`, of which the first `start` are left out.
 
     `alphas_cumprod` is `[T]`. `final_alpha` stands for the clean picture: 1, or the first of the schedule.
     """
 
     steps: int
+    start: int
     eta: float
     alphas_cumprod: Column
     prediction_type: Literal["epsilon", "v_prediction"]
@@ -77,10 +78,12 @@ class SchedulerClass:
     beta_schedule: BetaSchedule = "linear"
 
 
-def read_settings(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: float) -> Settings:
+def read_settings(
+    config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: float, start: int = 0
+) -> Settings:
     """Read a config. Raises OptionError for what pixrt does not compute, and for more steps than training timesteps."""
     try:
-        return _read(config, defaults, steps, eta)
+        return _read(config, defaults, steps, eta, start)
     except (TypeError, ValueError) as error:
         raise OptionError(
             f"the checkpoint's scheduler config cannot be read: {error}",
@@ -88,7 +91,7 @@ def read_settings(config: Mapping[str, Any], defaults: SchedulerClass, steps: in
         ) from error
 
 
-def _read(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: float) -> Settings:
+def _read(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: float, start: int) -> Settings:
     unsaid = config.get("_use_default_values") or ()
     given = {name: value for name, value in config.items() if name not in unsaid and value is not None}
     for name, known in defaults.only.items():
@@ -102,6 +105,7 @@ def _read(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: 
     final_sigmas_type = _choice(given, "final_sigmas_type", "zero", ("zero", "sigma_min"))
     return Settings(
         steps=steps,
+        start=start,
         eta=eta,
         alphas_cumprod=alphas_cumprod,
         prediction_type=prediction_type,

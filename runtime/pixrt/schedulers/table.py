@@ -6,7 +6,9 @@ Every solver here is linear in the state x, the network's output, its stored pre
     stored = store_x[i] * x + store_output[i] * output
     x'     = x[i] * x + output[i] * output + sum_k history[i, k] * stored_{k+1 steps ago} + noise[i] * z
 
-and the predicted clean latents, for previews, are denoised_x[i] * x + denoised_output[i] * output.
+and the predicted clean latents, for previews, are denoised_x[i] * x + denoised_output[i] * output. Before step i the
+state is alpha[i] x0 + sigma[i] eps for clean latents x0 and standard normal noise eps: what an edit begins with that
+does not begin with noise alone, and what latents that are known become.
 """
 
 from dataclasses import dataclass, fields
@@ -23,6 +25,7 @@ class StepTable:
 
     Attributes:
         timesteps: what the network is told, fractional where the spacing is.
+        alpha, sigma: how much of the clean latents, and of noise, is in x before the step.
         input_scale: the network's input is this times x.
         x, output, noise: coefficients of x, of the (guided) network output and of the fresh noise.
         history: `[N, K]` coefficients of the predictions stored 1..K steps ago, newest first; K may be 0.
@@ -32,6 +35,8 @@ class StepTable:
     """
 
     timesteps: Column
+    alpha: Column
+    sigma: Column
     input_scale: Column
     x: Column
     output: Column
@@ -51,9 +56,20 @@ class StepTable:
         """How many stored predictions a step may look back on."""
         return int(self.history.shape[1])
 
+    def level_after(self, step: int) -> tuple[float, float]:
+        """Alpha and sigma of the state after a step; after the last it is clean."""
+        return (self.alpha[step + 1], self.sigma[step + 1]) if step + 1 < len(self) else (1.0, 0.0)
+
     def is_finite(self) -> bool:
         """Whether every coefficient is a number."""
         return all(np.isfinite(getattr(self, field.name)).all() for field in fields(self))
+
+
+class Level(NamedTuple):
+    """`alpha * clean latents + sigma * noise`, a column each: how noisy the states before the steps are."""
+
+    alpha: Column
+    sigma: Column
 
 
 class Linear(NamedTuple):
@@ -90,6 +106,7 @@ def noise_of(prediction_type: str, alpha: Column, sigma: Column) -> Linear:
 
 def make_table(
     timesteps: Column,
+    level: Level,
     update: Linear,
     denoised: Linear,
     *,
@@ -104,6 +121,8 @@ def make_table(
     stored = store or Linear(zeros, zeros)
     return StepTable(
         timesteps=timesteps,
+        alpha=level.alpha,
+        sigma=level.sigma,
         input_scale=ones if input_scale is None else input_scale,
         x=update.x,
         output=update.output,

@@ -9,13 +9,13 @@ import numpy as np
 
 from pixrt.schedulers.dpm_solver import solver_grid
 from pixrt.schedulers.settings import Settings
-from pixrt.schedulers.table import StepTable, denoised_of, make_table
+from pixrt.schedulers.table import Level, StepTable, denoised_of, make_table
 
 
 def unipc(settings: Settings) -> StepTable:
     """UniPC-2: predictor of equation 9, corrector of equation 10, h in lambda = log(alpha / sigma)."""
     t, alpha, sigma = solver_grid(settings)
-    steps = settings.steps
+    steps, level = len(t), Level(alpha[:-1], sigma[:-1])
     lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
     h = np.diff(lambda_)
     grow = alpha[1:] * np.expm1(-h)  # alpha' (e^-h - 1): B(h) alpha'
@@ -31,11 +31,12 @@ def unipc(settings: Settings) -> StepTable:
         if i:
             correct[i] = _corrector(grow[i - 1], h[i - 1], h[i - 2] if order[i - 1] == 2 else None)
 
-    denoised = denoised_of(settings.prediction_type, alpha[:-1], sigma[:-1])
+    denoised = denoised_of(settings.prediction_type, *level)
     ratio = sigma[1:] / sigma[:-1]
     weights = predict + ratio[:, None] * correct
     update = denoised.times(weights[:, 0])
-    return make_table(t, update._replace(x=update.x + ratio), denoised, history=weights[:, 1:], store=denoised)
+    update = update._replace(x=update.x + ratio)
+    return make_table(t, level, update, denoised, history=weights[:, 1:], store=denoised)
 
 
 def _corrector(grow: float, h: float, h_before: float | None) -> tuple[float, float, float]:

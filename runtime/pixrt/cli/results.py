@@ -1,0 +1,97 @@
+"""What the commands that make pictures print: of a result, of an estimate, and notes around both."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixrt.cli.console import say, warn
+from pixrt.engine_spec import LIBRARY_OF
+
+if TYPE_CHECKING:
+    from pixrt.editor import Editor
+    from pixrt.result import EditResult, Estimate
+    from pixrt.spec import LoraSpec
+
+
+def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[str, Any] | None = None) -> None:
+    """What a user should know of the bundle, and of the picture whose parameters are repeated."""
+    from pixrt.result import lora_parameters
+
+    if editor.manifest.notice:
+        warn(editor.manifest.notice)
+    built = {engine.library for engine in editor.manifest.engines}
+    for status in editor.passed_over:
+        if LIBRARY_OF.get(status.name) in built:
+            warn(f"the bundle's engines are not used: {status.reason}")
+    earlier, loras = earlier or {}, lora_parameters(editor.loras)
+    if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256):
+        warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
+    if earlier and earlier.get("loras") != loras.get("loras"):
+        warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
+
+
+def warn_afterwards(result: "EditResult") -> None:
+    """What a user should know of a result."""
+    if result.decoded_in_fp32:
+        warn("the FP16 decoder's picture was not finite: decoded again in FP32")
+    for text, dropped in (
+        ("instruction", result.dropped_tokens),
+        ("negative prompt", result.dropped_negative_tokens),
+    ):
+        if dropped:
+            warn(f"the last {dropped} tokens of the {text} did not fit the text encoder: left out")
+
+
+def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequence[LoraSpec]", as_json: bool) -> None:
+    """One line of what a picture would take."""
+    from pixrt.result import lora_parameters
+
+    request = estimate.request
+    width, height = request.geometry.padded
+    facts = {
+        "input": path,
+        "output": str(target),
+        "working_size": [width, height],
+        "network_calls": estimate.network_calls,
+        "network_rows": estimate.network_rows,
+        "dropped_tokens": request.tokens.dropped,
+        "dropped_negative_tokens": request.negative_tokens.dropped,
+        "parameters": {
+            **lora_parameters(loras),
+            "instruction": request.job.text,
+            **dataclasses.asdict(request.options),
+        },
+    }
+    text = (
+        f"{path} -> {target}  worked on at {width} x {height}, {estimate.network_calls} network calls,"
+        f" {estimate.network_rows} branch evaluations, seed {request.seed}"
+    )
+    say(json.dumps(facts) if as_json else text)
+
+
+def print_result(path: str, target: Path, result: "EditResult", as_json: bool) -> None:
+    """One line of what was made."""
+    facts = {
+        "input": path,
+        "output": str(target),
+        "width": result.image.width,
+        "height": result.image.height,
+        "backend": result.backend,
+        "dropped_tokens": result.dropped_tokens,
+        "dropped_negative_tokens": result.dropped_negative_tokens,
+        "network_rows": result.network_rows,
+        "decoded_in_fp32": result.decoded_in_fp32,
+        "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
+        "parameters": result.parameters,
+    }
+    text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
+    say(json.dumps(facts) if as_json else text)
+
+
+def _lora_names(parameters: dict[str, Any]) -> str:
+    """The LoRAs among a picture's parameters, which anyone may have written."""
+    loras = parameters.get("loras")
+    named = [f"{lora.get('name')}:{lora.get('scale')}" for lora in loras or () if isinstance(lora, dict)]
+    return f"the LoRAs {', '.join(named)}" if named else "no LoRA"

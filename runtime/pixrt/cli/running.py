@@ -1,0 +1,157 @@
+"""What the commands that make pictures share: their flags, and running checked jobs with progress."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixrt.cli.console import errors, warn
+from pixrt.cli.loras import LoraFlag, lora_inputs
+from pixrt.cli.results import print_estimate, print_result, warn_afterwards, warn_beforehand
+from pixrt.errors import OptionError
+from pixrt.files import make_folder
+from pixrt.options import BACKENDS, BackendName
+from pixrt.spec import Component
+from pixrt.store import DEFAULT_BUNDLE, open_bundle
+from pixrt_engines.options import Knobs
+
+if TYPE_CHECKING:
+    from pixrt.editor import Editor
+    from pixrt.requests import Job
+    from pixrt.result import StepInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """How pictures are made, and how that is told; what is made is the command's own business."""
+
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE
+    backend: Annotated[
+        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=lambda: list(BACKENDS))
+    ] = "auto"
+    threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None
+    max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 4
+    fused_step: Annotated[
+        bool | None, typer.Option(help="Run the bundle's fused step graph, or do not; TensorRT does where it is there.")
+    ] = None
+    cuda_graphs: Annotated[bool, typer.Option(help="TensorRT: capture a step, and launch it as one.")] = True
+    weight_budget: Annotated[
+        int | None, typer.Option(help="TensorRT: MiB of an engine's weights on the device; the rest is streamed.")
+    ] = None
+    provider_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="For the execution provider of an ort- backend; may be repeated."),
+    ] = None
+    build_engines: Annotated[
+        bool, typer.Option("--build-engines", help="TensorRT: first build the engines that these pictures lack.")
+    ] = False
+    low_memory: Annotated[bool, typer.Option(help="Close each network when its stage is over.")] = False
+    lora: LoraFlag = None
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per picture.")] = False
+    dry_run: Annotated[bool, typer.Option(help="Check everything and say what would be done, without doing it.")] = (
+        False
+    )
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.")] = False
+
+    def open(self, *, backend: str | None = None, **changed: Any) -> "Editor":
+        """The bundle, opened as the flags say."""
+        from pixrt.editor import Editor
+
+        loaded: dict[str, Any] = {
+            "max_batch": self.max_batch,
+            "fused_step": self.fused_step,
+            "loras": lora_inputs(self.lora),
+        }
+        how = {} if backend else self._how() | {"low_memory": self.low_memory}
+        return Editor(self.bundle, backend=_backend(backend or self.backend), **loaded | how | changed)
+
+    def _how(self) -> dict[str, Any]:
+        return {
+            "threads": self.threads,
+            "cuda_graphs": self.cuda_graphs,
+            "weight_budget_mib": self.weight_budget,
+            "provider_options": _pairs(self.provider_option or []),
+        }
+
+    def make(
+        self,
+        jobs: "Sequence[Job]",
+        names: Sequence[str],
+        targets: Sequence[Path],
+        *,
+        earlier: dict[str, Any] | None = None,
+        repeat: Path | None = None,
+    ) -> None:
+        """Check jobs, make their pictures and save them as they come; `names` are what is printed of what went in.
+
+        `earlier` are the parameters in the picture that is repeated.
+        """
+        if self.build_engines and self._build(jobs):
+            return
+        with self.open() as editor:
+            if not self.quiet:
+                warn_beforehand(editor, repeat, earlier or {})
+            requests = editor.check(jobs)
+            if self.dry_run:
+                for estimate in editor.estimate(requests):
+                    index = estimate.request.index
+                    print_estimate(names[index], targets[index], estimate, editor.loras, self.as_json)
+                return
+            started = time.perf_counter()
+            with self.progress() as bar:
+                task = bar.add_task("making", total=None)
+
+                def on_step(info: "StepInfo") -> None:
+                    bar.update(task, completed=info.step, total=info.total)
+
+                # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
+                for result in editor.run(requests, on_step=on_step):
+                    target = targets[result.index]
+                    make_folder(target.parent)
+                    result.save(target, quality=self.quality)
+                    print_result(names[result.index], target, result, self.as_json)
+            if not self.quiet:
+                warn_afterwards(result)
+            if not self.quiet and not self.as_json:
+                warn(f"{len(jobs)} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
+
+    def progress(self) -> Progress:
+        """A bar on standard error, where that is a terminal and wanted."""
+        hidden = self.quiet or self.as_json or not errors.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, console=errors, disable=hidden, transient=True)
+
+    def _build(self, jobs: "Sequence[Job]") -> bool:
+        """Build the engines that jobs lack; whether that, as a dry run, was all."""
+        from pixrt.backends.registry import BackendOptions, check_options
+        from pixrt.cli.build import build_for
+
+        check_options(_backend(self.backend), BackendOptions(**self._how()))
+        networks = tuple(map(Component, open_bundle(self.bundle, verify=False).manifest.components))
+        fused = Component.UNET_STEP in networks and self.fused_step is not False
+        # What is wrong with the rest is told before hours are spent.
+        with self.open(backend="null", fused_step=self.fused_step or fused) as estimator:
+            estimates = estimator.estimate(estimator.check(jobs))
+        knobs = Knobs(refittable=bool(self.lora), weight_streaming=self.weight_budget is not None)
+        components = () if fused else tuple(name for name in networks if name is not Component.UNET_STEP)
+        build_for(self.bundle, self.backend, estimates, components=components, knobs=knobs, dry_run=self.dry_run)
+        return self.dry_run
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise OptionError(f"a provider option is {word!r}", remedy="Write it as NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _backend(name: str) -> BackendName:
+    return name  # type: ignore[return-value]  # opening a backend checks the name
