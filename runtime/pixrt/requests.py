@@ -54,8 +54,8 @@ class Inputs:
 class Request:
     """A job that has been checked; `index` is its place in the call's results.
 
-    The picture's header has been read, its pixels have not: `size` is its width and height. `options` are resolved, and
-    have a seed.
+    The picture's header has been read, its pixels have not, unless they are `loaded`: `size` is its width and height.
+    `options` are resolved, and have a seed.
     """
 
     index: int
@@ -65,6 +65,7 @@ class Request:
     tokens: Tokens
     negative_tokens: Tokens
     options: Options
+    loaded: Inputs | None = None
 
     @property
     def seed(self) -> int:
@@ -80,7 +81,9 @@ class Request:
         return type(options), self.job.mask is None, self.geometry.padded, *solver
 
     def load(self) -> Inputs:
-        """Decode the pictures. Raises PictureError, also where one is no longer what was measured."""
+        """The decoded pictures. Raises PictureError, also where one is no longer what was measured."""
+        if self.loaded is not None:
+            return self.loaded
         job, picture, style = self.job, None, None
         if job.image is not None:
             picture = load_picture(job.image)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pixrt._version import __version__
+from pixrt.cli.batch import batch
 from pixrt.cli.build import build
 from pixrt.cli.console import fail, warn
 from pixrt.cli.data import data
@@ -29,7 +30,7 @@ app = typer.Typer(
     "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, "
     "10 missing package, 130 cancelled.",
 )
-for _command in (edit, generate, img2img, inpaint, style):
+for _command in (edit, generate, img2img, inpaint, style, batch):
     app.command()(_command)
 app.command()(models)
 app.command()(inspect)

@@ -53,7 +53,7 @@ def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool)
     folder = output.parent if is_file else output
     if is_file and not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist", remedy="Make it first, or choose another -o")
-    _require_writable(folder)
+    require_writable(folder)
     return targets
 
 
@@ -61,7 +61,7 @@ def _name(path: Path) -> str:
     return path.name if path.suffix.lower() in WRITABLE_SUFFIXES else f"{path.stem}.png"
 
 
-def _require_writable(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
     """The folder, or where it does not exist yet the nearest one above it, is one and can be written to."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():

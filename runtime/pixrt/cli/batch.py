@@ -1,0 +1,182 @@
+"""`pixrt batch`: one instruction, or a table of them, on a gallery; goes on where it was stopped."""
+
+import dataclasses
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixrt.cli.console import errors, say, warn
+from pixrt.cli.outputs import require_writable
+from pixrt.cli.parameters import with_arguments_of, with_flags
+from pixrt.cli.results import warn_beforehand
+from pixrt.cli.running import Running
+from pixrt.codecs import WRITABLE_SUFFIXES
+from pixrt.entries import TABLES, Entry, count_entries, read_entries
+from pixrt.errors import OptionError, PixrtError
+from pixrt.options import EditOptions
+
+if TYPE_CHECKING:
+    from pixrt.editor import Editor
+    from pixrt.gallery import Outcome
+
+_SEED_BITS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GalleryRunning(Running):
+    """As for a few pictures, with larger batches."""
+
+    max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 8
+
+
+@with_arguments_of(GalleryRunning, "running")
+@with_flags(EditOptions)
+def batch(
+    sources_and_instruction: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... INSTRUCTION",
+            help="Folders, patterns, pictures or tables (.jsonl, .csv), then the instruction, which a table may hold.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the results, and of their journal.")],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Edit again what failed before; else it is left out.")
+    ] = False,
+    *,
+    running: Running,
+    parameters: dict[str, Any],
+) -> None:
+    """Edit a gallery: pixrt batch photos/ "make it winter" -o winter/. The same command goes on where it stopped."""
+    from pixrt.gallery import Gallery
+    from pixrt.journal import earlier_seed, open_journal
+
+    sources, instruction = _split(sources_and_instruction)
+    if output.is_file() or output.suffix.lower() in WRITABLE_SUFFIXES:
+        raise OptionError(f"{output} is a file's name, and there are many results", remedy="Give a folder with -o")
+    require_writable(output)
+    if running.build_engines:
+        raise OptionError("a gallery's sizes are not known beforehand", remedy="Build engines with `pixrt build`")
+    if parameters.get("seed") is None:
+        seed = earlier_seed(output)
+        parameters["seed"] = secrets.randbits(_SEED_BITS) if seed is None else seed
+
+    def entries() -> Iterator[Entry]:
+        return read_entries(sources, instruction, parameters, output)
+
+    with errors.status("looking at the gallery"):
+        total = count_entries(entries(), output)
+    with running.open() as editor:
+        if not running.quiet:
+            warn_beforehand(editor)
+        job = _job(editor, instruction, parameters, running)
+        if running.dry_run:
+            say(json.dumps({"pictures": total, "job": job}) if running.as_json else f"{total} pictures to {output}")
+            return
+        with open_journal(output, job) as journal:
+            gallery = Gallery(
+                editor,
+                output,
+                journal,
+                max_batch=running.max_batch,
+                quality=running.quality,
+                retry_failed=retry_failed,
+            )
+            tally = _Tally(running, total)
+            with tally.bar:
+                for outcome in gallery.run(entries()):
+                    tally.tell(outcome)
+    tally.finish()
+
+
+class _Tally:
+    """Counts outcomes and tells of them: a bar, a line each, and the sum."""
+
+    def __init__(self, running: Running, total: int) -> None:
+        self._running = running
+        hidden = running.quiet or running.as_json or not errors.is_terminal
+        columns = (
+            *(TextColumn("editing"), BarColumn(), MofNCompleteColumn()),
+            *(TextColumn("{task.fields[rate]:.2f} pictures/s"), TimeRemainingColumn()),
+        )
+        self.bar = Progress(*columns, console=errors, disable=hidden, transient=True)
+        self._task = self.bar.add_task("editing", total=total, rate=0.0)
+        self._done = self._failed = self._skipped = 0
+        self._started = time.perf_counter()
+
+    def tell(self, outcome: "Outcome") -> None:
+        """One more."""
+        self._skipped += outcome.skipped and outcome.state == "done"
+        self._failed += outcome.state == "failed"
+        self._done += outcome.result is not None
+        if outcome.error is not None and not self._running.as_json:
+            name, told = outcome.entry.name, str(outcome.error)
+            warn(told if name in told else f"{name}: {told}")
+        if self._running.as_json and not outcome.skipped:
+            say(json.dumps(_facts(outcome)))
+        self.bar.update(self._task, advance=1, rate=self._done / (time.perf_counter() - self._started))
+
+    def finish(self) -> None:
+        """The sum. Raises PixrtError where pictures failed, now or before."""
+        seconds = time.perf_counter() - self._started
+        if not self._running.quiet:
+            warn(
+                f"{self._done} edited in {seconds:.2f} s ({self._done / seconds:.2f} pictures/s),"
+                f" {self._skipped} finished before, {self._failed} failed"
+            )
+        if self._failed:
+            raise PixrtError(
+                f"{self._failed} pictures failed: the journal in the output folder says why",
+                remedy="Mend them, and call again with --retry-failed",
+            )
+
+
+def _facts(outcome: "Outcome") -> dict[str, Any]:
+    facts: dict[str, Any] = {"input": outcome.entry.name, "state": outcome.state}
+    if outcome.error is not None:
+        return facts | {"error": str(outcome.error)}
+    result = outcome.result
+    assert result is not None
+    return facts | {
+        "output": str(outcome.target),
+        "width": result.image.width,
+        "height": result.image.height,
+        "backend": result.backend,
+        "batch_times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
+        "parameters": result.parameters,
+    }
+
+
+def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], running: Running) -> dict[str, Any]:
+    """What the results depend on beside the pictures."""
+    from pixrt.result import lora_parameters
+
+    options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+    return {
+        "model_sha256": editor.manifest.source.sha256,
+        **lora_parameters(editor.loras),
+        "instruction": instruction,
+        "options": dataclasses.asdict(options),
+        "quality": running.quality,
+    }
+
+
+def _split(words: list[str]) -> tuple[list[str], str | None]:
+    """Sources and the instruction; with tables alone there may be none."""
+    if all(Path(word).suffix.lower() in TABLES for word in words):
+        return words, None
+    if len(words) < 2:
+        raise OptionError(f"{words[0]!r} alone is not enough", remedy="Give pictures, then the instruction")
+    if Path(words[-1]).exists():
+        raise OptionError(
+            f"the last argument, {words[-1]!r}, is a file or a folder, and it must be the instruction",
+            remedy="Give pictures, then the instruction: SOURCE... INSTRUCTION",
+        )
+    return words[:-1], words[-1]
