@@ -55,6 +55,11 @@ def command(gallery: Path, output: Path, steps: int, *more: str) -> list[str]:
     return [sys.executable, "-m", "pixrt", *words, "--quiet", *more]
 
 
+def begin(gallery: Path, output: Path, steps: int) -> "subprocess.Popen[bytes]":
+    words = command(gallery, output, steps)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 class Memory:
     """Resident memory of a process in MiB, over the lines of the journal that it had written by then."""
 
@@ -91,7 +96,7 @@ def main(
     bad = draw_gallery(gallery, count, broken)
     journal = output / JOURNAL_NAME
     for share in (0.3, 0.6):  # killed twice
-        process = subprocess.Popen(command(gallery, output, steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = begin(gallery, output, steps)
         while lines_of(journal) < share * count and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
@@ -125,7 +130,7 @@ def print_throughput(folder: Path, gallery: Path, good: list[str], steps: int, s
     """A whole run without a kill, single calls of the API over as many pictures, and of the command."""
     output = folder / "again"
     started = time.perf_counter()
-    process = subprocess.Popen(command(gallery, output, steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begin(gallery, output, steps)
     memory = Memory(process, output / JOURNAL_NAME)
     process.wait()
     rate = len(good) / (time.perf_counter() - started)

@@ -21,11 +21,11 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def a_mask(width: int, height: int, seed: int, share: float = 0.1) -> Mask:
-    """Blobs and specks, at least one pixel."""
+    """A box and specks."""
     generator = np.random.default_rng(seed)
     mask = generator.random((height, width)) < share
     left, top = generator.integers(width), generator.integers(height)
-    mask[top : top + generator.integers(1, height + 1), left : left + generator.integers(1, width + 1)] = True
+    mask[top : top + generator.integers(1, height // 2 + 2), left : left + generator.integers(1, width // 2 + 2)] = True
     return mask
 
 
@@ -83,7 +83,7 @@ def test_the_threshold_is_diffusers() -> None:
         (MASK[:, :, None], r"shape \[16, 24, 1\]"),
         (MASK & False, "selects nothing: True"),
         (GREY * 0 + 127, r"selects nothing: it has no transparency.*white"),
-        (transparent(GREY * 0 + 128), r"selects nothing: it has transparency.*alpha below 128"),
+        (transparent(GREY * 0 + 254), r"selects nothing: it has transparency.*alpha below 128"),
         (b"", "the mask cannot be used: the picture"),
         (5, "the mask cannot be used"),
     ],
@@ -102,7 +102,7 @@ def test_a_refused_file_is_named(tmp_path: Any) -> None:
 
 @given(sides, sides, seeds, st.integers(0, 12), sides, sides)
 def test_the_region_holds_the_mask(width: int, height: int, seed: int, padding: int, across: int, down: int) -> None:
-    mask = a_mask(width, height, seed, 0.02)
+    mask = a_mask(width, height, seed, 0)
     left, top, right, bottom = mask_region(mask, padding, (across, down))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
@@ -126,7 +126,7 @@ def test_the_region_holds_the_mask(width: int, height: int, seed: int, padding: 
 )
 def test_the_region_is_diffusers(width: int, height: int, seed: int, padding: int, working: tuple[int, int]) -> None:
     crop = pytest.importorskip("diffusers.image_processor").VaeImageProcessor.get_crop_region
-    mask = a_mask(width, height, seed, 0.02)
+    mask = a_mask(width, height, seed, 0)
     ours, theirs = mask_region(mask, padding, working), crop(Image.fromarray(mask), *working, pad=padding)
     for axis in (0, 1):
         length, diffusers_length = ours[axis + 2] - ours[axis], theirs[axis + 2] - theirs[axis]
@@ -218,8 +218,8 @@ def test_a_feather_of_a_straight_edge_by_hand() -> None:
     mask[:, :2] = False
     np.testing.assert_array_equal(feather(mask, 0), mask * np.uint8(255))
     np.testing.assert_array_equal(feather(mask, 3)[4], [0, 0, 64, 128, 191, 255, 255, 255])
-    # Six pixels deep: a ramp of 64 would leave the edit at 9 %.
-    np.testing.assert_array_equal(feather(mask, 64)[4], [0, 0, 42, 85, 128, 170, 212, 255])
+    # Six pixels deep: a ramp of more would leave nothing of the edit.
+    np.testing.assert_array_equal(feather(mask, 100_000)[4], [0, 0, 42, 85, 128, 170, 212, 255])
     assert (feather(mask & False, 3) == 0).all()
 
 

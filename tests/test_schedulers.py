@@ -37,8 +37,12 @@ def network(sample: NDArray[np.float32], t: float) -> NDArray[np.float32]:
     return np.tanh(sample * 0.8 + np.float32(t / 1000)).astype(np.float32)
 
 
-def ours(table: StepTable, noise: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def ours(
+    table: StepTable, noise: NDArray[np.float32], clean: NDArray[np.float32] | None = None
+) -> list[NDArray[np.float32]]:
     x = np.float32(table.initial_scale) * noise[0]
+    if clean is not None:
+        x = np.float32(table.alpha[0]) * clean + np.float32(table.sigma[0]) * noise[0]
     stored: list[NDArray[np.float32]] = []
     states = []
     for i in range(len(table)):
@@ -53,7 +57,14 @@ def ours(table: StepTable, noise: NDArray[np.float32]) -> list[NDArray[np.float3
 
 
 def theirs(
-    name: str, config: dict[str, Any], steps: int, noise: NDArray[np.float32], eta: float, exact_alphas: bool
+    name: str,
+    config: dict[str, Any],
+    steps: int,
+    noise: NDArray[np.float32],
+    eta: float,
+    exact_alphas: bool,
+    start: int = 0,
+    clean: NDArray[np.float32] | None = None,
 ) -> list[NDArray[np.float32]]:
     diffusers = pytest.importorskip("diffusers")
     torch = pytest.importorskip("torch")
@@ -71,22 +82,33 @@ def theirs(
         scheduler.set_timesteps(steps)
     draws: Iterator[Any] = iter(torch.from_numpy(noise[1:]))
     x = torch.from_numpy(noise[0].copy()) * scheduler.init_noise_sigma
+    timesteps = scheduler.timesteps[start:]
+    if clean is not None:  # as img2img begins
+        if name == "pndm":  # the step that is taken twice is the first that is left
+            single = torch.cat([scheduler.timesteps[:1], scheduler.timesteps[2:]])[start:]
+            timesteps = torch.cat([single[:1], single[1:2], single[1:]])
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(start)
+        x = scheduler.add_noise(torch.from_numpy(clean), torch.from_numpy(noise[0].copy()), timesteps[:1])
     extra = {"eta": eta} if name == "ddim" else {}
     states = []
     module = type(scheduler).__module__
     with mock.patch(f"{module}.randn_tensor", side_effect=draws, create=True):
-        for t in scheduler.timesteps:
+        for t in timesteps:
             output = torch.from_numpy(network(scheduler.scale_model_input(x, t).numpy(), float(t)))
             x = scheduler.step(output, t, x, **extra).prev_sample
             states.append(x.numpy().copy())
     return states
 
 
-def deviation(name: str, config: dict[str, Any], steps: int, eta: float = 0.0, *, exact_alphas: bool = True) -> float:
+def deviation(
+    name: str, config: dict[str, Any], steps: int, eta: float = 0.0, *, exact_alphas: bool = True, start: int = 0
+) -> float:
     """The largest difference of any state, relative to that state's largest value."""
-    table = build_table(name, config, steps, eta=eta)
+    table = build_table(name, config, steps, eta=eta, start=start)
+    clean = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32) if start else None
     noise = np.random.default_rng(steps).standard_normal((1 + len(table), *SHAPE)).astype(np.float32)
-    a, b = ours(table, noise), theirs(name, config, steps, noise, eta, exact_alphas)
+    a, b = ours(table, noise, clean), theirs(name, config, steps, noise, eta, exact_alphas, start, clean)
     assert len(a) == len(b)
     return max(float(np.abs(x - y).max() / np.abs(y).max()) for x, y in zip(a, b, strict=True))
 
@@ -101,6 +123,13 @@ def test_every_step_count_agrees_with_diffusers(name: str, prediction_type: str)
     counts = range(1, 51 if name == "lcm" else 101)
     worst = max((deviation(name, config, steps), steps) for steps in counts)
     assert worst[0] < RELATIVE, f"{worst[0]:.1e} at {worst[1]} steps"
+
+
+@pytest.mark.parametrize(("steps", "start"), [(2, 1), (7, 1), (7, 3), (7, 6), (20, 5), (50, 49), (50, 20)])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_start_in_the_middle(name: str, steps: int, start: int) -> None:
+    """From clean latents, noised to where the steps begin that are left."""
+    assert deviation(name, STABLE_DIFFUSION, steps, start=start) < RELATIVE
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 20, 50])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
     from pixrt.requests import Job
     from pixrt.result import EditResult, Estimate, StepInfo
+    from pixrt.session import Session
     from pixrt.store import Bundle, open_bundle
 
 _HOME = {
@@ -45,6 +46,7 @@ _HOME = {
     "Job": "requests",
     "EditResult": "result",
     "StepInfo": "result",
+    "Session": "session",
     "Bundle": "store",
     "open_bundle": "store",
     "BackendError": "errors",
@@ -85,6 +87,7 @@ __all__ = [
     "OutputError",
     "PictureError",
     "PixrtError",
+    "Session",
     "StepInfo",
     "StyleOptions",
     "__version__",

@@ -15,6 +15,7 @@ from pixrt.parameters import (
 from pixrt.requests import is_several, pair
 from pixrt.result import EditResult, OnStep
 from pixrt.runner import Runner
+from pixrt.session import Session
 
 Item = TypeVar("Item")
 Several: TypeAlias = Union[Item, Sequence[Item]]  # noqa: UP007  # an alias of a type variable takes no |
@@ -179,6 +180,10 @@ class Editor(Runner):
     ) -> Results:
         """Give pictures the style of others, and follow the instruction if there is one; see `StyleOptions`."""
         return self._do(StyleOptions, on_step, parameters, image=image, style=style, text=instruction)
+
+    def session(self, image: PictureSource) -> Session:
+        """A session with one picture: edits of edits, with undo. Decodes the picture; raises PictureError."""
+        return Session(self, image)
 
     def _do(
         self, options: type[Options], on_step: OnStep | None, parameters: Mapping[str, Any], **given: object

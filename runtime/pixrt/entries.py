@@ -45,16 +45,13 @@ def read_entries(
 ) -> Iterator[Entry]:
     """The entries of `sources`: pictures, folders (with all below them), patterns such as `photos/*.jpg`, and tables.
 
-    What is in the folder `output` is left out: those are results. A table is a `.jsonl` or `.csv` with the columns
+    Where `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or `.csv` with the columns
     `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its paths are relative to it.
     Raises DataError for a source that is none, has no picture, or a row that cannot be used, with its number.
     """
-    results = output.resolve()
     for source in sources:
         found = 0
-        for entry in _read_source(source, instruction, parameters):
-            if results in entry.path.resolve().parents:
-                continue
+        for entry in _read_source(source, instruction, parameters, output):
             found += 1
             yield entry
         if not found:
@@ -81,7 +78,7 @@ def count_entries(entries: Iterable[Entry], folder: Path) -> int:
     return len(taken)
 
 
-def _read_source(source: str, instruction: str | None, parameters: Mapping[str, Any]) -> Iterator[Entry]:
+def _read_source(source: str, instruction: str | None, parameters: Mapping[str, Any], output: Path) -> Iterator[Entry]:
     path = Path(source)
     if path.suffix.lower() in TABLES and path.is_file():
         yield from _read_table(path, instruction, parameters)
@@ -97,7 +94,11 @@ def _read_source(source: str, instruction: str | None, parameters: Mapping[str, 
         pictures, root = _matching(source), _fixed_part(source)
     else:
         raise DataError(f"{source} is neither a picture, a folder, a pattern nor a table", remedy="Check the path")
+    results = output.resolve()
+    within = root.resolve() in results.parents
     for picture in pictures:
+        if within and results in picture.resolve().parents:
+            continue
         target = _written(Path(os.path.relpath(picture, root)))
         yield Entry(str(picture), picture, None, target, instruction, options)
 

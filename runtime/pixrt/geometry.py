@@ -50,10 +50,18 @@ def check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def plan_geometry(width: int, height: int, mode: ResizeMode, *, resolution: int, multiple: int) -> Geometry:
+def plan_geometry(
+    width: int,
+    height: int,
+    mode: ResizeMode,
+    *,
+    resolution: int,
+    multiple: int,
+    most_pixels: int = MAX_WORKING_PIXELS,
+) -> Geometry:
     """The geometry of a picture of `width` x `height`, worked on at `resolution`, in sizes divisible by `multiple`.
 
-    Raises PictureError where the working size is beyond the cap, or the picture smaller than one multiple.
+    Raises PictureError where the working size is beyond `most_pixels`, or the picture smaller than one multiple.
     """
     if mode == "fit":
         geometry = _fit(width, height, resolution, multiple)
@@ -62,11 +70,13 @@ def plan_geometry(width: int, height: int, mode: ResizeMode, *, resolution: int,
     else:
         geometry = _exact(width, height, resolution, multiple)
     working = geometry.padded[0] * geometry.padded[1]
-    if working > MAX_WORKING_PIXELS:
+    if working > most_pixels:
+        smaller = "Use a smaller picture" + ("" if mode == "floor8" else ", or a smaller resolution (--resolution)")
+        in_tiles = most_pixels < MAX_PIXELS and working <= MAX_PIXELS
         raise PictureError(
             f"the working picture would be {geometry.padded[0]} x {geometry.padded[1]}, {working / 1e6:.1f} megapixels,"
-            f" more than {MAX_WORKING_PIXELS / 1e6:.1f}",
-            remedy="Use a smaller picture" + ("" if mode == "floor8" else ", or a smaller resolution (--resolution)"),
+            f" more than {most_pixels / 1e6:.1f}",
+            remedy=smaller + (", or work in tiles (--tile)" if in_tiles else ""),
         )
     return geometry
 

@@ -61,6 +61,15 @@ def load_picture(source: PictureSource) -> Picture:
         return Picture(np.asarray(over_white(image)), alpha, name, np.asarray(image)[:, :, :3])
 
 
+def to_image(picture: Picture) -> "Image.Image":
+    """A decoded picture as a PIL image of its own, RGB or RGBA; `load_picture` of it gives the same pixels."""
+    from PIL import Image
+
+    if picture.alpha is None:
+        return Image.fromarray(picture.rgb).copy()
+    return Image.fromarray(np.dstack([picture.straight, picture.alpha]))
+
+
 def measure_picture(source: PictureSource) -> tuple[int, int]:
     """Width and height in pixels of what `load_picture` gives, from the header alone. Raises PictureError."""
     with _opened(source) as (image, _):

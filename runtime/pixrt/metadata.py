@@ -17,12 +17,20 @@ _EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
 _ASCII, _UNDEFINED = b"ASCII\x00\x00\x00", b"\x00" * 8
 # A JPEG segment ends at 65,535 bytes; some are left for the frame around the comment.
 _MAX_EXIF_BYTES = 65_000
+# Pillow unpacks at most 1 MiB of a text chunk: a picture with more could not be opened again.
+_MAX_PNG_BYTES = 1_000_000
 
 
 def png_info(parameters: str) -> "PngInfo":
-    """The chunk for Pillow's `pnginfo`. Compressed where long."""
+    """The chunk for Pillow's `pnginfo`. Compressed where long. Raises OutputError where it could not be read again."""
     from PIL.PngImagePlugin import PngInfo
 
+    length = len(parameters.encode())
+    if length > _MAX_PNG_BYTES:
+        raise OutputError(
+            f"the parameters take {length} bytes, more than the {_MAX_PNG_BYTES} that are read from a PNG",
+            remedy="Begin a new session with this picture: its history is too long to be written",
+        )
     info = PngInfo()
     info.add_itxt(PNG_KEY, parameters, zip=len(parameters) > 2000)
     return info

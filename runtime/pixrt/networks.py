@@ -7,6 +7,7 @@ edit of the same picture, or with the same instruction, computes neither again. 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -17,18 +18,20 @@ from pixrt.backends.protocol import Array, Backend, BoundCall, Engine, NewWeight
 from pixrt.buffers import Workspace
 from pixrt.conditioning import Conditioning
 from pixrt.errors import EngineError, PixrtError
-from pixrt.fused import FusedPlan, FusedWorkspace, order_branches, plan_fused
-from pixrt.guidance import active_branches
+from pixrt.fused import FusedPlan, FusedWorkspace, plan_fused
 from pixrt.plan import Plan, Schedule, plan_batch
 from pixrt.spec import Component
 from pixrt.store import Bundle
+from pixrt.tiles import Sides, blend
 from pixrt.timing import Stopwatch
+from pixrt.windows import Windows, Work
 
 Value = TypeVar("Value")
 
 TEXTS_KEPT = 64
 SOURCES_KEPT = 32
 SHAPES_KEPT = 4
+_LOOPS = (Component.UNET, Component.UNET_STEP)
 
 
 class Networks:
@@ -36,11 +39,18 @@ class Networks:
 
     With `low_memory` a network is closed when its stage is over, so that the largest one sets the peak instead of
     their sum, at the price of opening it again for the next edit. `fused_step` runs the fused step in the UNet's place;
-    None leaves that to the backend. Raises BundleError where the bundle has none.
+    None leaves that to the backend. `tile` is the side, in pixels, of what networks take at once of larger pictures;
+    None is all that the backend has engines for. Raises BundleError where the bundle has no fused step.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, *, low_memory: bool = False, fused_step: bool | None = None
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        low_memory: bool = False,
+        fused_step: bool | None = None,
+        tile: int | None = None,
     ) -> None:
         self._bundle = bundle
         self._backend = backend
@@ -50,6 +60,7 @@ class Networks:
         elif fused_step is None:
             fused_step = backend.prefers_fused_step and backend.problem(bundle, Component.UNET_STEP) is None
         self._unet = Component.UNET_STEP if fused_step else Component.UNET
+        self._windows = Windows(bundle, backend, self._unet, tile)
         self._engines: dict[Component, Engine] = {}
         self._weights: dict[Component, Callable[[], Iterable[NewWeight]]] = {}
         self._texts: _Recent[Array] = _Recent(TEXTS_KEPT)
@@ -71,10 +82,7 @@ class Networks:
         """The posterior mean `[C, h, w]` of a picture `[3, H, W]` in [-1, 1], not scaled (parity with the paper)."""
 
         def encode() -> Array:
-            scale = self._bundle.manifest.vae_scale
-            _, height, width = pixels.shape
-            size = (self._bundle.manifest.latent_channels, height // scale, width // scale)
-            return _fixed(self._call(Component.VAE_ENCODER, "encode", pixels, size, clock))
+            return _fixed(self._on_windows(Component.VAE_ENCODER, "encode", pixels, clock))
 
         key = (pixels.shape, blake2b(pixels.data, digest_size=16).digest())
         return self._sources.get(key, encode)
@@ -85,15 +93,12 @@ class Networks:
         Some decoders overflow in FP16. Where pixels are not finite, the bundle's FP32 decoder has a second try; the
         second of the result tells. Raises PixrtError where there is none, or its pixels are not finite either.
         """
-        scale = self._bundle.manifest.vae_scale
-        _, height, width = latents.shape
         scaled = latents / np.float32(self._bundle.manifest.scaling_factor)
-        size = (3, height * scale, width * scale)
         tries = [Component.VAE_DECODER]
         if Component.VAE_DECODER_FP32 in self._bundle.manifest.components and np.isfinite(latents).all():
             tries.append(Component.VAE_DECODER_FP32)
         for component in tries:
-            pixels = self._call(component, "decode", scaled, size, clock).astype(np.float32)
+            pixels = self._on_windows(component, "decode", scaled, clock).astype(np.float32)
             if np.isfinite(pixels).all():
                 return pixels, component is Component.VAE_DECODER_FP32
         broken = int(np.size(pixels) - np.isfinite(pixels).sum())
@@ -110,20 +115,28 @@ class Networks:
         conditioning: Conditioning,
         clock: Stopwatch,
     ) -> Plan | FusedPlan:
-        """The plan of one batch of h x w latents; its arrays are kept for the next edit of that shape."""
-        engine, batch, tokens = self._engine(self._unet, clock), len(seeds), self._bundle.manifest.tokenizer.max_length
-        kind = FusedWorkspace if self._unet is Component.UNET_STEP else Workspace
+        """The plan of one batch of h x w latents; its arrays are kept for the next edit of that shape.
+
+        Raises EngineError where the latents need windows, and the backend has no network that can be run on them.
+        """
+        batch, tokens = len(seeds), self._bundle.manifest.tokenizer.max_length
+        work = self.work(schedule, batch, size)
+        engine = self._engine(work.network, clock)
+
+        def make() -> Workspace | FusedWorkspace:
+            if work.network is Component.UNET_STEP:
+                return FusedWorkspace(engine, batch, size, tokens)
+            return Workspace(engine, batch, size, tokens, work.tiling)
+
         with clock.stage("denoise"):
-            workspace = self._workspaces.get((batch, size), lambda: kind(engine, batch, size, tokens))
+            workspace = self._workspaces.get((work.network, batch, work.tiling), make)
             if isinstance(workspace, FusedWorkspace):
                 return plan_fused(workspace, schedule, seeds, conditioning)
             return plan_batch(workspace, schedule, seeds, conditioning)
 
-    def branches(self, schedule: Schedule) -> list[int]:
-        """How many branches of each picture the network runs at every step."""
-        if self._unet is Component.UNET_STEP:
-            return order_branches(schedule.weights)[1]
-        return [len(active_branches(row)) for row in schedule.weights]
+    def work(self, schedule: Schedule, batch: int, size: Sides) -> Work:
+        """How `plan` would run its loop. Raises EngineError as that."""
+        return self._windows.work(schedule, batch, size, self._weights)
 
     @contextmanager
     def stage(self, component: Component) -> Iterator[None]:
@@ -132,17 +145,19 @@ class Networks:
             yield
         finally:
             if self._low_memory:
-                self._close(self.running(component))
+                for network in self.running(component):
+                    self._close(network)
                 if component is Component.VAE_DECODER:
                     self._close(Component.VAE_DECODER_FP32)
 
     def replace(self, component: Component, weights: Callable[[], Iterable[NewWeight]] | None) -> None:
-        """From now on run a component with these weights, None for its own; what was computed with others goes.
+        """From now on run a network with these weights, None for its own; what was computed with others goes.
 
-        Raises EngineError where the backend cannot: then nothing has changed, or the component is opened anew.
+        Raises EngineError where the backend cannot: then nothing has changed, or the network is opened anew. Of the
+        plain UNet behind a fused step that is told when it is needed.
         """
-        component = self.running(component)
-        problem = self._backend.problem(self._bundle, component, refit=True) if weights else None
+        is_needed = component is self._unet or component not in _LOOPS
+        problem = self._backend.problem(self._bundle, component, refit=True) if weights and is_needed else None
         if problem is not None:
             raise EngineError(problem, remedy=_REFITTABLE)
         engine = self._engines.get(component)
@@ -168,13 +183,15 @@ class Networks:
         self._texts.clear()
         self._sources.clear()
 
-    def running(self, component: Component) -> Component:
-        """The network that stands for a component: the fused step for the UNet, whose weights it has."""
-        return self._unet if component is Component.UNET else component
+    def running(self, component: Component) -> tuple[Component, ...]:
+        """The networks that stand for a component: for the UNet also the fused step, which has its weights."""
+        if component is Component.UNET and self._unet is Component.UNET_STEP:
+            return (Component.UNET_STEP, Component.UNET)
+        return (component,)
 
     def _close(self, component: Component) -> None:
         # Bound calls keep a session alive: they go first.
-        if component is self._unet:
+        if component in _LOOPS:
             self._workspaces.clear()
         else:
             self._calls.clear()
@@ -207,6 +224,17 @@ class Networks:
             run()
             answer: Array = result[0].copy()
             return answer
+
+    def _on_windows(self, component: Component, stage: str, data: Array, clock: Stopwatch) -> Array:
+        """The VAE on one picture `[3, H, W]` or its latents `[C, h, w]`, in windows where it takes no more at once."""
+        manifest, encodes = self._bundle.manifest, component is Component.VAE_ENCODER
+        scale = manifest.vae_scale
+        height, width = (side // scale if encodes else side for side in data.shape[1:])
+        latents = self._windows.tiling(component, (height, width), (1, len(data)), refit=component in self._weights)
+        pixels = latents.scaled(scale)
+        given, made = (pixels, latents) if encodes else (latents, pixels)
+        shape = (manifest.latent_channels if encodes else 3, *made.window)
+        return blend(partial(self._call, component, stage, out_shape=shape, clock=clock), data, given, made)
 
 
 _REFITTABLE = "Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`"

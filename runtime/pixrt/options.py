@@ -155,7 +155,8 @@ def _image_guidance() -> Any:
 def _mask_blur() -> Any:
     return _option(
         None,
-        "With a mask: pixels over which the change fades in, inwards from the edge; 4 by default.",
+        "With a mask: pixels over which the change fades in, inwards from the edge; a 128th of the longer side, one at"
+        " least, by default.",
         low=0,
         high=256,
     )

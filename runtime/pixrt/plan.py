@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.buffers import Latents, Rows, Workspace
+from pixrt.buffers import Latents, LoopRows, Workspace
 from pixrt.conditioning import Conditioning
 from pixrt.guidance import active_branches, guidance_weights, in_window
 from pixrt.noise import draw_noise
@@ -84,7 +84,7 @@ class Step:
     `prediction` is of the clean latents, from `state` and the network's output; it holds until the next step runs.
     """
 
-    rows: Rows
+    rows: LoopRows
     input_scale: Coefficient
     timestep: Coefficient
     state: Latents
@@ -141,7 +141,7 @@ def make_plan(workspace: Workspace, schedule: Schedule, noise: NDArray[np.float3
         rows = workspace.rows(active_branches(weights[i]))
         state, next_state = workspace.states[i % 2], workspace.states[(i + 1) % 2]
 
-        def linear(x: float, output: float, *, step: int = i, rows: Rows = rows, state: Latents = state) -> Terms:
+        def linear(x: float, output: float, *, step: int = i, rows: LoopRows = rows, state: Latents = state) -> Terms:
             guided = [(output * weights[step, :, branch], rows.output[r]) for r, branch in enumerate(rows.branches)]
             return make_terms((x, state), *guided)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pixrt.errors import OptionError, PictureError
-from pixrt.geometry import Geometry, Size, check_size, plan_geometry
+from pixrt.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
 from pixrt.images import Picture, PictureSource, load_picture, measure_picture
 from pixrt.masks import Mask, load_mask, mask_region
 from pixrt.options import GenerateOptions, Options, PictureOptions
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 MAX_PICTURES = 10_000
 # Of the instruction and the negative prompt together, so that the parameters fit into every format's metadata.
 MAX_TEXT_BYTES = 60_000
-MASK_BLUR = 4
+_BLUR_SHARE = 128  # a mask fades in over 4 pixels of 512
 _RANDOM_SEED_BITS = 32  # short enough to be typed again
 
 
@@ -123,14 +123,18 @@ def pair(options: type[Options], parameters: Mapping[str, Any], **given: object)
     ]
 
 
-def make_requests(jobs: Sequence[Job], manifest: Manifest, tokenizer: Tokenizer) -> list[Request]:
+def make_requests(
+    jobs: Sequence[Job], manifest: Manifest, tokenizer: Tokenizer, *, most_pixels: int = MAX_WORKING_PIXELS
+) -> list[Request]:
     """Check everything that jobs name before anything runs: texts, options, and the pictures' headers.
 
-    Raises OptionError, PictureError.
+    Raises OptionError; PictureError, also for a working picture of more than `most_pixels`.
     """
     tokens: dict[str, Tokens] = {}
     sizes: dict[int, Size] = {}
-    return [_make_request(index, job, manifest, tokenizer, tokens, sizes) for index, job in enumerate(jobs)]
+    return [
+        _make_request(index, job, manifest, tokenizer, tokens, sizes, most_pixels) for index, job in enumerate(jobs)
+    ]
 
 
 def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Request]]:
@@ -142,10 +146,16 @@ def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Reque
 
 
 def _make_request(
-    index: int, job: Job, manifest: Manifest, tokenizer: Tokenizer, tokens: dict[str, Tokens], sizes: dict[int, Size]
+    index: int,
+    job: Job,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    tokens: dict[str, Tokens],
+    sizes: dict[int, Size],
+    most_pixels: int,
 ) -> Request:
     """One job's; texts and pictures that stand in several are looked at once."""
-    options = _with_seed(_with_mask(job, _for_bundle(job.options, manifest)))
+    options = _with_seed(_for_bundle(job.options, manifest))
     _check_texts(job.text, options.negative_prompt)
     for text in (job.text, options.negative_prompt):
         if text not in tokens:
@@ -154,7 +164,8 @@ def _make_request(
         if source is not None and id(source) not in sizes:
             sizes[id(source)] = measure_picture(source)
     size = sizes.get(id(job.image), (0, 0))
-    geometry = _geometry(job, size, options, manifest)
+    options = _with_mask(job, size, options)
+    geometry = _geometry(job, size, options, manifest, most_pixels)
     return Request(index, job, size, geometry, tokens[job.text], tokens[options.negative_prompt], options)
 
 
@@ -172,27 +183,30 @@ def _check_texts(instruction: object, negative_prompt: str) -> None:
         )
 
 
-def _geometry(job: Job, size: Size, options: Options, manifest: Manifest) -> Geometry:
-    multiple = manifest.size_multiple
+def _geometry(job: Job, size: Size, options: Options, manifest: Manifest, most_pixels: int) -> Geometry:
     if isinstance(options, GenerateOptions):
-        return _new_picture(options, manifest)
+        return _new_picture(options, manifest, most_pixels)
     assert isinstance(options, PictureOptions)
     if options.resize == "floor8" and options.resolution is not None:
         raise OptionError(
             f"resolution is {options.resolution}, and resize is floor8, which keeps the picture's own size",
             remedy="Leave the resolution out, or choose resize exact or fit",
         )
-    resolution = options.resolution or manifest.native_resolution
+    sizes = {
+        "resolution": options.resolution or manifest.native_resolution,
+        "multiple": manifest.size_multiple,
+        "most_pixels": most_pixels,
+    }
     if job.mask is None:
-        return plan_geometry(*size, options.resize, resolution=resolution, multiple=multiple)
+        return plan_geometry(*size, options.resize, **sizes)
     mask = load_mask(job.mask, size)  # also where all of the picture is worked on: what is wrong with it is told now
     padding = getattr(options, "mask_padding", None)
     left, top, right, bottom = (0, 0, *size) if padding is None else mask_region(mask, padding, size)
-    region = plan_geometry(right - left, bottom - top, "exact", resolution=resolution, multiple=multiple)
+    region = plan_geometry(right - left, bottom - top, "exact", **sizes)
     return dataclasses.replace(region, crop=(left, top, right, bottom))
 
 
-def _new_picture(options: GenerateOptions, manifest: Manifest) -> Geometry:
+def _new_picture(options: GenerateOptions, manifest: Manifest, most_pixels: int) -> Geometry:
     native, multiple = manifest.native_resolution, manifest.size_multiple
     size = options.width or native, options.height or native
     if size[0] % multiple or size[1] % multiple:
@@ -201,7 +215,7 @@ def _new_picture(options: GenerateOptions, manifest: Manifest) -> Geometry:
             remedy=f"Give multiples of {multiple} for this bundle",
         )
     check_size(*size, "the picture")
-    return plan_geometry(*size, "exact", resolution=max(size), multiple=multiple)
+    return plan_geometry(*size, "exact", resolution=max(size), multiple=multiple, most_pixels=most_pixels)
 
 
 def _for_bundle(options: Options, manifest: Manifest) -> Options:
@@ -217,7 +231,7 @@ def _for_bundle(options: Options, manifest: Manifest) -> Options:
     return options.resolve(manifest.defaults)
 
 
-def _with_mask(job: Job, options: Options) -> Options:
+def _with_mask(job: Job, size: Size, options: Options) -> Options:
     """Options that are about a mask, filled in where there is one. Raises OptionError where they do not fit."""
     if job.mask is None:
         for name in ("mask_blur", "mask_padding"):
@@ -229,7 +243,8 @@ def _with_mask(job: Job, options: Options) -> Options:
             f"resize is {options.resize}, which changes the picture's size, and there is a mask",
             remedy="Leave resize out: what is outside the mask stays as it is",
         )
-    return _replace(options, mask_blur=MASK_BLUR) if getattr(options, "mask_blur", 0) is None else options
+    blur = max(1, max(size) // _BLUR_SHARE)
+    return _replace(options, mask_blur=blur) if getattr(options, "mask_blur", 0) is None else options
 
 
 def _with_seed(options: Options) -> Options:

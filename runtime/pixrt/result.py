@@ -37,11 +37,14 @@ class EditResult:
         dropped_tokens, dropped_negative_tokens: how many tokens of the instruction, and of the negative prompt, did
             not fit the text encoder and were cut.
         working_size: width and height in pixels of what the networks saw, padding included.
-        network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran.
+        network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran, for each
+            window where there are several.
         times: where the time went; shared by the pictures of a batch.
         model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
         loras: the LoRAs that were in use.
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
+        history: the parameters of every edit that led to the picture this one began with, oldest first, each without
+            a history of its own; empty where that picture was not made in the same session.
     """
 
     index: int
@@ -59,6 +62,7 @@ class EditResult:
     notice: str
     loras: tuple[LoraSpec, ...] = ()
     decoded_in_fp32: bool = False
+    history: tuple[dict[str, Any], ...] = ()
 
     @property
     def seed(self) -> int:
@@ -68,7 +72,10 @@ class EditResult:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What repeats the result: the metadata written into pictures. No path, no time, no machine."""
+        """What repeats the result: the metadata written into pictures. No path, no time, no machine.
+
+        A picture that was made in several edits has the earlier ones' parameters as "history". Masks are not in it.
+        """
         return {
             "pixrt": __version__,
             "task": TASKS[type(self.options)].name,
@@ -78,6 +85,7 @@ class EditResult:
             **lora_parameters(self.loras),
             "instruction": self.instruction,
             **dataclasses.asdict(self.options),
+            **({"history": list(self.history)} if self.history else {}),
         }
 
     def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> None:
@@ -116,7 +124,8 @@ class Estimate:
     """What an edit would do, without doing it: see `EditResult` for the fields.
 
     `batch` is the number of pictures that run together with it, `branches` how many branches of the guidance its steps
-    run, each number once.
+    run, each number once. `windows` is how many windows, of `window_size` (width, height) in pixels, every step's
+    network calls are for; 1 is the whole working picture.
     """
 
     request: Request
@@ -124,6 +133,8 @@ class Estimate:
     network_rows: int
     batch: int
     branches: tuple[int, ...]
+    windows: int
+    window_size: tuple[int, int]
 
 
 class StepInfo:

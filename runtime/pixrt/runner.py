@@ -11,6 +11,7 @@ from typing import Self
 from pixrt.backends.protocol import EngineMemory
 from pixrt.backends.registry import BackendOptions, open_backend
 from pixrt.errors import OptionError, PixrtError
+from pixrt.geometry import MAX_PIXELS, MAX_WORKING_PIXELS
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
 from pixrt.options import BackendName
@@ -19,12 +20,14 @@ from pixrt.plan import Schedule, make_schedule
 from pixrt.requests import Job, Request, form_batches, make_requests
 from pixrt.result import EditResult, Estimate, OnStep, Progress
 from pixrt.spec import Component, LoraSpec, Manifest
-from pixrt.stages import run_batch
+from pixrt.stages import latents_size, run_batch
 from pixrt.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.tasks import require
+from pixrt.tiles import check_tile
 from pixrt.timing import Stopwatch
 from pixrt.tokenizer import Tokenizer
 from pixrt.weights import WeightTable, read_table
+from pixrt.windows import Work
 
 MAX_BATCH = 64
 
@@ -40,6 +43,9 @@ class Runner:
         backend: "auto" takes the fastest one available.
         threads: for CPU kernels; None is one per core.
         max_batch: most pictures in one network call.
+        tile: in larger pictures the networks see overlapping windows of `tile` x `tile` pixels, and their outputs are
+            joined (MultiDiffusion, Bar-Tal et al. 2023). None is the whole picture, or the largest square that the
+            backend has an engine for.
         low_memory: close each network when its stage is over: less memory, slower second edits.
         verify: check the SHA-256 of every file (sizes are always checked).
         fused_step: run the bundle's fused step graph in place of the UNet; None leaves it to the backend.
@@ -59,6 +65,7 @@ class Runner:
         backend: BackendName = "auto",
         threads: int | None = None,
         max_batch: int = 4,
+        tile: int | None = None,
         low_memory: bool = False,
         verify: bool = True,
         fused_step: bool | None = None,
@@ -70,6 +77,8 @@ class Runner:
         if not (isinstance(max_batch, int) and 1 <= max_batch <= MAX_BATCH):
             raise OptionError(f"max_batch is {max_batch!r}", remedy=f"It must be from 1 to {MAX_BATCH}")
         self._bundle = open_bundle(bundle, verify=verify)
+        check_tile(tile, self.manifest.size_multiple, self.manifest.vae_scale)
+        self.tile = tile
         self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizer)
         self._max_batch = max_batch
         self._lock = threading.Lock()
@@ -85,7 +94,9 @@ class Runner:
         opened = open_backend(backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         try:
-            self._networks = Networks(self._bundle, self._backend, low_memory=low_memory, fused_step=fused_step)
+            self._networks = Networks(
+                self._bundle, self._backend, low_memory=low_memory, fused_step=fused_step, tile=tile
+            )
             self.set_loras(loras)
         except BaseException:
             self._backend.close()
@@ -138,9 +149,11 @@ class Runner:
     def _replace(self, old: LoraSet, new: LoraSet, table: WeightTable) -> None:
         for component in Component:
             if new.of(component) != old.of(component):
-                given, places = new.factors.get(component), table.get(self._networks.running(component), {})
-                weights = partial(replacements, self._bundle.folder, places, given) if given else None
-                self._networks.replace(component, weights)
+                given = new.factors.get(component)
+                for network in self._networks.running(component):
+                    places = table.get(network, {})
+                    weights = partial(replacements, self._bundle.folder, places, given) if given else None
+                    self._networks.replace(network, weights)
 
     def check(self, jobs: Sequence[Job]) -> list[Request]:
         """Check jobs before any network runs: texts, options, whether they fit the bundle, and the pictures' headers.
@@ -148,8 +161,9 @@ class Runner:
         Raises OptionError, PictureError, BundleError.
         """
         for job in jobs:
-            require(job, self.manifest)
-        return make_requests(jobs, self.manifest, self._tokenizer)
+            require(job, self.manifest, self._loras.specs)
+        most = MAX_WORKING_PIXELS if self.tile is None else MAX_PIXELS
+        return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most)
 
     def run(self, requests: Sequence[Request], *, on_step: OnStep | None = None) -> Iterator[EditResult]:
         """Make the pictures of checked jobs, and yield each batch's results when they are done.
@@ -174,19 +188,29 @@ class Runner:
             yield from results
 
     def estimate(self, requests: Sequence[Request]) -> list[Estimate]:
-        """What checked jobs would take, without opening a network. Raises OptionError."""
+        """What checked jobs would take, without opening a network. Raises OptionError; EngineError as `run` does."""
         found = {}
         for batch in form_batches(requests, self._max_batch):
             schedule = self._schedule(batch)
-            branches = self._networks.branches(schedule)
+            work = self._work(batch, schedule)
+            height, width = (side * self.manifest.vae_scale for side in work.tiling.window)
             for request in batch:
                 found[request.index] = Estimate(
-                    request, schedule.calls, sum(branches), len(batch), tuple(sorted(set(branches)))
+                    request=request,
+                    network_calls=schedule.calls * work.tiling.count,
+                    network_rows=work.rows,
+                    batch=len(batch),
+                    branches=tuple(sorted(set(work.branches))),
+                    windows=work.tiling.count,
+                    window_size=(width, height),
                 )
         return [found[request.index] for request in requests]
 
     def _schedule(self, batch: Sequence[Request]) -> Schedule:
         return make_schedule([request.options for request in batch], self.manifest.scheduler)
+
+    def _work(self, batch: Sequence[Request], schedule: Schedule) -> Work:
+        return self._networks.work(schedule, len(batch), latents_size(batch, self.manifest))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -231,7 +255,7 @@ class Runner:
             progress.tell(number, batch, state, manifest)
 
         made = run_batch(networks, batch, schedule, manifest, clock, after_step)
-        rows = sum(networks.branches(schedule))
+        work = self._work(batch, schedule)
         return [
             EditResult(
                 index=request.index,
@@ -241,7 +265,7 @@ class Runner:
                 dropped_tokens=request.tokens.dropped,
                 dropped_negative_tokens=request.negative_tokens.dropped,
                 working_size=request.geometry.padded,
-                network_rows=rows,
+                network_rows=work.rows,
                 times=clock.times(),
                 backend=self._backend.name,
                 model=manifest.name,

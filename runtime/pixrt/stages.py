@@ -84,13 +84,18 @@ def _denoise(
     after_step: AfterStep,
 ) -> Latents:
     """The loop. Its plan does not outlive it: with `low_memory` the network is closed after it."""
-    width, height = (side // manifest.vae_scale for side in batch[0].geometry.padded)
     seeds = [request.seed for request in batch]
-    plan = networks.plan(schedule, seeds, (height, width), conditioning, clock)
+    plan = networks.plan(schedule, seeds, latents_size(batch, manifest), conditioning, clock)
     with clock.stage("denoise"):
         for number, state in enumerate(denoise(plan), 1):
             after_step(number, state)
         return plan.latents()
+
+
+def latents_size(batch: Sequence[Request], manifest: Manifest) -> tuple[int, int]:
+    """Height and width of a batch's latents."""
+    width, height = batch[0].geometry.padded
+    return height // manifest.vae_scale, width // manifest.vae_scale
 
 
 def _style_pixels(style: Picture, manifest: Manifest) -> NDArray[np.float32]:

@@ -28,10 +28,10 @@ def match_statistics(content: Latents, style: Latents) -> Latents:
 def match_patches(content: Latents, style: Latents, patch: int = 3) -> Latents:
     """The content `[C, h, w]` with every patch x patch patch replaced by the style's that is most like it.
 
-    Style swap (Chen & Schmidt 2016, arXiv:1612.04337): most like is the greatest normalised cross-correlation, equation
-    5, and patches that overlap are averaged. Each pixel has its patch; both pictures are mirrored at the border, so a
-    picture matched with itself stays as it is, and a style may be smaller than a patch. Multiples of a patch are as
-    like as the patch itself. `patch` is 1 or more; up to 9 takes less than 128 MiB for latents of 128 x 128.
+    Style swap (Chen & Schmidt 2016, arXiv:1612.04337): most like is the greatest normalised cross-correlation, and
+    patches that overlap are averaged. Each pixel has its patch; both pictures are mirrored at the border, so a picture
+    matched with itself stays as it is, and a style may be smaller than a patch. Multiples of a patch are as like as the
+    patch itself. `patch` is 1 or more; up to 9 takes less than 128 MiB for latents of 128 x 128.
     """
     channels, height, width = content.shape
     before, after = (patch - 1) // 2, patch // 2

@@ -21,7 +21,7 @@ from pixrt.guidance import Branch
 from pixrt.masks import Mask, to_latents
 from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, Options, StyleOptions
 from pixrt.requests import Job
-from pixrt.spec import NETWORKS, Component, Manifest
+from pixrt.spec import NETWORKS, Component, LoraSpec, Manifest
 from pixrt.spec import Task as BundleTask
 from pixrt.style import stylize
 
@@ -63,9 +63,18 @@ def condition(inputs: Sequence[TaskInputs], encode: Encode, manifest: Manifest) 
     return TASKS[type(inputs[0].options)].condition(inputs, encode, manifest)
 
 
-def require(job: Job, manifest: Manifest) -> None:
-    """Raise OptionError unless a bundle's network can do a job's task, and the job has the pictures it takes."""
+def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
+    """Raise OptionError unless a bundle's network can do a job's task, and the job has the pictures it takes.
+
+    `loras` are those in use at run time.
+    """
     task = TASKS[type(job.options)]
+    distilled = manifest.source.loras or loras or manifest.defaults.scheduler == "lcm"
+    if job.options.preset == "turbo" and not distilled:
+        raise OptionError(
+            f"the preset turbo takes 4 steps of a network that was distilled for them, and {manifest.name!r} has no LoRA",
+            remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
+        )
     for component in NETWORKS:
         if component is not Component.VAE_ENCODER or task.needs:
             manifest.component(component)

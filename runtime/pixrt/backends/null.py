@@ -7,6 +7,7 @@ import numpy as np
 
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
+from pixrt.engine_spec import SizeRange
 from pixrt.spec import Component, ComponentSpec
 from pixrt.store import Bundle
 
@@ -52,6 +53,10 @@ class NullBackend:
     def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+        """None: every shape is taken."""
+        return ()
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> NullEngine:
         """Neither the file nor the weights are read."""

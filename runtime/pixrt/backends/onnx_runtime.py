@@ -10,6 +10,7 @@ import onnxruntime
 
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
+from pixrt.engine_spec import SizeRange
 from pixrt.errors import BackendError
 from pixrt.spec import Component, ComponentSpec
 from pixrt.store import Bundle
@@ -156,6 +157,10 @@ class OrtBackend:
     def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+        """None: every shape is taken."""
+        return ()
 
     def memory(self) -> tuple[EngineMemory, ...]:
         """Nothing is told: ONNX Runtime does not say what a session holds."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pixrt.engine_spec import SizeRange
 from pixrt.errors import BackendError
 from pixrt.spec import Component, ComponentSpec, TensorSpec
 from pixrt.store import Bundle
@@ -142,6 +143,12 @@ class Backend(Protocol):
 
     def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         """Why a component of a bundle cannot be run, as far as that can be told without opening it; or None.
+
+        `refit`: with other weights than its own.
+        """
+
+    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+        """The shapes of its first input that a component takes here, where engines were built for some; else none.
 
         `refit`: with other weights than its own.
         """

@@ -14,7 +14,7 @@ from pixrt.backends.protocol import EngineMemory, NewWeight
 from pixrt.backends.tensorrt_engine import LoadedPlan, TensorRtEngine
 from pixrt.cuda import Device
 from pixrt.engine_files import engine_problem
-from pixrt.engine_spec import LIBRARY_OF, EngineLibrary, EngineSpec
+from pixrt.engine_spec import LIBRARY_OF, EngineLibrary, EngineSpec, SizeRange
 from pixrt.errors import BackendError, EngineError
 from pixrt.spec import Component
 from pixrt.store import Bundle
@@ -87,6 +87,16 @@ class TensorRtBackend:
         except EngineError as error:
             return error.problem
         return None
+
+    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+        """See `Backend.shapes`: those of every engine that can run here; none where there is no engine, either."""
+        try:
+            engines = self.engines(bundle, component, refit=refit)
+        except EngineError:
+            return ()
+        name = bundle.manifest.component(component).inputs[0].name
+        profiles = (profile.inputs for spec in engines for profile in spec.profiles)
+        return tuple(inputs[name] for inputs in profiles if name in inputs)
 
     def engines(self, bundle: Bundle, component: Component, *, refit: bool = False) -> list[EngineSpec]:
         """The component's engines that can run here, static shapes first. Raises EngineError where there is none.

@@ -18,6 +18,7 @@ from pixrt.cli.edit import edit, generate, img2img, inpaint, style
 from pixrt.cli.evaluate import evaluate
 from pixrt.cli.export import export
 from pixrt.cli.show import inspect, models
+from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
 from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, "
     "10 missing package, 130 cancelled.",
 )
-for _command in (edit, generate, img2img, inpaint, style, batch):
+for _command in (edit, generate, img2img, inpaint, style, batch, sweep):
     app.command()(_command)
 app.command()(models)
 app.command()(inspect)

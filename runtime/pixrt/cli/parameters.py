@@ -5,14 +5,19 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, Literal
 
 import typer
 
 
-def with_flags(options: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Replace a command's argument `parameters` by one flag per field; it receives those given, as a dict."""
+def with_flags(
+    options: type[Any], *, lists: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's argument `parameters` by one flag per field; it receives those given, as a dict.
+
+    Fields in `lists` take several values with commas, and are received as text.
+    """
     hints = typing.get_type_hints(options)
     fields = dataclasses.fields(options)
     flags = [
@@ -20,7 +25,7 @@ def with_flags(options: type[Any]) -> Callable[[Callable[..., None]], Callable[.
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=_annotation(hints[field.name], _help(field)),
+            annotation=_list(_help(field)) if field.name in lists else _annotation(hints[field.name], _help(field)),
         )
         for field in fields
     ]
@@ -40,11 +45,17 @@ def with_flags(options: type[Any]) -> Callable[[Callable[..., None]], Callable[.
     return decorate
 
 
-def with_arguments_of(builder: type[Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Replace a command's argument `name` by the fields of a dataclass, which are written as arguments of typer's."""
+def with_arguments_of(
+    builder: type[Any], name: str, *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's argument `name` by the fields of a dataclass, which are written as arguments of typer's.
+
+    Fields in `without` become no flags, and have their defaults.
+    """
     added = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in inspect.signature(builder, eval_str=True).parameters.values()
+        if parameter.name not in without
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,6 +88,10 @@ def _annotation(hint: Any, text: str) -> Any:
         choices: Iterable[str] = typing.get_args(kind)
         return Annotated[str | None, typer.Option(help=text, metavar="NAME", autocompletion=lambda: list(choices))]
     return Annotated[kind | None, typer.Option(help=text, show_default=False)]
+
+
+def _list(text: str) -> Any:
+    return Annotated[str | None, typer.Option(help=f"{text} Several with commas.", metavar="LIST", show_default=False)]
 
 
 def _is_union(hint: Any) -> bool:

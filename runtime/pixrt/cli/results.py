@@ -30,6 +30,9 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
     if earlier and earlier.get("loras") != loras.get("loras"):
         warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
+    history = earlier.get("history")
+    if isinstance(history, list) and history:
+        warn(f"{repeat} was made in {len(history) + 1} edits, one of another: the last one alone is repeated")
 
 
 def warn_afterwards(result: "EditResult") -> None:

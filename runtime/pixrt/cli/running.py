@@ -91,7 +91,7 @@ class Running:
 
         `earlier` are the parameters in the picture that is repeated.
         """
-        if self.build_engines and self._build(jobs):
+        if self.build_first(jobs):
             return
         with self.open() as editor:
             if not self.quiet:
@@ -126,8 +126,10 @@ class Running:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         return Progress(*columns, console=errors, disable=hidden, transient=True)
 
-    def _build(self, jobs: "Sequence[Job]") -> bool:
-        """Build the engines that jobs lack; whether that, as a dry run, was all."""
+    def build_first(self, jobs: "Sequence[Job]") -> bool:
+        """Build the engines that jobs lack, where that is asked for; whether that, as a dry run, was all."""
+        if not self.build_engines:
+            return False
         from pixrt.backends.registry import BackendOptions, check_options
         from pixrt.cli.build import build_for
 

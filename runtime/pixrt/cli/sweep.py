@@ -1,0 +1,237 @@
+"""`pixrt sweep`: one edit with every combination of lists of parameters, on one labelled sheet."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pixrt.cli.console import add_row, results, say, warn
+from pixrt.cli.measuring import AJsonFile, require_outputs
+from pixrt.cli.outputs import plan_outputs
+from pixrt.cli.parameters import with_arguments_of, with_flags
+from pixrt.cli.results import warn_afterwards, warn_beforehand
+from pixrt.cli.running import Running
+from pixrt.errors import OutputError
+from pixrt.files import atomic_write, make_folder
+from pixrt.options import EditOptions
+from pixrt.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, parse_seeds, several
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pixrt.editor import Editor
+    from pixrt.requests import Request
+    from pixrt.result import EditResult, Estimate
+    from pixrt.sweep_sheet import Sheet
+    from pixrt.sweep_table import Measured, StepRow
+    from pixrt.timing import StageTimes
+
+_LISTS = tuple(name for name in SWEPT if name != "seed")
+
+
+@with_arguments_of(Running, "running", without=("as_json", "quality"))
+@with_flags(EditOptions, lists=_LISTS)
+def sweep(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to edit.")],
+    instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the pictures and of sheet.png.")],
+    seeds: Annotated[str, typer.Option(metavar="LIST", help="How many, from --seed on; or several with commas.")] = "1",
+    mask: Annotated[Path | None, typer.Option(help="White may change; or transparent, where anything is.")] = None,
+    json_file: AJsonFile = None,
+    *,
+    running: Running,
+    parameters: dict[str, Any],
+) -> None:
+    """Edit a picture with every combination of some lists: pixrt sweep photo.jpg "make it winter" --steps 10,20 -o s.
+
+    Writes every picture with its parameters inside, and a contact sheet; prints how far the edits are from the source,
+    against the time that their steps take.
+    """
+    from pixrt.images import load_picture, to_image
+    from pixrt.masks import load_mask
+    from pixrt.requests import Job, form_batches
+    from pixrt.sweep_sheet import plan_sheet
+    from pixrt.sweep_table import source_as_result, step_table
+
+    given = {name: parameters.pop(name) for name in _LISTS if name in parameters}
+    swept = {name: parse_axis(name, text) for name, text in given.items()}
+    swept["seed"] = parse_seeds(seeds, parameters.pop("seed", None))
+    axes = [swept[name] for name in SWEPT if name in swept]
+    cells = make_cells(axes)
+    picture = load_picture(image)
+    # Decoded once for all, and the same object in every job: it is measured once too.
+    decoded, selected = to_image(picture), None if mask is None else load_mask(mask, picture.rgb.shape[1::-1])
+    jobs = [
+        Job(options=EditOptions(**(parameters | dict(cell.values))), text=instruction, image=decoded, mask=selected)
+        for cell in cells
+    ]
+    if running.build_first(jobs):
+        return
+    with running.open() as editor:
+        if not running.quiet:
+            warn_beforehand(editor)
+        requests = editor.check(jobs)
+        source = source_as_result(picture, requests[0].geometry, masked=mask is not None)
+        sheet = plan_sheet(axes, cells, (source.shape[1], source.shape[0]))
+        sheets = ["sheet.png", *(f"sheet-{number}.png" for number in range(2, len(sheet.pages) + 1))]
+        keep = [Path(image), *([] if mask is None else [mask])]
+        names = [file_name(cell, axes) for cell in cells]
+        targets = plan_outputs([*names, *sheets], output, keep=keep, made=True)
+        _require_json(json_file, output, keep)
+        batches = form_batches(requests, running.max_batch)
+        estimates = editor.estimate(requests)  # also what has no schedule is told before anything runs
+        if running.dry_run:
+            _print_plan(batches, estimates, sheet)
+            return
+        started = time.perf_counter()
+        once = _warm_up(editor, max(batches, key=len))
+        measured, last = _make(editor, estimates, targets, source, running)
+        common = {name: value for name, value in last.parameters.items() if name not in swept} | {
+            "task": "sweep",
+            "swept": {axis.name: axis.values for axis in axes},
+        }
+        _draw(sheet, axes, common, targets[: len(cells)], targets[len(cells) :], source)
+        rows = step_table(measured)
+        if json_file is not None:
+            facts = {
+                **common,
+                "backend": editor.backend,
+                "max_batch": running.max_batch,
+                "once": dataclasses.asdict(once),
+                "steps": [dataclasses.asdict(row) for row in rows],
+                "cells": [
+                    {"file": name, **cell.values, **dataclasses.asdict(each.strength)}
+                    for name, cell, each in zip(names, cells, measured, strict=True)
+                ],
+                "sheets": sheets,
+            }
+            with atomic_write(json_file) as file:
+                file.write(json.dumps(facts, ensure_ascii=False, indent=1).encode())
+        _print_table(rows)
+        for target in targets[len(cells) :]:
+            say(target)
+        if not running.quiet:
+            warn_afterwards(last)
+            warn(
+                "distance (mean absolute) and RMS are to the source, of 255. A batch is of one solver and number of"
+                " steps, and its pictures share its time equally."
+                f" What comes once is not in it: networks opened in {once.load_ms:.0f} ms, texts encoded in"
+                f" {once.text_ms:.0f} ms, the source in {once.encode_ms:.0f} ms, a step to warm up"
+            )
+            warn(f"{len(cells)} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
+
+
+def _require_json(path: Path | None, output: Path, keep: Sequence[Path]) -> None:
+    """The file of the figures may be in the folder that is made for the pictures."""
+    if path is None:
+        return
+    if path.resolve() in [kept.resolve() for kept in keep]:
+        raise OutputError(f"{path} is an input, and inputs are never overwritten", remedy="Choose another --json")
+    if path.suffix.lower() != ".json":
+        raise OutputError(f"{path} is not a .json", remedy="Give a name that ends in .json")
+    if path.parent.resolve() != output.resolve() or path.is_dir():
+        require_outputs(json_file=path, pictures=())
+
+
+def _print_plan(batches: "Sequence[Sequence[Request]]", estimates: "Sequence[Estimate]", sheet: "Sheet") -> None:
+    """What a dry run says: all in all, then for each solver and number of steps."""
+    of_batches = [(batch[0].options, len(batch), estimates[batch[0].index].network_calls) for batch in batches]
+    total = sum(count for _, _, count in of_batches)
+    pages = ", ".join(f"{page.size[0]} x {page.size[1]}" for page in sheet.pages)
+    say(f"{len(estimates)} cells in {len(batches)} batches: {total} network calls, and 1 to warm up; sheet {pages}")
+    for solver in dict.fromkeys((options.scheduler, options.steps) for options, _, _ in of_batches):
+        mine = [(count, calls) for options, count, calls in of_batches if (options.scheduler, options.steps) == solver]
+        cells, made = sum(count for count, _ in mine), sum(calls for _, calls in mine)
+        say(f"{solver[0]}, {solver[1]} steps: {cells} cells in {len(mine)} batches, {made} network calls")
+
+
+def _warm_up(editor: "Editor", batch: "Sequence[Request]") -> "StageTimes":
+    """One step as the largest batch, so that no figure has in it what comes once; the times of what came."""
+    first = {"scheduler": "ddim", "steps": 1, "eta": 0.0}
+    jobs = [
+        dataclasses.replace(request.job, options=dataclasses.replace(request.options, **first))  # type: ignore[arg-type]
+        for request in batch
+    ]
+    *_, result = editor.run(editor.check(jobs))
+    return result.times
+
+
+def _make(
+    editor: "Editor",
+    estimates: "Sequence[Estimate]",
+    targets: Sequence[Path],
+    source: "NDArray[Any]",
+    running: Running,
+) -> "tuple[list[Measured], EditResult]":
+    """Make and save the pictures as they come; what was measured of each, in the sweep's order, and the last result."""
+    from pixrt.images import load_picture
+    from pixrt.sweep_table import Measured, strength
+
+    requests, measured = [estimate.request for estimate in estimates], dict[int, Measured]()
+    make_folder(targets[0].parent)
+    with running.progress() as bar:
+        task = bar.add_task("sweeping", total=None)
+        for result in editor.run(
+            requests, on_step=lambda info: bar.update(task, completed=info.step, total=info.total)
+        ):
+            result.save(targets[result.index])
+            options, share = result.options, estimates[result.index].batch
+            assert options.scheduler is not None
+            assert options.steps is not None
+            measured[result.index] = Measured(
+                scheduler=options.scheduler,
+                steps=options.steps,
+                strength=strength(load_picture(result.image).rgb, source),
+                denoise_ms=result.times.denoise_ms / share,
+                decode_ms=result.times.decode_ms / share,
+            )
+    return [measured[index] for index in sorted(measured)], result
+
+
+def _draw(
+    sheet: "Sheet",
+    axes: Sequence[Axis],
+    common: dict[str, Any],
+    pictures: Sequence[Path],
+    targets: Sequence[Path],
+    source: "NDArray[Any]",
+) -> None:
+    """Paint the pages out of the written pictures, so that a sweep of thousands is not held in memory."""
+    from PIL import Image
+
+    from pixrt.codecs import save_picture
+    from pixrt.images import load_picture
+    from pixrt.sweep_sheet import draw_page
+
+    changing = {axis.name for axis in several(axes)}
+    fixed = {axis.name: axis.values[0] for axis in axes if axis.name not in changing}
+    defaults = {option.name: option.default for option in dataclasses.fields(EditOptions)}
+    shown = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in (common | fixed).items()
+        if name in defaults and value != defaults[name]
+    ]
+    for number, (page, target) in enumerate(zip(sheet.pages, targets, strict=True), 1):
+        facts = [common["model"], *shown, *([f"page {number} of {len(targets)}"] if len(targets) > 1 else [])]
+        image = draw_page(
+            sheet,
+            page,
+            Image.fromarray(source),
+            lambda index: Image.fromarray(load_picture(pictures[index]).rgb),
+            title=common["instruction"],
+            facts=", ".join(facts),
+        )
+        save_picture(image, target, parameters=json.dumps(common, ensure_ascii=False), quality=95)
+
+
+def _print_table(rows: "Sequence[StepRow]") -> None:
+    table = Table("scheduler", "steps", "pictures", "distance", "RMS", "ms/picture", "denoise", "decode", box=None)
+    for row in rows:
+        times = (f"{ms:.1f}" for ms in (row.picture_ms, row.denoise_ms, row.decode_ms))
+        add_row(table, row.scheduler, row.steps, row.pictures, f"{row.mean_absolute:.2f}", f"{row.rms:.2f}", *times)
+    results.print(table)
