@@ -25,7 +25,7 @@ Column = tuple[str, list[Image.Image], Image.Image]
 def main(text_bundle: str, target: Path) -> None:
     """Draw a column for every task: the pictures that it takes above, the text, the result."""
     scene, other = (Image.open(HERE / name).convert("RGB") for name in ("scene.png", "scene-green.png"))
-    corner, blue, star = mask(2, 2, 33, 33), "make the background blue", "turn the circle into a star"
+    corner, blue, star = Image.open(HERE / "mask.png"), "make the background blue", "turn the circle into a star"
     with Editor() as edits, Editor(text_bundle) as texts:
         columns: list[Column] = [
             (f"generate\n{CAPTION}", [], edits.generate(CAPTION, seed=0).image),
@@ -36,13 +36,6 @@ def main(text_bundle: str, target: Path) -> None:
             ("style", [scene, other], edits.style(scene, other, seed=1).image),
         ]
     draw(columns).save(target, optimize=True)
-
-
-def mask(*box: int) -> Image.Image:
-    """White in the box: what may change."""
-    made = Image.new("L", (64, 64))
-    ImageDraw.Draw(made).rectangle(box, fill=255)
-    return made
 
 
 def draw(columns: list[Column]) -> Image.Image:

@@ -113,7 +113,7 @@ def test_an_edit_that_changes_nothing_gives_the_picture_back(mode: str, width: i
     assert pixels.shape == (3, geometry.padded[1], geometry.padded[0])
     assert pixels.dtype == np.float32
     assert np.abs(pixels).max() <= 1
-    back = from_network(pixels, picture, geometry)
+    back = from_network(pixels, geometry)
     assert back.size == geometry.output
     if back.size == (width, height):
         # Scaling a smooth picture up and down again costs up to two grey levels of 255 at the borders.

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from pixrt.errors import PictureError
 from pixrt.geometry import plan_geometry
-from pixrt.images import from_network, load_picture, measure_picture, to_network
+from pixrt.images import from_network, load_picture, measure_picture, to_network, with_alpha
 
 COLOURS = np.array([[[220, 40, 40], [50, 80, 220]], [[40, 160, 60], [240, 210, 50]]], np.uint8)
 BLOCKS = np.kron(COLOURS, np.ones((16, 16, 1), np.uint8))  # 32 x 32 pixels of four colours
@@ -91,7 +91,7 @@ def test_alpha_comes_back_on_the_result() -> None:
     image.putalpha(Image.fromarray(gradient))
     picture = load_picture(image)
     geometry = plan_geometry(32, 32, "exact", resolution=64, multiple=8)
-    result = from_network(to_network(picture, geometry), picture, geometry)
+    result = with_alpha(from_network(to_network(picture, geometry), geometry), picture.alpha, geometry)
     assert result.mode == "RGBA"
     np.testing.assert_array_equal(np.asarray(result)[:, :, 3], gradient)
 

@@ -37,15 +37,20 @@ def test_the_commands(checkout: Path) -> None:
         assert command.startswith("pixrt ")
         done = subprocess.run(["bash", "-c", command], cwd=checkout, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, (command, done.stderr)
-    assert {"blue.png", "inverted", "same-edit.png", "darker.jpg"} <= {path.name for path in checkout.iterdir()}
+    made = {path.name for path in checkout.iterdir()}
+    assert {"blue.png", "inverted", "same-edit.png", "darker.jpg", "star.png", "drawn.png", "green.png"} <= made
+    assert (checkout / "gallery" / "scene.png").is_file()
 
 
 def test_the_python(checkout: Path) -> None:
-    (block,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", block], cwd=checkout, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "stopped by on_step after 5 of 20 steps" in done.stdout
-    assert {"blue.png", "0.webp", "1.webp", "preview.png"} <= {path.name for path in checkout.iterdir()}
+    printed = ""
+    for block in blocks("python"):
+        done = subprocess.run([sys.executable, "-c", block], cwd=checkout, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout
+    assert "stopped by on_step after 5 of 20 steps" in printed
+    made = {path.name for path in checkout.iterdir()}
+    assert {"blue.png", "0.webp", "1.webp", "preview.png", "darker-2.png"} <= made
 
 
 def test_every_parameter_and_scheduler_is_listed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -80,6 +80,8 @@ OPERATIONS = st.lists(st.sampled_from(["edit", "edit", "try", "keep", "undo", "u
 
 
 @given(OPERATIONS)
+@example(["edit", "edit", "undo", "undo", "edit", "redo"])
+@example(["edit", "try", "edit", "undo", "keep", "redo"])
 @settings(max_examples=60)
 def test_undo_and_redo(null_editor: Editor, operations: list[str]) -> None:
     """Against the plainest model: a list of the seeds of the steps, and a place in it."""
@@ -126,7 +128,7 @@ def test_nobody_paints_on_the_sessions_pictures(null_editor: Editor, scene: Imag
     scene.paste((1, 2, 3), (0, 0, 64, 64))
     assert not same(session.image, scene)
     result = session.edit(DARK, **QUICK)
-    kept = session.image
+    kept = session.image.copy()
     for painted in (result.image, session.image, session.undo(), session.redo()):
         ImageDraw.Draw(painted).rectangle((0, 0, 63, 63), (9, 9, 9))
     assert same(session.image, kept)

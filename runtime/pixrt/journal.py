@@ -53,7 +53,8 @@ class Journal:
 def open_journal(folder: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
     """Open, or begin, the journal of a folder, for this process alone.
 
-    `job` is what the results depend on beside the pictures, as JSON. Raises OutputError where the folder holds another job's results, another process writes to it, or the disk refuses.
+    `job` is what the results depend on beside the pictures, as JSON. Raises OutputError where the folder holds another
+    job's results, another process writes to it, or the disk refuses.
     """
     make_folder(folder)
     job = json.loads(json.dumps(job))  # as it is read back

@@ -43,6 +43,7 @@ class EditResult:
         model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
         loras: the LoRAs that were in use.
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
+        tile: the longer side in pixels of the windows that the UNet ran on; None where it had the whole picture.
         history: the parameters of every edit that led to the picture this one began with, oldest first, each without
             a history of its own; empty where that picture was not made in the same session.
     """
@@ -62,6 +63,7 @@ class EditResult:
     notice: str
     loras: tuple[LoraSpec, ...] = ()
     decoded_in_fp32: bool = False
+    tile: int | None = None
     history: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -83,6 +85,7 @@ class EditResult:
             "model_sha256": self.model_sha256,
             **({"notice": self.notice} if self.notice else {}),
             **lora_parameters(self.loras),
+            **({"tile": self.tile} if self.tile else {}),
             "instruction": self.instruction,
             **dataclasses.asdict(self.options),
             **({"history": list(self.history)} if self.history else {}),

@@ -273,6 +273,7 @@ class Runner:
                 notice=manifest.notice,
                 loras=self._loras.specs,
                 decoded_in_fp32=second_try,
+                tile=max(work.tiling.window) * manifest.vae_scale if work.tiling.count > 1 else None,
             )
             for (image, second_try), request in zip(made, batch, strict=True)
         ]

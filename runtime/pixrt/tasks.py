@@ -72,7 +72,7 @@ def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
     distilled = manifest.source.loras or loras or manifest.defaults.scheduler == "lcm"
     if job.options.preset == "turbo" and not distilled:
         raise OptionError(
-            f"the preset turbo takes 4 steps of a network that was distilled for them, and {manifest.name!r} has no LoRA",
+            f"the preset turbo takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",
             remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
         )
     for component in NETWORKS:

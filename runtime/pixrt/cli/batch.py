@@ -165,6 +165,7 @@ def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], 
         "instruction": instruction,
         "options": dataclasses.asdict(options),
         "quality": running.quality,
+        **({"tile": editor.tile} if editor.tile is not None else {}),
     }
 
 

@@ -113,7 +113,7 @@ def build_for(
         components=components,
         library=backend,  # type: ignore[arg-type]  # one of LIBRARY_OF's
         targets=("native",),
-        sizes=tuple(dict.fromkeys(estimate.request.geometry.padded for estimate in estimates)),
+        sizes=tuple(dict.fromkeys(estimate.window_size for estimate in estimates)),
         batch=(min(e.batch for e in estimates), max(e.batch for e in estimates)),
         branches=tuple(sorted(counts)),
         knobs=knobs,

@@ -30,6 +30,8 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")
     if earlier and earlier.get("loras") != loras.get("loras"):
         warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
+    if earlier.get("tile") not in (None, editor.tile):
+        warn(f"{repeat} was made in tiles of {str(earlier['tile'])[:20]} pixels: the result will differ without --tile")
     history = earlier.get("history")
     if isinstance(history, list) and history:
         warn(f"{repeat} was made in {len(history) + 1} edits, one of another: the last one alone is repeated")
@@ -59,6 +61,8 @@ def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequen
         "working_size": [width, height],
         "network_calls": estimate.network_calls,
         "network_rows": estimate.network_rows,
+        "windows": estimate.windows,
+        "window_size": list(estimate.window_size),
         "dropped_tokens": request.tokens.dropped,
         "dropped_negative_tokens": request.negative_tokens.dropped,
         "parameters": {
@@ -67,8 +71,9 @@ def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequen
             **dataclasses.asdict(request.options),
         },
     }
+    in_tiles = " in {} tiles of {} x {}".format(estimate.windows, *estimate.window_size) if estimate.windows > 1 else ""
     text = (
-        f"{path} -> {target}  worked on at {width} x {height}, {estimate.network_calls} network calls,"
+        f"{path} -> {target}  worked on at {width} x {height}{in_tiles}, {estimate.network_calls} network calls,"
         f" {estimate.network_rows} branch evaluations, seed {request.seed}"
     )
     say(json.dumps(facts) if as_json else text)

@@ -35,6 +35,12 @@ class Running:
     ] = "auto"
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None
     max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 4
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="Work on larger pictures in overlapping tiles of this side, joined smoothly."
+        ),
+    ] = None
     fused_step: Annotated[
         bool | None, typer.Option(help="Run the bundle's fused step graph, or do not; TensorRT does where it is there.")
     ] = None
@@ -64,6 +70,7 @@ class Running:
 
         loaded: dict[str, Any] = {
             "max_batch": self.max_batch,
+            "tile": self.tile,
             "fused_step": self.fused_step,
             "loras": lora_inputs(self.lora),
         }
@@ -140,7 +147,9 @@ class Running:
         with self.open(backend="null", fused_step=self.fused_step or fused) as estimator:
             estimates = estimator.estimate(estimator.check(jobs))
         knobs = Knobs(refittable=bool(self.lora), weight_streaming=self.weight_budget is not None)
-        components = () if fused else tuple(name for name in networks if name is not Component.UNET_STEP)
+        step, unet = Component.UNET_STEP, Component.UNET  # only the second can run on tiles
+        loops = {step if fused and estimate.windows == 1 else unet for estimate in estimates}
+        components = tuple(name for name in networks if name in loops or name not in (step, unet))
         build_for(self.bundle, self.backend, estimates, components=components, knobs=knobs, dry_run=self.dry_run)
         return self.dry_run
 

@@ -143,16 +143,20 @@ def _print_plan(batches: "Sequence[Sequence[Request]]", estimates: "Sequence[Est
     of_batches = [(batch[0].options, len(batch), estimates[batch[0].index].network_calls) for batch in batches]
     total = sum(count for _, _, count in of_batches)
     pages = ", ".join(f"{page.size[0]} x {page.size[1]}" for page in sheet.pages)
-    say(f"{len(estimates)} cells in {len(batches)} batches: {total} network calls, and 1 to warm up; sheet {pages}")
+    say(f"{len(estimates)} cells, {_counted(len(batches))}: {total} network calls, and 1 to warm up; sheet {pages}")
     for solver in dict.fromkeys((options.scheduler, options.steps) for options, _, _ in of_batches):
         mine = [(count, calls) for options, count, calls in of_batches if (options.scheduler, options.steps) == solver]
         cells, made = sum(count for count, _ in mine), sum(calls for _, calls in mine)
-        say(f"{solver[0]}, {solver[1]} steps: {cells} cells in {len(mine)} batches, {made} network calls")
+        say(f"{solver[0]}, {solver[1]} steps: {cells} cells, {_counted(len(mine))}, {made} network calls")
+
+
+def _counted(batches: int) -> str:
+    return f"{batches} batch{'es' * (batches > 1)}"
 
 
 def _warm_up(editor: "Editor", batch: "Sequence[Request]") -> "StageTimes":
     """One step as the largest batch, so that no figure has in it what comes once; the times of what came."""
-    first = {"scheduler": "ddim", "steps": 1, "eta": 0.0}
+    first = {"preset": None, "scheduler": "ddim", "steps": 1}
     jobs = [
         dataclasses.replace(request.job, options=dataclasses.replace(request.options, **first))  # type: ignore[arg-type]
         for request in batch

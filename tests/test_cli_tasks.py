@@ -1,0 +1,98 @@
+"""The commands of the other tasks as a user meets them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo import BLUE, SCENE, Run, files
+from exported import Exports
+
+
+@pytest.fixture(autouse=True)
+def mask(tmp_path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """`mask.png`: the left half may change."""
+    half = np.zeros((64, 64), bool)
+    half[:, :32] = True
+    Image.fromarray(half).save(tmp_path / "mask.png")
+    return half
+
+
+def read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_an_edit_with_a_mask(run: Run, tmp_path: Path, mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> None:
+    assert run("edit", "scene.png", BLUE, "-o", "out.png", "--mask", "mask.png", "--steps", 3).code == 0
+    with Image.open(SCENE) as image:
+        np.testing.assert_array_equal(read(tmp_path / "out.png")[~mask], np.asarray(image.convert("RGB"))[~mask])
+    refused = run("edit", "scene.png", BLUE, "-o", "mask.png", "--mask", "mask.png")
+    assert (refused.code, "inputs are never overwritten" in refused.err) == (7, True)
+    assert "no mask" in run("edit", "scene.png", BLUE, "-o", "x.png", "--mask-blur", 3).err
+
+
+def test_text_to_image(run: Run, tmp_path: Path) -> None:
+    words = ("a red circle on a green background", "a blue star")
+    outcome = run("generate", *words, "-o", "drawn", "--count", 2, "--seed", 5, "--steps", 2, "--json")
+    assert outcome.code == 0
+    lines = {Path(line["output"]).name: line["parameters"] for line in map(json.loads, outcome.out.splitlines())}
+    assert {name: (facts["instruction"], facts["seed"]) for name, facts in lines.items()} == {
+        f"{number}.png": (words[number // 2], 5 + number % 2) for number in range(4)
+    }
+    assert {facts["task"] for facts in lines.values()} == {"generate"}
+    repeated = run("generate", "--from", "drawn/3.png", "-o", "again.png")
+    assert repeated.code == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "drawn" / "3.png").read_bytes()
+    assert run("generate", words[0], "-o", "wide.png", "--width", 96, "--steps", 1).out.startswith("wide.png  96 x 64")
+    mistake = run("edit", "scene.png", "--from", "again.png", "-o", "x.png")
+    assert (mistake.code, "was made by generate, not by edit" in mistake.err) == (3, True)
+    assert run("generate", "-o", "x.png").code == 2
+
+
+def test_a_style(run: Run, tmp_path: Path) -> None:
+    with Image.open(SCENE) as image:
+        image.convert("RGB").rotate(90).save(tmp_path / "style.png")
+    words = ["style", "scene.png", "style.png", "-o", "out.png", "--steps", 3, "--style-interval", 0, 1]
+    assert run(*words, "--instruction", "make it darker", "--seed", 2).code == 0
+    facts = json.loads(run("inspect", "out.png", "--json").out)["parameters"]
+    assert (facts["instruction"], facts["style_interval"], facts["task"]) == ("make it darker", [0.0, 1.0], "style")
+    assert run("style", "scene.png", "style.png", "--from", "out.png", "-o", "again.png").code == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+    assert run("style", "scene.png", "-o", "x.png").code == 2
+    assert run("style", "scene.png", "style.png", "-o", "style.png").code == 7
+
+
+@pytest.mark.torch
+def test_with_a_text_to_image_bundle(run: Run, exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("text_to_image", "fp32")
+    common = ["-b", bundle, "--steps", 4, "--seed", 1]
+    assert run("img2img", "scene.png", "a star", "-o", "a.png", "--strength", 0.5, *common).code == 0
+    assert run("inpaint", "scene.png", "a star", "-o", "b.png", "--mask", "mask.png", *common).code == 0
+    assert run("inpaint", "scene.png", "--from", "b.png", "-o", "c.png", "--mask", "mask.png", "-b", bundle).code == 0
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+    assert "b.png" in files(tmp_path)
+    without = run("inpaint", "scene.png", "a star", "-o", "d.png", *common)
+    assert (without.code, "there is no mask, and inpaint takes one" in without.err) == (2, True)
+
+
+def test_tasks_that_the_bundle_cannot_do(run: Run, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    for words in (["img2img", "scene.png", "x"], ["inpaint", "scene.png", "x", "--mask", "mask.png"]):
+        outcome = run(*words, "-o", "out.png")
+        assert outcome.code == 2
+        assert "--without-source" in outcome.err
+    assert files(tmp_path) == before
+
+
+def test_presets(run: Run) -> None:
+    outcome = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "fast", "--dry-run", "--json")
+    facts = json.loads(outcome.out)
+    assert (facts["network_calls"], facts["parameters"]["scheduler"]) == (12, "dpmpp_2m")
+    outcome = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "quality", "--steps", 30, "--dry-run", "--json")
+    assert json.loads(outcome.out)["network_calls"] == 30  # what is said comes first
+    refused = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "turbo")
+    assert (refused.code, "has no LoRA" in refused.err) == (2, True)
+    assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "slow").code == 2
