@@ -36,7 +36,7 @@ def export(checkpoint: Path, output: Path, **options: Any) -> Bundle:
 
 
 def open_with(checkpoint: Path, **options: Any) -> Any:
-    from pixrt_export.checkpoint import open_checkpoint
+    from pixrt_export.opening import open_checkpoint
 
     return open_checkpoint(str(checkpoint), **{key: str(value) for key, value in options.items()})
 
@@ -365,7 +365,7 @@ def test_only_an_edit_checkpoint_is_cut(exports: Exports, tmp_path: Path, kind: 
 
 
 def test_without_a_source_it_is_another_checkpoint(exports: Exports, tiny: Path) -> None:
-    from pixrt_export.checkpoint import open_checkpoint
+    from pixrt_export.opening import open_checkpoint
 
     checkpoint = str(exports.checkpoint("sd1"))
     every = [

@@ -74,7 +74,7 @@ def _rounded(checkpoint: Path, folder: Path) -> Path:
 def test_the_table_holds_every_layer(exports: Exports, kind: str, precision: str) -> None:
     import torch
 
-    from pixrt_export.checkpoint import open_checkpoint
+    from pixrt_export.opening import open_checkpoint
 
     bundle = open_bundle(exports.bundle(kind, precision))
     table, checkpoint = read_table(bundle), open_checkpoint(str(exports.checkpoint(kind)))

@@ -84,7 +84,7 @@ class TestWhatIsLearned:
         assert {"training.png", "metrics.jsonl", "plan.json"} <= {path.name for path in tmp_path.iterdir()}
 
     def test_the_scaling_factor_makes_latents_of_unit_variance(self, first_stage: Path) -> None:
-        from pixrt_export.checkpoint import open_checkpoint
+        from pixrt_export.opening import open_checkpoint
         from pixrt_export.training.pictures import to_tensor
         from pixrt_export.world.pairs import WorldPairs
 
@@ -98,7 +98,7 @@ class TestWhatIsLearned:
     def test_latents_are_computed_once(
         self, first_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from pixrt_export.checkpoint import open_checkpoint
+        from pixrt_export.opening import open_checkpoint
         from pixrt_export.training import latents
         from pixrt_export.training.pictures import to_tensor
         from pixrt_export.world.pairs import WorldPairs

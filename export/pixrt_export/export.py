@@ -34,10 +34,11 @@ from pixrt.store import sha256_file
 from pixrt.tokenizer import Tokenizer
 from pixrt.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt_export.check import check, references, tensor_table
-from pixrt_export.checkpoint import Checkpoint, open_checkpoint, raise_if_out_of_memory
+from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, scaling_of, traceables
 from pixrt_export.fused_step import check_step_graph, write_step_graph
 from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
+from pixrt_export.opening import open_checkpoint
 from pixrt_export.options import ExportOptions
 from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16

@@ -45,9 +45,10 @@ def read_entries(
 ) -> Iterator[Entry]:
     """The entries of `sources`: pictures, folders (with all below them), patterns such as `photos/*.jpg`, and tables.
 
-    Where `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or `.csv` with the columns
-    `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its paths are relative to it.
-    Raises DataError for a source that is none, has no picture, or a row that cannot be used, with its number.
+    Where `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or
+    `.csv` with the columns `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its
+    paths are relative to it. Raises DataError for a source that is none, has no picture, or a row that cannot be used,
+    with its number.
     """
     for source in sources:
         found = 0
@@ -113,7 +114,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _matching(pattern: str) -> Iterator[Path]:
-    for name in sorted(glob.iglob(pattern, recursive=True)):
+    # Path.glob takes no absolute pattern.
+    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
         if name.lower().endswith(WRITABLE_SUFFIXES):
             yield Path(name)
 

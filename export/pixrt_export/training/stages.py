@@ -9,7 +9,8 @@ from diffusers import DDPMScheduler
 
 from pixrt.options import EditOptions
 from pixrt.tokenizer import Tokenizer
-from pixrt_export.checkpoint import Checkpoint, open_checkpoint
+from pixrt_export.checkpoint import Checkpoint
+from pixrt_export.opening import open_checkpoint
 from pixrt_export.training.autoencoder import AutoencoderJob
 from pixrt_export.training.edit import EditJob, EditNetwork
 from pixrt_export.training.latents import Latents, cached_latents
