@@ -9,6 +9,7 @@ from PIL import Image
 
 from demo import BLUE, SCENE, Run, files
 from exported import Exports
+from loras import ATTENTION, lora, write
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +97,12 @@ def test_presets(run: Run) -> None:
     refused = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "turbo")
     assert (refused.code, "has no LoRA" in refused.err) == (2, True)
     assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "slow").code == 2
+
+
+def test_turbo_runs_two_branches_four_times(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "lcm.safetensors", lora(ATTENTION[:2]))
+    outcome = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "turbo", "--lora", "lcm.safetensors", "--json")
+    facts = json.loads(outcome.out)
+    assert facts["network_rows"] == 8
+    set_by_it = {"scheduler": "lcm", "steps": 4, "guidance_scale": 1.5, "image_guidance_scale": 1.0, "preset": "turbo"}
+    assert {name: facts["parameters"][name] for name in set_by_it} == set_by_it

@@ -73,7 +73,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         "name": manifest.name,
         "notice": manifest.notice or "-",
         "task": f"{manifest.task} ({manifest.unet_in_channels} input channels)",
-        "source": f"{manifest.source.id} (SHA-256 {manifest.source.sha256[:12]})",
+        "source": f"{manifest.source.id} (SHA-256 {manifest.source.sha256[:12]}){_vae(manifest)}",
         **({"LoRAs merged": _loras(manifest)} if manifest.source.loras else {}),
         "precision": manifest.precision,
         "native size": f"{manifest.native_resolution} px, padded to multiples of {manifest.size_multiple}",
@@ -112,6 +112,10 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
 def _kind(engine: EngineSpec) -> str:
     kinds = ("refittable", "stripped", "version_compatible", "hardware_compatible", "weight_streaming")
     return "".join(f", {kind.replace('_', ' ')}" for kind in kinds if getattr(engine, kind))
+
+
+def _vae(manifest: Manifest) -> str:
+    return f", with the VAE of {manifest.source.vae}" if manifest.source.vae else ""
 
 
 def _loras(manifest: Manifest) -> str:
