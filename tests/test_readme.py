@@ -13,7 +13,8 @@ import pytest
 import typer.main
 
 from pixrt.cli.app import app
-from pixrt.options import SCHEDULERS, EditOptions
+from pixrt.options import SCHEDULERS
+from pixrt.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/tensorrt.md", "docs/jetson.md", "Dockerfile")
@@ -54,8 +55,9 @@ def test_the_python(checkout: Path) -> None:
 
 
 def test_every_parameter_and_scheduler_is_listed() -> None:
-    for field in dataclasses.fields(EditOptions):
-        assert f"| `{field.name}` |" in README
+    for options in TASKS:
+        for field in dataclasses.fields(options):
+            assert re.search(rf"^\| .*`{field.name}`.* \|", README, re.MULTILINE), field.name
     for name in SCHEDULERS:
         assert f"`{name}`" in README
 
