@@ -50,7 +50,7 @@ def make_pixrt(
     workspace = Workspace(NullEngine(UNET), 1, (SIZE, SIZE), TOKENS)
     table = build_table("euler_ancestral", SCHEDULER, steps)
     weights = guidance_weights(len(table), GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE, (0.0, 1.0))
-    schedule = Schedule(table, weights[:, None], np.zeros((len(table), 1)))
+    schedule = Schedule(table, weights[:, None])
     conditioning = Conditioning(dict.fromkeys(Branch, context), {Branch.TEXT: source, Branch.IMAGE: source})
 
     def plan() -> tuple[Plan, float]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -100,16 +101,18 @@ def main(
     across: Annotated[int, typer.Option(help="Scenes side by side.")] = 5,
     down: Annotated[int, typer.Option(help="Scenes below each other.")] = 4,
     tile: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 64,
-    steps: Annotated[int, typer.Option(help="Steps of an edit.")] = 20,
+    steps: Annotated[int, typer.Option(help="Steps of an edit.")] = 10,
     sheets: Annotated[int, typer.Option(help="Sheets per instruction.")] = 2,
     threads: Annotated[int, typer.Option(help="Threads.")] = 2,
+    output: Annotated[Path | None, typer.Option(help="A folder: sheets, in tiles and whole, side by side.")] = None,
 ) -> None:
     height, width = SIDE * down, SIDE * across
     with Editor(backend="null") as opened:
         scale = opened.manifest.vae_scale
     tiling = make_tiling((height // scale, width // scale), tile // scale).scaled(scale)
     print(
-        f"{platform.machine()}, {threads} threads; {width} x {height} pixels, {tiling.count} tiles of {tile}, {steps} steps"
+        f"{platform.machine()}, {threads} threads; {steps} steps of {width} x {height} pixels;"
+        f" {tiling.count} tiles of {tile}"
     )
     print(f"{'':26}{'PSNR in dB of':>32}{'step of the difference':>26}")
     print(f"{'':26}{'both':>8}{'tiles':>12}{'whole':>12}{'at borders':>14}{'elsewhere':>12}")
@@ -127,7 +130,9 @@ def main(
                 f"{f'{text}, sheet {seed}':26}{psnr(tiled, whole):8.1f}{psnr(tiled, answer):12.1f}"
                 f"{psnr(whole, answer):12.1f}{at:14.2f}{elsewhere:12.2f}"
             )
-            Image.fromarray(np.concatenate([picture, tiled, whole], axis=1)).save(f"/tmp/bt_{text[-4:]}_{seed}.png")
+            if output is not None:
+                side_by_side = np.concatenate([picture, tiled, whole], axis=1)
+                Image.fromarray(side_by_side).save(output / f"{text.replace(' ', '-')}-{seed}.png")
     for name, runs in made.items():
         seconds = [run.seconds for run in runs]
         print(

@@ -9,7 +9,7 @@ the mask every byte is the input's; and of styles how often the background becom
 shapes keep their places.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -20,11 +20,12 @@ from pixrt_export.evaluation.statistics import Share
 from pixrt_export.world.drawing import draw
 from pixrt_export.world.instructions import View
 from pixrt_export.world.pairs import WorldPairs
-from pixrt_export.world.presence import look, nearest_colours, sight_of
-from pixrt_export.world.scene import COLOURS, Scene
+from pixrt_export.world.presence import look, sight_of
+from pixrt_export.world.scene import Scene
 
 SIDE = 64
 KIND = "recolor"
+DISTINCT = 25  # of 255, in one channel at least: what is seen on its background
 
 
 def quarter(scene: Scene, name: str) -> NDArray[np.bool_]:
@@ -74,11 +75,10 @@ def styles(editor: Editor, count: int) -> tuple[Share, Share]:
         content, _, _ = WorldPairs(2 * count, 3, "held-out").draw(2 * index)
         style, _, _ = WorldPairs(2 * count, 3, "held-out").draw(2 * index + 1)
         after = np.asarray(editor.style(draw(View(content), SIDE), draw(View(style), SIDE), seed=index).image)
-        found: Any = nearest_colours(after)
         ground += look(after).background == style.background
-        background = list(COLOURS).index(look(after).background) if look(after).background in COLOURS else -1
+        rim = np.median(np.concatenate([after[0], after[-1]]).astype(int), 0)
         places = [(round(shape.y * SIDE), round(shape.x * SIDE)) for shape in content.shapes]
-        kept += all(found[place] != background for place in places)
+        kept += all(np.abs(after[place].astype(int) - rim).max() > DISTINCT for place in places)
     return Share(ground, count), Share(kept, count)
 
 

@@ -13,11 +13,11 @@ from pixrt.spec import ComponentSpec, ExportCheck, TensorSpec
 TOKENS, WIDTH = 7, 5
 
 
-def unet_spec(dtype: Any = "float32", channels: int = 4) -> ComponentSpec:
+def unet_spec(dtype: Any = "float32", channels: int = 4, source: int = 4) -> ComponentSpec:
     return ComponentSpec(
         file="unet.onnx",
         inputs=(
-            TensorSpec("sample", dtype, ("batch", 2 * channels, "height", "width")),
+            TensorSpec("sample", dtype, ("batch", channels + source, "height", "width")),
             TensorSpec("timestep", "float32", ("batch",)),
             TensorSpec("encoder_hidden_states", dtype, ("batch", TOKENS, WIDTH)),
         ),
@@ -30,9 +30,11 @@ def unet_spec(dtype: Any = "float32", channels: int = 4) -> ComponentSpec:
 class NumpyEngine:
     """Computes `out_sample = network(sample, timestep, encoder_hidden_states)` and counts its rows."""
 
-    def __init__(self, network: Callable[[Array, Array, Array], Array], dtype: Any = "float32") -> None:
+    def __init__(
+        self, network: Callable[[Array, Array, Array], Array], dtype: Any = "float32", source: int = 4
+    ) -> None:
         self._network = network
-        self._spec = unet_spec(dtype)
+        self._spec = unet_spec(dtype, source=source)
         self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self.rows: list[int] = []
         self.samples: list[Array] = []

@@ -34,11 +34,12 @@ class TestTables:
     @pytest.mark.parametrize("scheduler", SCHEDULERS)
     def test_every_coefficient_has_its_column(self, scheduler: str) -> None:
         table = build_table(scheduler, CONFIG, 6)
-        pull = np.linspace(0, 1, 2 * len(table)).reshape(len(table), 2)
-        rows = coefficient_rows(Schedule(table, np.zeros((*pull.shape, len(Branch))), pull))
+        steer = np.linspace(0, 1, 2 * len(table)).reshape(len(table), 2)
+        rows = coefficient_rows(Schedule(table, np.zeros((*steer.shape, len(Branch))), steer))
         assert table.depth <= DEPTH
         levels = np.array([table.level_after(step) for step in range(len(table))])
-        anchors = {"pull": pull, "anchor_alpha": pull * levels[:, :1], "anchor_sigma": pull * levels[:, 1:]}
+        none, moved = np.zeros_like(steer), steer * levels[:, :1]
+        anchors = {"loss": none, "anchor_alpha": moved, "anchor_sigma": none, "anchor_denoised": -moved}
         for column, name in enumerate(COLUMNS):
             ago = int(name.removeprefix("history_")) if name.startswith("history_") else None
             if name in anchors:
@@ -48,7 +49,7 @@ class TestTables:
             else:
                 expected = table.history[:, ago, None] if ago < table.depth else np.zeros((len(table), 1))
             for item in range(2):
-                column_of_item = np.broadcast_to(expected, pull.shape)[:, item]
+                column_of_item = np.broadcast_to(expected, steer.shape)[:, item]
                 np.testing.assert_array_equal(rows[:, item, column], column_of_item.astype(np.float32))
 
     @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ class TestAgainstTheLoop:
         contexts = {branch: [draw.standard_normal((77, 24), np.float32)] * 2 for branch in (Branch.TEXT, Branch.UNCOND)}
         table = build_table(scheduler, bundle.manifest.scheduler, 5)
         weights = np.repeat(guidance_weights(len(table), 4.0, 4.0, (0, 1))[:, None], 2, 1)
-        schedule = Schedule(table, weights, np.zeros((len(table), 2)))
+        schedule = Schedule(table, weights)
         found = []
         for fused in (False, True):
             networks = Networks(bundle, backend, fused_step=fused)

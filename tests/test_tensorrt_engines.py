@@ -47,6 +47,27 @@ class TestEngines:
         ):
             edit(editor, [picture(3, 96, 96)], ["x"], seed=1, resolution=96)
 
+    @pytest.mark.parametrize("fused", [True, False])
+    def test_a_picture_larger_than_every_engine_is_made_in_tiles(
+        self, driver: SimulatedDriver, exports: Exports, tmp_path: Path, fused: bool
+    ) -> None:
+        """Of the largest square that there are engines for, by the plain UNet, also behind a fused step."""
+        from pixrt import Editor
+        from simulated_engines import with_engines
+
+        folder = with_engines(exports.bundle("sd1", "fp32"), tmp_path / "b", sizes=((128, 128),))
+        shape: dict[str, Any] = {"seed": 1, "resolution": 192, "guidance_interval": (0.0, 0.7)}
+        with (
+            Editor(folder, backend="tensorrt", fused_step=fused) as editor,
+            Editor(folder, backend="ort-cpu", threads=1, tile=128) as plain,
+        ):
+            for shade in (60, 60, 200, 90):  # as it is, captured, launched; other sources
+                given = [picture(shade, 192, 160)], ["x"]
+                assert_close(edit(editor, *given, **shape), edit(plain, *given, **shape))
+            assert not any("unet_step" in memory.name for memory in editor.memory)
+            (result,) = editor.edit([picture(60, 192, 160)], "x", steps=2, **shape)
+            assert (result.parameters["tile"], result.network_rows % 4) == (128, 0)
+
     def test_without_engines_the_ladder_goes_on(self, driver: SimulatedDriver, exports: Exports) -> None:
         from pixrt import Editor
 

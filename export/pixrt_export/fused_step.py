@@ -71,12 +71,10 @@ def write_step_graph(unet: Path, target: Path) -> None:
     moved = after.linear(at["x"], at["output"], guided)
     moved = after("Add", [moved, after("Mul", ["noise", at["noise"]])])
     moved = after("Add", [moved, after("ReduceSum", [past, ones], keepdims=0)])
-    free = after("Sub", [after.number("whole", 1.0), after("Mul", ["where", at["pull"]])])
-    known = [
-        after("Mul", ["anchor", at["anchor_alpha"]]),
-        after("Mul", ["anchor_noise", at["anchor_sigma"]]),
-    ]
-    held = after("Mul", ["where", after("Add", known)])
+    free = after("Sub", [after.number("whole", 1.0), after("Mul", ["where", at["loss"]])])
+    sources = (("anchor", "anchor_alpha"), ("anchor_noise", "anchor_sigma"), ("denoised", "anchor_denoised"))
+    known = after("Sum", [after("Mul", [source, at[column]]) for source, column in sources])
+    held = after("Mul", ["where", known])
     after("Add", [after("Mul", [free, moved]), held], output="next_latents")
     bounds = (after.ints("newest", [0]), after.ints("kept", [DEPTH - 1]), ones)
     kept = after("Slice", ["history", *bounds])
@@ -208,10 +206,14 @@ def _example(session: Any, draw: np.random.Generator) -> Arrays:
 
 
 def _coefficients(scheduler: str, step: int) -> np.ndarray[Any, Any]:
-    """One step's, of a state that is pulled 0.7 of the way to its anchor."""
+    """One step's, of a state that is held: and its clean latents are steered, too, which no task does at once."""
     table = build_table(scheduler, _NOISE, 20)
-    pull = np.full((len(table), 1), 0.7)
-    row: np.ndarray[Any, Any] = coefficient_rows(Schedule(table, np.zeros((len(table), 1, len(Branch))), pull))[step, 0]
+    nothing = np.zeros((len(table), 1, len(Branch)))
+    held, steered = (
+        coefficient_rows(Schedule(table, nothing, steer)) for steer in (None, np.full((len(table), 1), 0.7))
+    )
+    row: np.ndarray[Any, Any] = held[step, 0]
+    row[COLUMNS.index("anchor_denoised")] = steered[step, 0, COLUMNS.index("anchor_denoised")]
     return row
 
 
@@ -232,9 +234,11 @@ def _reference(unet: Any, given: Arrays) -> Arrays:
     past = sum(c[f"history_{k}"] * given["history"][:, k] for k in range(DEPTH))
     stored = c["store_x"] * latents + c["store_output"] * guided
     moved = c["x"] * latents + c["output"] * guided + c["noise"] * given["noise"] + past
+    denoised = c["denoised_x"] * latents + c["denoised_output"] * guided
     known = c["anchor_alpha"] * given["anchor"] + c["anchor_sigma"] * given["anchor_noise"]
+    known += c["anchor_denoised"] * denoised
     return {
-        "next_latents": (1 - given["where"] * c["pull"]) * moved + given["where"] * known,
+        "next_latents": (1 - given["where"] * c["loss"]) * moved + given["where"] * known,
         "next_history": np.concatenate([stored[:, None], given["history"][:, : DEPTH - 1]], 1),
-        "denoised": c["denoised_x"] * latents + c["denoised_output"] * guided,
+        "denoised": denoised,
     }

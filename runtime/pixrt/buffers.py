@@ -76,9 +76,10 @@ class Rows:
 class TiledRows:
     """`Rows` over latents that are larger than the network takes at once: it runs on one window after the other.
 
-    MultiDiffusion (Bar-Tal et al. 2023, arXiv:2302.08113, equation 5): the output at a position is the mean of those of
-    the windows that hold it, here by weights that fade towards a window's borders. `sample` and `output` are of the
-    whole latents; the windows share one bound network, and with it the text that it holds.
+    MultiDiffusion (Bar-Tal et al. 2023, arXiv:2302.08113): the output at a position is the mean of those of the windows
+    that hold it, here by weights that fade towards a window's borders. Updates are linear in the output, so this is the
+    paper's mean of the windows' next states. `noisy` and `output` are of the whole latents; the windows share one bound
+    network, and with it the text that it holds.
     """
 
     def __init__(self, engine: Engine, branches: tuple[Branch, ...], batch: int, tiling: Tiling, tokens: int) -> None:
@@ -93,7 +94,7 @@ class TiledRows:
         self.output = np.zeros((rows, batch, channels, *tiling.size), np.float32)
         self._windows = [
             (sample[..., *window], self.output[..., *window], weight)
-            for window, weight in zip(tiling.windows(), tiling.weights, strict=True)
+            for window, weight in zip(tiling.windows(), tiling.weights(), strict=True)
         ]
         self._weighted = np.zeros(tile.output.shape, np.float32)
         self._other = np.zeros(tile.output.shape, np.float32)
@@ -102,8 +103,8 @@ class TiledRows:
         """Write what stays the same over an edit: text, and source latents beside the noisy ones."""
         self._tile.condition(conditioning)
         for number, branch in enumerate(self.branches):
-            for item, _ in enumerate(conditioning.contexts[branch]):
-                sources = conditioning.sources.get(branch)
+            sources = conditioning.sources.get(branch)
+            for item in range(self._source.shape[1]):
                 self._source[number, item] = 0 if sources is None else sources[item]
 
     def run(self) -> None:
@@ -135,6 +136,7 @@ class Anchors:
 
     def __init__(self, shape: tuple[int, int, int, int]) -> None:
         self.where: Latents = np.zeros(shape, np.float32)
+        self.product: Latents = np.zeros(shape, np.float32)  # for what is moved, beside the loop's scratch
         self.latents: Latents = np.zeros(shape, np.float32)
         self.noise: Latents = np.zeros(shape, np.float32)
 

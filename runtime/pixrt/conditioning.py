@@ -9,11 +9,14 @@ from pixrt.guidance import Branch
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Clean latents that a picture's state is pulled to after a step, noised to the state's level.
+    """Clean latents that a picture is held to, or steered to.
+
+    What is held is noised to the state's level after every step, and takes the state's place; with steering it is what
+    a step predicts of the clean latents that moves, and the state's own noise stays.
 
     Attributes:
         latents: float32 `[C, h, w]`, as the loop has them (scaled).
-        where: float32 `[1, h, w]`, the share of the pull that each position takes: 1 is held, 0 is free.
+        where: float32 `[1, h, w]`: 1 where that happens, 0 where the latents are free.
     """
 
     latents: Array
@@ -31,7 +34,8 @@ class Conditioning:
         sources: source latents `[C', h, w]`; a branch that is absent sees the null picture, zeros.
         initial: clean latents `[C, h, w]` that the loop begins with, noised to its first level; noise alone where there
             are none.
-        anchors: what each picture's state is pulled to where the schedule says so; the noise is that of the beginning.
+        anchors: what each picture is held to, with the noise of the beginning, or steered to where the schedule says
+            how far.
     """
 
     contexts: Mapping[Branch, Sequence[Array]]

@@ -9,7 +9,8 @@ The graph computes, for picture b with the rows r = branch_rows[b] of its three 
     output[b] = sum over branches of guidance[b] * network(sample, timestep, context)[branch_rows[b]]
     stored    = store_x * x + store_output * output
     moved     = x_coefficient * x + output_coefficient * output + noise_coefficient * noise + sum_k history_k * p_k
-    x'        = (1 - pull * where) * moved + where * (anchor_alpha * anchor + anchor_sigma * anchor_noise)
+    x'        = (1 - loss * where) * moved
+                + where * (anchor_alpha * anchor + anchor_sigma * anchor_noise + anchor_denoised * denoised)
     denoised  = denoised_x * x + denoised_output * output
 
 with the coefficients of `schedulers.table`, a row of `COLUMNS` per picture. Rows may belong to pictures at different
@@ -32,7 +33,7 @@ from pixrt.plan import Schedule, initial_state
 DEPTH = 4  # stored predictions that the graph holds: as many as PNDM looks back on
 COLUMNS = (
     *("input_scale", "x", "output", "noise", "store_x", "store_output", "denoised_x", "denoised_output"),
-    *("pull", "anchor_alpha", "anchor_sigma"),
+    *("loss", "anchor_alpha", "anchor_sigma", "anchor_denoised"),
     *(f"history_{k}" for k in range(DEPTH)),
 )
 LAYOUT = LoopLayout(
@@ -154,14 +155,12 @@ def plan_fused(
 def coefficient_rows(schedule: Schedule) -> NDArray[np.float32]:
     """A batch's coefficients `[N, B, COLUMNS]`, as the graph takes them."""
     table = schedule.table
-    levels = np.array([table.level_after(step) for step in range(len(table))])
+    anchoring = dict(zip(("loss", "anchor_alpha", "anchor_sigma", "anchor_denoised"), schedule.anchoring, strict=True))
     columns = {
-        "pull": schedule.pull,
-        "anchor_alpha": schedule.pull * levels[:, :1],
-        "anchor_sigma": schedule.pull * levels[:, 1:],
+        **anchoring,
         **{f"history_{k}": table.history[:, k, None] for k in range(table.depth)},
     }
-    rows = np.zeros((*schedule.pull.shape, len(COLUMNS)), np.float32)
+    rows = np.zeros((*schedule.weights.shape[:2], len(COLUMNS)), np.float32)
     for column, name in enumerate(COLUMNS):
         if not name.startswith("history_") or name in columns:
             rows[:, :, column] = columns[name] if name in columns else getattr(table, name)[:, None]

@@ -7,7 +7,6 @@ edit of the same picture, or with the same instruction, computes neither again. 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -234,7 +233,7 @@ class Networks:
         pixels = latents.scaled(scale)
         given, made = (pixels, latents) if encodes else (latents, pixels)
         shape = (manifest.latent_channels if encodes else 3, *made.window)
-        return blend(partial(self._call, component, stage, out_shape=shape, clock=clock), data, given, made)
+        return blend(lambda window: self._call(component, stage, window, shape, clock), data, given, made)
 
 
 _REFITTABLE = "Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`"

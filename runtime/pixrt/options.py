@@ -113,9 +113,9 @@ class Options:
         return steps - min(int(steps * strength), steps)
 
     @property
-    def pull(self) -> tuple[float, tuple[float, float]]:
-        """How far what a task holds is pulled to its anchor after each step, and in which window of the steps."""
-        return 1.0, (0.0, 1.0)
+    def steering(self) -> tuple[float, tuple[float, float]] | None:
+        """How far each step's clean latents are steered to a target, and in which window; for style alone."""
+        return None
 
     def resolve(self, defaults: Defaults) -> Self:
         """The same options, the preset's and the bundle's values where nothing was said. The seed stays as it is."""
@@ -210,22 +210,22 @@ class InpaintOptions(PictureOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleOptions(PictureOptions):
-    """How to give a picture the style of another. Weights are what each step pulls the latents by, 0 to 1 together."""
+    """How to give a picture the style of another. Weights are how far each step is steered, 0 to 1 together."""
 
     image_guidance_scale: float | None = _image_guidance()
-    strength: float = _strength(0.6)
+    strength: float = _strength(0.7)
     content_weight: float = _option(0.2, "How far each step pulls the picture to the content as it is.", low=0, high=1)
     style_weight: float = _option(0.5, "How far each step pulls it to the content in the style.", low=0, high=1)
     style_interval: tuple[float, float] = _option(
-        (0.0, 0.6), "Window of the steps, as fractions, in which content and style pull.", window=True
+        (0.0, 0.4), "Window of the steps, as fractions, in which content and style pull.", window=True
     )
     style_patch: int = _option(
         3, "Side of the patches of latents that are matched with the style's; 0 matches colours alone.", low=0, high=9
     )
 
     @property
-    def pull(self) -> tuple[float, tuple[float, float]]:
-        """See `Options.pull`: both weights together, at most all the way."""
+    def steering(self) -> tuple[float, tuple[float, float]]:
+        """See `Options.steering`: both weights together, at most all the way."""
         return min(1.0, self.content_weight + self.style_weight), self.style_interval
 
 

@@ -41,8 +41,8 @@ def _run(plan: Plan) -> Iterator[LoopState]:
         combine(step.update, step.next_state, scratch)
         if step.noise is not None:
             np.add(step.next_state, step.noise, out=step.next_state)
-        if step.pull is not None:
-            step.pull.apply(step.next_state, scratch)
+        if step.anchoring is not None:
+            step.anchoring.apply(step.next_state, scratch)
         yield step
 
 

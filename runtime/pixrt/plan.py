@@ -3,21 +3,21 @@
 Must not import a backend.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.buffers import Latents, LoopRows, Workspace
+from pixrt.buffers import Anchors, Latents, LoopRows, Workspace
 from pixrt.conditioning import Conditioning
 from pixrt.guidance import active_branches, guidance_weights, in_window
 from pixrt.noise import draw_noise
 from pixrt.options import Options
 from pixrt.schedulers import build_table
 from pixrt.schedulers.table import StepTable
-from pixrt.terms import Coefficient, Terms, add_terms, coefficient, combine, make_terms
+from pixrt.terms import Coefficient, Factor, Terms, add_terms, coefficient, combine, make_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,28 @@ class Schedule:
     Attributes:
         table: the solver's, N calls.
         weights: guidance `[N, B, 3]`.
-        pull: how far each state is pulled to its anchor after each step, `[N, B]`; 1 takes the anchor's place.
+        steer: how far the clean latents that each step predicts are moved to the anchor, `[N, B]`; None where anchors
+            hold the state.
     """
 
     table: StepTable
     weights: NDArray[np.float64]
-    pull: NDArray[np.float64]
+    steer: NDArray[np.float64] | None = None
+
+    @property
+    def anchoring(self) -> tuple[NDArray[np.float64], ...]:
+        """Coefficients of anchors after each step, `[N, B]` each: of the state, the anchor, its noise, and x0.
+
+        Held: x' <- x' - where (x' - alpha' anchor - sigma' noise). Steered by w: x' <- x' + where w alpha' (anchor -
+        x0), where x0 is what the step predicts: noise that the solver has added since stays what it is, so the level
+        stays the solver's, which it would not if the noise of the beginning were mixed with it.
+        """
+        alpha, sigma = np.array([self.table.level_after(step) for step in range(len(self.table))]).T[:, :, None]
+        if self.steer is None:
+            held = np.ones(self.weights.shape[:2])
+            return held, held * alpha, held * sigma, np.zeros_like(held)
+        none = np.zeros_like(self.steer)
+        return none, self.steer * alpha, none, -self.steer * alpha
 
     @property
     def calls(self) -> int:
@@ -55,23 +71,35 @@ def make_schedule(options: Sequence[Options], scheduler: Mapping[str, Any]) -> S
     assert first.steps is not None
     table = build_table(first.scheduler, scheduler, first.steps, eta=first.eta, start=first.start)
     weights = [guidance_weights(len(table), *each.scales, each.guidance_interval) for each in options]
-    pulls = [each.pull[0] * in_window(len(table), each.pull[1]) for each in options]
-    return Schedule(table, np.stack(weights, 1), np.stack(pulls, 1).astype(np.float64))
+    steering = [each.steering for each in options if each.steering is not None]
+    steers = [weight * in_window(len(table), window) for weight, window in steering]
+    return Schedule(table, np.stack(weights, 1), np.stack(steers, 1) if steers else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Pull:
-    """`x - weight * where * x + terms`: the state x moved to its anchors, which `terms` noises to the state's level."""
+class Anchoring:
+    """`x - where * (loss of x, or predicted) + terms`: the state x held to its anchors, or steered; see `Schedule`.
 
-    weight: Coefficient
-    where: NDArray[np.float32]
+    `loss` is the coefficient of x, None where it is 0. `terms` are the anchors' own.
+    """
+
+    where: Latents
+    loss: Coefficient | None
+    predicted: Terms
     terms: Terms
+    product: Latents
 
     def apply(self, state: Latents, scratch: Latents) -> None:
-        """Move the state `[B, C, h, w]` in place. Where all of it is pulled, nothing of it is left, to the bit."""
-        np.multiply(state, self.where, out=scratch)
-        np.multiply(scratch, self.weight, out=scratch)
-        np.subtract(state, scratch, out=state)
+        """Move the state `[B, C, h, w]` in place. Where it is held, nothing of it is left, to the bit."""
+        product = self.product
+        if self.loss is not None:
+            np.multiply(state, self.where, out=product)
+            np.multiply(product, self.loss, out=product)
+            np.subtract(state, product, out=state)
+        if self.predicted:
+            combine(self.predicted, product, scratch)
+            np.multiply(product, self.where, out=product)
+            np.add(state, product, out=state)
         add_terms(self.terms, state, scratch)
 
 
@@ -80,7 +108,7 @@ class Step:
     """One network call and the update after it.
 
     The loop writes `input_scale * state` into the rows, runs them, forms `stored` from `store` (solvers with memory),
-    then `next_state` from `update`, and pulls that to its anchors. `noise` is already multiplied by its coefficient.
+    then `next_state` from `update`, and moves that to its anchors. `noise` is already multiplied by its coefficient.
     `prediction` is of the clean latents, from `state` and the network's output; it holds until the next step runs.
     """
 
@@ -91,7 +119,7 @@ class Step:
     next_state: Latents
     update: Terms
     noise: Latents | None
-    pull: Pull | None
+    anchoring: Anchoring | None
     stored: Latents | None
     store: Terms
     prediction: Terms
@@ -141,7 +169,7 @@ def make_plan(workspace: Workspace, schedule: Schedule, noise: NDArray[np.float3
         rows = workspace.rows(active_branches(weights[i]))
         state, next_state = workspace.states[i % 2], workspace.states[(i + 1) % 2]
 
-        def linear(x: float, output: float, *, step: int = i, rows: LoopRows = rows, state: Latents = state) -> Terms:
+        def linear(x: Factor, output: Factor, *, step: int = i, rows: LoopRows = rows, state: Latents = state) -> Terms:
             guided = [(output * weights[step, :, branch], rows.output[r]) for r, branch in enumerate(rows.branches)]
             return make_terms((x, state), *guided)
 
@@ -160,7 +188,7 @@ def make_plan(workspace: Workspace, schedule: Schedule, noise: NDArray[np.float3
                 next_state=next_state,
                 update=linear(table.x[i], table.output[i]) + make_terms(*past),
                 noise=fresh,
-                pull=_pull(workspace, schedule, i) if conditioning.anchors else None,
+                anchoring=_anchoring(workspace.anchors, schedule, i, linear) if conditioning.anchors else None,
                 stored=history[i % len(history)] if history else None,
                 store=linear(table.store_x[i], table.store_output[i]) if history else (),
                 prediction=linear(table.denoised_x[i], table.denoised_output[i]),
@@ -179,10 +207,16 @@ def initial_state(table: StepTable, noise: NDArray[np.float32], conditioning: Co
     return clean * np.float32(table.alpha[0]) + noise * np.float32(table.sigma[0])
 
 
-def _pull(workspace: Workspace, schedule: Schedule, step: int) -> Pull | None:
-    weight, anchors = schedule.pull[step], workspace.anchors
-    if not weight.any():
+def _anchoring(anchors: Anchors, schedule: Schedule, step: int, linear: Callable[..., Terms]) -> Anchoring | None:
+    """What happens to the state after a step; None where nothing does. `linear` is of the state and the output."""
+    loss, latents, noise, predicted = (column[step] for column in schedule.anchoring)
+    if not (loss.any() or latents.any()):
         return None
-    alpha, sigma = schedule.table.level_after(step)
-    terms = make_terms((weight * alpha, anchors.latents), (weight * sigma, anchors.noise))
-    return Pull(coefficient(weight), anchors.where, terms)
+    table = schedule.table
+    return Anchoring(
+        where=anchors.where,
+        loss=coefficient(loss) if loss.any() else None,
+        predicted=linear(predicted * table.denoised_x[step], predicted * table.denoised_output[step]),
+        terms=make_terms((latents, anchors.latents), (noise, anchors.noise)),
+        product=anchors.product,
+    )

@@ -127,8 +127,8 @@ class Estimate:
     """What an edit would do, without doing it: see `EditResult` for the fields.
 
     `batch` is the number of pictures that run together with it, `branches` how many branches of the guidance its steps
-    run, each number once. `windows` is how many windows, of `window_size` (width, height) in pixels, every step's
-    network calls are for; 1 is the whole working picture.
+    run, each number once. `windows` is on how many windows, of `window_size` (width, height) in pixels, every step runs
+    the network; 1 is the whole working picture. `network_calls` and `network_rows` are those of all windows.
     """
 
     request: Request

@@ -189,21 +189,13 @@ class Runner:
 
     def estimate(self, requests: Sequence[Request]) -> list[Estimate]:
         """What checked jobs would take, without opening a network. Raises OptionError; EngineError as `run` does."""
-        found = {}
+        found: dict[int, Estimate] = {}
         for batch in form_batches(requests, self._max_batch):
             schedule = self._schedule(batch)
             work = self._work(batch, schedule)
-            height, width = (side * self.manifest.vae_scale for side in work.tiling.window)
-            for request in batch:
-                found[request.index] = Estimate(
-                    request=request,
-                    network_calls=schedule.calls * work.tiling.count,
-                    network_rows=work.rows,
-                    batch=len(batch),
-                    branches=tuple(sorted(set(work.branches))),
-                    windows=work.tiling.count,
-                    window_size=(width, height),
-                )
+            windows, branches = work.tiling.count, tuple(sorted(set(work.branches)))
+            of_each = schedule.calls * windows, work.rows, len(batch), branches, windows, work.window_size
+            found |= {request.index: Estimate(request, *of_each) for request in batch}
         return [found[request.index] for request in requests]
 
     def _schedule(self, batch: Sequence[Request]) -> Schedule:
@@ -273,7 +265,7 @@ class Runner:
                 notice=manifest.notice,
                 loras=self._loras.specs,
                 decoded_in_fp32=second_try,
-                tile=max(work.tiling.window) * manifest.vae_scale if work.tiling.count > 1 else None,
+                tile=work.tile,
             )
             for (image, second_try), request in zip(made, batch, strict=True)
         ]

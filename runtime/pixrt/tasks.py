@@ -127,7 +127,7 @@ def _inpaint(inputs: Sequence[TaskInputs], encode: Encode, manifest: Manifest) -
 
 
 def _style(inputs: Sequence[TaskInputs], encode: Encode, manifest: Manifest) -> Conditioning:
-    """The content's latents are the beginning; each step in the window pulls them to themselves in the style."""
+    """The content's latents are the beginning; each step in the window is steered to them in the style."""
     sources = [encode(_pixels(each)) for each in inputs]
     contents = [_scaled(source, manifest) for source in sources]
     targets = []

@@ -7,7 +7,6 @@ so that one bound network serves them all; they are spread evenly, the first and
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ Sides = tuple[int, int]
 Window = tuple[slice, slice]
 Plane = NDArray[np.float32]
 
+# Latents that neighbours share at least. With 4 the built-in model leaves streaks where windows end: its UNet and its
+# decoder are off within two latents of a border.
 MIN_OVERLAP = 8
-"""Latents that neighbours share at least."""
-_SHARE = 4  # of a tile's side, beyond that
+_SHARE = 4  # of a large tile's side one in so many
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tiling:
     """Windows of one size over a plane: `tops` and `lefts` are the first row and column of each, in order."""
 
@@ -51,14 +51,13 @@ class Tiling:
             for left in self.lefts:
                 yield slice(top, top + height), slice(left, left + width)
 
-    @cached_property
-    def weights(self) -> tuple[Plane, ...]:
+    def weights(self) -> Iterator[Plane]:
         """What each window counts for, `[height, width]` above 0, in the order of `windows`; 1 in sum everywhere."""
         down, across = (
             _shares(firsts, window, side)
             for firsts, window, side in zip((self.tops, self.lefts), self.window, self.size, strict=True)
         )
-        return tuple(np.outer(rows, columns).astype(np.float32) for rows in down for columns in across)
+        return (np.outer(rows, columns).astype(np.float32) for rows in down for columns in across)
 
 
 def overlap_of(tile: int) -> int:
@@ -98,13 +97,13 @@ def check_tile(tile: int | None, multiple: int, scale: int) -> None:
         raise OptionError(f"tile is {tile!r}", remedy=f"It must be a multiple of {unit} pixels from {least} on")
 
 
-def blend(run: Callable[[NDArray[Any]], NDArray[Any]], data: NDArray[Any], given: Tiling, made: Tiling) -> Plane:
+def blend(run: Callable[[NDArray[Any]], NDArray[Any]], data: NDArray[Any], given: Tiling, made: Tiling) -> NDArray[Any]:
     """`[D, *made.size]` out of `[C, *given.size]` by a network that takes a window `[C, h, w]` and makes `[D, H, W]`.
 
     `given` and `made` are the same windows at two scales. One window is run as it is.
     """
     whole: Plane | None = None
-    for taken, window, weight in zip(given.windows(), made.windows(), made.weights, strict=True):
+    for taken, window, weight in zip(given.windows(), made.windows(), made.weights(), strict=True):
         part = run(data[:, *taken])
         if made.count == 1:
             return part

@@ -18,16 +18,31 @@ from pixrt.tiles import Sides, Tiling, fit_tiling, make_tiling
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How one batch's loop runs: by which network, on which windows, how many branches of a picture at every step."""
+    """How one batch's loop runs: by which network, on which windows, how many branches of a picture at every step.
+
+    The windows are in latents of `scale` x `scale` pixels.
+    """
 
     network: Component
     tiling: Tiling
     branches: tuple[int, ...]
+    scale: int
 
     @property
     def rows(self) -> int:
         """Network evaluations of one picture: every branch of every step on every window."""
         return sum(self.branches) * self.tiling.count
+
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """Width and height of a window in pixels."""
+        height, width = self.tiling.window
+        return self.scale * width, self.scale * height
+
+    @property
+    def tile(self) -> int | None:
+        """The longer side of a window in pixels, None where it is the whole picture."""
+        return max(self.window_size) if self.tiling.count > 1 else None
 
 
 class Windows:
@@ -72,12 +87,12 @@ class Windows:
             axes = batch, self._manifest.latent_channels
             tiling = self.tiling(self._unet, size, axes, refit=self._unet in refitted)
             if tiling.count == 1:
-                return Work(self._unet, tiling, tuple(order_branches(schedule.weights)[1]))
+                return Work(self._unet, tiling, tuple(order_branches(schedule.weights)[1]), self._manifest.vae_scale)
             self._require_unet(size, Component.UNET in refitted)
         branches = tuple(len(active_branches(row)) for row in schedule.weights)
         axes = batch * max(branches), self._manifest.unet_in_channels
         tiling = self.tiling(Component.UNET, size, axes, refit=Component.UNET in refitted)
-        return Work(Component.UNET, tiling, branches)
+        return Work(Component.UNET, tiling, branches, self._manifest.vae_scale)
 
     def _require_unet(self, size: Sides, refit: bool) -> None:
         problem = self._backend.problem(self._bundle, Component.UNET, refit=refit)
