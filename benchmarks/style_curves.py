@@ -2,8 +2,8 @@
 
     python benchmarks/style_curves.py [BUNDLE]
 
-The distance to the style is that of the Gram matrices of latents (`pixrt.style.gram_distance`, relative), the distance to
-the content the root mean square of the latents' difference. Ends with 1 where a mean does not go the way it should:
+The distance to the style is that of the Gram matrices of latents (`pixrt.style.gram_distance`, relative), to
+the content the root mean square of the difference. Ends with 1 where a mean does not go the way it should:
 nearer to the style and farther from the content with more style, nearer to the content with more content.
 """
 

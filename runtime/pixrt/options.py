@@ -217,7 +217,7 @@ class StyleOptions(PictureOptions):
     content_weight: float = _option(0.2, "How far each step pulls the picture to the content as it is.", low=0, high=1)
     style_weight: float = _option(0.5, "How far each step pulls it to the content in the style.", low=0, high=1)
     style_interval: tuple[float, float] = _option(
-        (0.0, 0.4), "Window of the steps, as fractions, in which content and style pull.", window=True
+        (0.0, 0.6), "Window of the steps, as fractions, in which content and style steer.", window=True
     )
     style_patch: int = _option(
         3, "Side of the patches of latents that are matched with the style's; 0 matches colours alone.", low=0, high=9
