@@ -34,7 +34,7 @@ def test_the_result_tells_how_it_was_made(editor: Editor, scene: Image.Image) ->
     assert result.image.size == scene.size
     assert result.seed == 5
     assert result.options == EditOptions(
-        steps=2, guidance_scale=2.0, image_guidance_scale=1.2, scheduler="dpmpp_2m", seed=5
+        steps=2, guidance_scale=2.0, image_guidance_scale=1.2, scheduler="dpmpp_2m", seed=5, resolution=64
     )
     assert result.network_rows == 6
     assert result.backend == "ort-cpu"
@@ -213,13 +213,13 @@ def test_the_null_backend_runs_everything_but_the_networks(scene: Image.Image) -
 
 def test_a_long_list_is_not_held_in_memory(editor: Editor, scene: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[int] = []
-    original = pixrt.requests.Request.load  # type: ignore[attr-defined]
+    original = pixrt.requests.Request.prepare  # type: ignore[attr-defined]
 
-    def counting(self: Any) -> Any:
+    def counting(self: Any, *given: Any) -> Any:
         loaded.append(self.index)
-        return original(self)
+        return original(self, *given)
 
-    monkeypatch.setattr("pixrt.requests.Request.load", counting)
+    monkeypatch.setattr("pixrt.requests.Request.prepare", counting)
     jobs = [Job(options=EditOptions(steps=1), image=scene, text=BLUE)] * 20
     results = editor.run(editor.check(jobs))
     assert loaded == []

@@ -1,7 +1,8 @@
 """Galleries: batches of one size, what is broken, what is done already, and results that do not depend on any of it."""
 
-import itertools
 import json
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from demo import BLUE, SCENE, Run, files
 from pixrt import Editor, OutputError
 from pixrt.editor import Runner
 from pixrt.entries import count_entries, read_entries
-from pixrt.errors import BackendError, PixrtError
+from pixrt.errors import BackendError, DataError, PixrtError
 from pixrt.gallery import Gallery, Outcome
 from pixrt.journal import JOURNAL_NAME, open_journal
 
@@ -142,22 +143,33 @@ def test_a_full_disk_ends_the_run(
 
 
 def test_few_are_held_whatever_the_sizes(null: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred sizes never fill a batch; the oldest go on before too many wait."""
-    folder = tmp_path / "many"
+    """Sizes that fill batches and such that never do: never more than a few batches between decoding and writing."""
+    folder, held, most = tmp_path / "many", 0, 0
     folder.mkdir()
-    for number, (width, height) in enumerate(itertools.product(range(40, 60), range(40, 45))):
-        Image.new("RGB", (width * 4, height * 4)).save(folder / f"{number}.png", compress_level=1)
-    most = 0
-    original = Gallery._is_full
+    for number in range(120):
+        width = 64 if number % 2 else 64 + 4 * (number % 40)
+        Image.new("RGB", (width, 64)).save(folder / f"{number}.png", compress_level=1)
+    prepare, write, lock = Gallery._prepare, Gallery._write, threading.Lock()
 
-    def watching(self: Any) -> bool:
-        nonlocal most
-        most = max(most, sum(map(len, self._buckets.values())))
-        return original(self)
+    def preparing(self: Any, waiting: Any) -> Any:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return prepare(self, waiting)
 
-    monkeypatch.setattr(Gallery, "_is_full", watching)
+    def writing(self: Any, *given: Any) -> Any:
+        nonlocal held
+        written = write(self, *given)
+        with lock:
+            held -= 1
+        return written
+
+    monkeypatch.setattr(Gallery, "_prepare", preparing)
+    monkeypatch.setattr(Gallery, "_write", writing)
     assert all(outcome.state == "done" for outcome in run_gallery(null, folder, tmp_path / "out"))
-    assert most <= 8 * 4 + 1
+    assert held == 0
+    assert most <= 4 * 4 + 1
 
 
 def test_results_are_those_of_single_edits(editor: Editor, pictures: Path, tmp_path: Path) -> None:
@@ -225,11 +237,64 @@ class TestCommand:
 
 
 def test_counting_finds_two_results_for_one_file(tmp_path: Path) -> None:
-    from pixrt.errors import DataError
-
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.png").write_bytes(SCENE.read_bytes())
     sources = [str(tmp_path / "a"), str(tmp_path / "b")]
     with pytest.raises(DataError, match="would both be written"):
         count_entries(read_entries(sources, BLUE, {}, tmp_path / "out"), tmp_path / "out")
+
+
+class TestCounting:
+    """Before anything runs."""
+
+    def count(self, folder: Path, *rows: dict[str, str], output: str = ".") -> int:
+        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return count_entries(read_entries([str(folder / "rows.jsonl")], BLUE, {}, folder / output), folder / output)
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ([{"image": "x.png", "output": "y.png"}, {"image": "y.png", "output": "z.png"}], "y.png is an input"),
+            (
+                [{"image": "x.png", "output": "m.png"}, {"image": "y.png", "output": "z.png", "mask": "m.png"}],
+                "an input",
+            ),
+            ([{"image": "x.png", "output": "link.png"}, {"image": "x.png", "output": "z.png"}], "is an input"),
+            ([{"image": "x.png", "output": "q.png"}, {"image": "y.png", "output": "q.png/r.png"}], "which is a result"),
+            ([{"image": "x.png", "output": "a" * 300}], "too long a name"),
+            ([{"image": "x.png", "output": "sub.png"}], "is a folder"),
+        ],
+    )
+    def test_no_result_goes_where_none_may(self, tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+        for name in ("x.png", "y.png", "m.png"):
+            (tmp_path / name).write_bytes(SCENE.read_bytes())
+        (tmp_path / "link.png").symlink_to("x.png")
+        (tmp_path / "sub.png").mkdir()
+        with pytest.raises(DataError, match=message):
+            self.count(tmp_path, *rows)
+        if "name" not in message:
+            assert self.count(tmp_path, *rows[:1], output="out") == 1
+
+    def test_a_loop_of_links_is_a_picture_that_cannot_be_read(self, null: Editor, tmp_path: Path) -> None:
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "loop.png").symlink_to("loop.png")
+        (folder / "a.png").write_bytes(SCENE.read_bytes())
+        assert count_entries(read_entries([str(folder)], BLUE, PARAMETERS, tmp_path / "out"), tmp_path / "out") == 2
+        states = {o.entry.path.name: o.state for o in run_gallery(null, folder, tmp_path / "out")}
+        assert states == {"loop.png": "failed", "a.png": "done"}
+
+    def test_a_name_that_is_no_text(self, null: Editor, tmp_path: Path) -> None:
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / os.fsdecode(b"\xff\xfe.png")).write_bytes(SCENE.read_bytes())
+        for _ in range(2):
+            assert [o.state for o in run_gallery(null, folder, tmp_path / "out")] == ["done"]
+
+    def test_what_a_killed_writer_left_is_removed(self, null: Editor, pictures: Path, tmp_path: Path) -> None:
+        (tmp_path / "out" / "a").mkdir(parents=True)
+        left = tmp_path / "out" / "a" / ".pixrt-0123456789abcdef.tmp"
+        left.write_bytes(b"half")
+        run_gallery(null, pictures, tmp_path / "out")
+        assert not left.exists()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         PictureError,
         PixrtError,
     )
+    from pixrt.jobs import Job
     from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
-    from pixrt.requests import Job
     from pixrt.result import EditResult, Estimate, StepInfo
     from pixrt.session import Session
     from pixrt.store import Bundle, open_bundle
@@ -43,7 +43,7 @@ _HOME = {
     "Img2ImgOptions": "options",
     "InpaintOptions": "options",
     "StyleOptions": "options",
-    "Job": "requests",
+    "Job": "jobs",
     "EditResult": "result",
     "StepInfo": "result",
     "Session": "session",

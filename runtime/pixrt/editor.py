@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, Union, Unpack, overload
 
 from pixrt.images import PictureSource
+from pixrt.jobs import has_several_seeds, is_several, pair
 from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, Options, StyleOptions
 from pixrt.parameters import (
     EditParameters,
@@ -12,7 +13,6 @@ from pixrt.parameters import (
     InpaintParameters,
     StyleParameters,
 )
-from pixrt.requests import is_several, pair
 from pixrt.result import EditResult, OnStep
 from pixrt.runner import Runner
 from pixrt.session import Session
@@ -190,4 +190,4 @@ class Editor(Runner):
     ) -> Results:
         requests = self.check(pair(options, parameters, **given))
         results = sorted(self.run(requests, on_step=on_step), key=lambda result: result.index)
-        return results if any(map(is_several, (*given.values(), parameters.get("seed")))) else results[0]
+        return results if any(map(is_several, given.values())) or has_several_seeds(parameters) else results[0]

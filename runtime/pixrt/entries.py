@@ -11,13 +11,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
 from pixrt.codecs import WRITABLE_SUFFIXES
 from pixrt.errors import DataError, PixrtError
 from pixrt.options import EditOptions
 
 TABLES = (".jsonl", ".csv")
+_LONGEST_NAME = 255 - len(".png")  # of the file systems in use, in bytes
 _OWN = ("image", "instruction", "mask", "output")
 _PARAMETERS = {option.name: str(option.type) for option in dataclasses.fields(EditOptions)}
 
@@ -62,21 +63,50 @@ def read_entries(
 def count_entries(entries: Iterable[Entry], folder: Path) -> int:
     """How many entries there are, having looked at all of them once: a mistake is told before anything runs.
 
-    Raises DataError as `read_entries`, and where two results would go to one file, or a result over an input.
+    Raises DataError as `read_entries`, and where a result would go over an input of any entry, over another result,
+    or where no file can be.
     """
-    taken: set[int] = set()
+    targets: dict[Path, str] = {}
+    inputs: set[Path] = set()
     for entry in entries:
         target = folder / entry.target
-        if target.resolve() in (path.resolve() for path in (entry.path, entry.mask) if path):
-            raise DataError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")
-        place = hash(entry.target.as_posix())  # a hash alone: of many thousand names
-        if place in taken:
+        _require_place(entry, target)
+        if target in targets:
             raise DataError(
-                f"{entry.name} and a picture before it would both be written to {target}",
+                f"{targets[target]} and {entry.name} would both be written to {target}",
                 remedy="Give them an output each in a table, or edit them in two calls",
             )
-        taken.add(place)
-    return len(taken)
+        targets[target] = entry.name
+        inputs.update(_resolved(path) for path in (entry.path, entry.mask) if path)
+    for target, name in targets.items():
+        if _resolved(target) in inputs:
+            raise DataError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")
+        above = next((parent for parent in target.parents if parent in targets), None)
+        if above is not None:
+            raise DataError(f"the result of {name} would go into {above}, which is a result", remedy="Rename one")
+    return len(targets)
+
+
+def _within(target: Path) -> Path:
+    """A result's path in the output folder, its suffix one that pixrt can write. Raises DataError where it leaves that."""
+    if target.is_absolute() or ".." in target.parts:
+        raise DataError(f"the output {target} leaves the output folder", remedy="Give a path within it")
+    return target if target.suffix.lower() in WRITABLE_SUFFIXES else target.with_suffix(".png")
+
+
+def _require_place(entry: Entry, target: Path) -> None:
+    """Raise DataError where a result cannot be a file."""
+    if max(len(os.fsencode(part)) for part in entry.target.parts) > _LONGEST_NAME:
+        raise DataError(f"the output {str(entry.target)[:40]}... is too long a name", remedy="Give a shorter one")
+    if target.is_dir():
+        raise DataError(f"{target} is a folder, and the result of {entry.name} would go there", remedy="Rename one")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links: reading it will say so
+        return path.absolute()
 
 
 def _read_source(source: str, instruction: str | None, parameters: Mapping[str, Any], output: Path) -> Iterator[Entry]:
@@ -98,19 +128,23 @@ def _read_source(source: str, instruction: str | None, parameters: Mapping[str, 
     results = output.resolve()
     within = root.resolve() in results.parents
     for picture in pictures:
-        if within and results in picture.resolve().parents:
+        if within and results in _resolved(picture).parents:
             continue
-        target = _written(Path(os.path.relpath(picture, root)))
+        target = _within(Path(os.path.relpath(picture, root)))
         yield Entry(str(picture), picture, None, target, instruction, options)
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Pictures in a folder and those below it, in the order of their names; hidden ones are left out."""
-    for here, folders, files in os.walk(folder):
+    """Pictures in a folder and those below it, in the order of their names; without hidden ones and linked folders."""
+    for here, folders, files in os.walk(folder, onerror=_refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.lower().endswith(WRITABLE_SUFFIXES) and not name.startswith("."):
                 yield Path(here, name)
+
+
+def _refused(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}", remedy="Check its permissions")
 
 
 def _matching(pattern: str) -> Iterator[Path]:
@@ -134,11 +168,6 @@ def _parts_until_magic(pattern: str) -> Iterator[tuple[str, bool]]:
             return
 
 
-def _written(relative: Path) -> Path:
-    """The name of a result: the picture's own, where pixrt can write its format."""
-    return relative if relative.suffix.lower() in WRITABLE_SUFFIXES else relative.with_suffix(".png")
-
-
 def _read_table(table: Path, instruction: str | None, parameters: Mapping[str, Any]) -> Iterator[Entry]:
     rows = _json_rows(table) if table.suffix.lower() == ".jsonl" else _csv_rows(table)
     for number, row in rows:
@@ -158,15 +187,17 @@ def _entry(table: Path, row: Mapping[str, Any], instruction: str | None, paramet
     if unknown:
         raise DataError(f"the column {unknown[0]!r:.60} is unknown", remedy=f"Known are {', '.join(_OWN)} and options")
     own = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    options = EditOptions(**{**parameters, **{name: own[name] for name in own.keys() & _PARAMETERS.keys()}})
-    mask = row.get("mask")
-    target = _written(Path(str(row.get("output") or Path(image).name)))
-    if target.is_absolute() or ".." in target.parts:
-        raise DataError(f"the output {target} leaves the output folder", remedy="Give a path within it")
+    mask = row.get("mask") or None
+    common = {name: value for name, value in parameters.items() if mask or not name.startswith("mask_")}
+    options = EditOptions(**{**common, **{name: own[name] for name in own.keys() & _PARAMETERS.keys()}})
+    output = row.get("output") or Path(image).name
+    if not isinstance(output, str) or not Path(output).name or "\0" in f"{image}{output}{row.get('mask')}":
+        raise DataError(f"the output is {output!r:.60}, which is no file's name", remedy="Give one")
+    target = _within(Path(output))
     return Entry(
         name=image,
         path=table.parent / image,
-        mask=None if mask in (None, "") else table.parent / str(mask),
+        mask=None if mask is None else table.parent / str(mask),
         target=target,
         instruction=text,
         options=options,
@@ -174,8 +205,8 @@ def _entry(table: Path, row: Mapping[str, Any], instruction: str | None, paramet
 
 
 def _json_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with table.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    with table.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(_lines(file, table), 1):
             if not line.strip():
                 continue
             try:
@@ -185,6 +216,13 @@ def _json_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if not isinstance(row, dict):
                 raise DataError(f"row {number} of {table} is not a JSON object", remedy="One object a line")
             yield number, row
+
+
+def _lines(file: TextIO, table: Path) -> Iterator[str]:
+    try:
+        yield from file
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} is not in UTF-8: {error}", remedy="Save it again") from error
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -4,11 +4,13 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from pixrt.errors import OutputError
+
+_PREFIX, _SUFFIX = ".pixrt-", ".tmp"
 
 
 @contextmanager
@@ -17,7 +19,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Raises OutputError where the file system refuses (no folder, no permission, disk full).
     """
-    temporary = path.with_name(f".pixrt-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
     try:
         # Not by `tempfile`, which would make a file for the owner alone.
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -41,6 +43,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(folder, error) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder and those below it; nobody else may write there now."""
+    for path in folder.rglob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def close_to_others(path: Path | int) -> None:

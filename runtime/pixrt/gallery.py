@@ -1,30 +1,33 @@
 """A gallery edited in batches: pictures decoded ahead of the networks, grouped by size, written behind them.
 
-What is held at any time is a few batches, whatever the gallery's length. Must not import a backend.
+What is held at any time is two batches of decoded pictures and two of results, whatever the gallery's length. Must not
+import a backend.
 """
 
 import dataclasses
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pixrt.entries import Entry
-from pixrt.errors import BackendError, Cancelled, OptionError, PictureError, PixrtError
+from pixrt.errors import BackendError, Cancelled, OptionError, OutputError, PictureError, PixrtError
 from pixrt.files import make_folder
+from pixrt.jobs import Job
 from pixrt.journal import Journal, State
-from pixrt.requests import Job, Request
+from pixrt.requests import Request
 from pixrt.result import EditResult
 from pixrt.runner import Runner
 
+Item = TypeVar("Item")
+
 READERS = 2
 WRITERS = 2
-_HELD_BYTES = 256 * 2**20  # of decoded pictures that wait for others of their size
-_HELD_BATCHES = 8
+_WAITING_BATCHES = 64  # of pictures that wait for others of their size; of each its header alone is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    """An entry whose picture can be edited; its key is that of the files before they were read."""
+
     entry: Entry
     key: str
     request: Request
+
+
+Batch = list[_Waiting]
 
 
 class Gallery:
@@ -78,7 +86,6 @@ class Gallery:
         self._max_batch = max_batch
         self._quality = quality
         self._retry_failed = retry_failed
-        self._buckets: dict[object, list[_Waiting]] = {}
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Outcome]:
         """Every entry's outcome, in the order in which they are finished.
@@ -90,57 +97,72 @@ class Gallery:
         with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
             writing: deque[Future[Outcome]] = deque()
             try:
-                for batch in self._batches(entries, readers):
+                for batch in self._prepared(entries, readers):
                     if isinstance(batch, Outcome):
                         yield batch
                         continue
                     for waiting, result in self._edit(batch):
-                        writing.append(writers.submit(self._write, waiting, result))
-                    while len(writing) > 2 * self._max_batch or (writing and writing[0].done()):
+                        writing.append(writers.submit(self._write, waiting.entry, waiting.key, result))
+                    while len(writing) > self._max_batch or (writing and writing[0].done()):
                         yield writing.popleft().result()
                 while writing:
                     yield writing.popleft().result()
             finally:
                 readers.shutdown(cancel_futures=True)  # what is being written is finished
 
-    def _batches(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[list[_Waiting] | Outcome]:
-        """Batches of pictures that can run together, and outcomes of entries that need no run or cannot."""
-        for read in _ahead(readers, self._read, entries, 2 * self._max_batch):
-            if isinstance(read, Outcome):
-                yield read
+    def _prepared(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[Batch | Outcome]:
+        """Batches with their pictures decoded: while one is edited, the next one is prepared."""
+        preparing: deque[list[Future[_Waiting | Outcome]]] = deque()
+        for batch in self._batches(entries, readers):
+            if isinstance(batch, Outcome):
+                yield batch
                 continue
-            bucket = self._buckets.setdefault(read.request.batch_key, [])
-            bucket.append(read)
+            preparing.append([readers.submit(self._prepare, waiting) for waiting in batch])
+            if len(preparing) > 1:
+                yield from _sorted_out(preparing.popleft())
+        while preparing:
+            yield from _sorted_out(preparing.popleft())
+
+    def _batches(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[Batch | Outcome]:
+        """Batches of pictures that can run together, and outcomes of entries that need no run or cannot."""
+        buckets: dict[object, Batch] = {}
+        for found in _ahead(readers, self._look, entries, 4 * self._max_batch):
+            if isinstance(found, Outcome):
+                yield found
+                continue
+            bucket = buckets.setdefault(found.request.batch_key, [])
+            bucket.append(found)
             if len(bucket) == self._max_batch:
-                yield self._take(read.request.batch_key)
-            while self._is_full():
-                yield self._take(max(self._buckets, key=lambda key: len(self._buckets[key])))
-        while self._buckets:
-            yield self._take(next(iter(self._buckets)))
+                yield buckets.pop(found.request.batch_key)
+            elif sum(map(len, buckets.values())) > _WAITING_BATCHES * self._max_batch:
+                yield buckets.pop(max(buckets, key=lambda key: len(buckets[key])))
+        yield from buckets.values()
 
-    def _take(self, key: object) -> list[_Waiting]:
-        return self._buckets.pop(key)
-
-    def _is_full(self) -> bool:
-        held = [waiting for bucket in self._buckets.values() for waiting in bucket]
-        return len(held) > _HELD_BATCHES * self._max_batch or sum(3 * w * h for w, h in _sizes(held)) > _HELD_BYTES
-
-    def _read(self, entry: Entry) -> _Waiting | Outcome:
-        """Check and decode one entry, in a thread of its own."""
-        target = self._folder / entry.target
+    def _look(self, entry: Entry) -> _Waiting | Outcome:
+        """Check one entry, and read its picture's header."""
+        target, key = self._folder / entry.target, _key(entry)
         try:
-            key = _key(entry)
             state = self._journal.state(key)
             if state and (target.is_file() if state == "done" else not self._retry_failed):
                 return Outcome(entry, target, state)
             job = Job(options=entry.options, text=entry.instruction, image=entry.path, mask=entry.mask)
             (request,) = self._runner.check([job])
-            request = dataclasses.replace(request, loaded=request.load())
         except (PictureError, OptionError) as error:
-            return self._failed(entry, error)
+            return self._failed(entry, key, error)
+        except OSError as error:
+            raise OutputError(f"cannot look at {target}: {error.strerror}", remedy="Check its permissions") from error
         return _Waiting(entry, key, request)
 
-    def _edit(self, batch: Sequence[_Waiting]) -> Iterator[tuple[_Waiting, EditResult | PixrtError]]:
+    def _prepare(self, waiting: _Waiting) -> _Waiting | Outcome:
+        """Decode one entry's picture; what is kept of it is what the networks take, and what the result needs."""
+        request = waiting.request
+        try:
+            prepared = request.prepare(self._runner.manifest, {})
+        except PictureError as error:
+            return self._failed(waiting.entry, waiting.key, error)
+        return dataclasses.replace(waiting, request=dataclasses.replace(request, prepared=prepared))
+
+    def _edit(self, batch: Batch) -> Iterator[tuple[_Waiting, EditResult | PixrtError]]:
         """Edit a batch; where it fails, each picture alone, so that one does not take the others with it."""
         requests = [dataclasses.replace(waiting.request, index=place) for place, waiting in enumerate(batch)]
         try:
@@ -157,27 +179,27 @@ class Gallery:
             for waiting in batch:
                 yield from self._edit([waiting])
 
-    def _write(self, waiting: _Waiting, result: EditResult | PixrtError) -> Outcome:
+    def _write(self, entry: Entry, key: str, result: EditResult | PixrtError) -> Outcome:
         """Save a result, then its line in the journal."""
         if isinstance(result, PixrtError):
-            return self._failed(waiting.entry, result)
-        target = self._folder / waiting.entry.target
+            return self._failed(entry, key, result)
+        target = self._folder / entry.target
         make_folder(target.parent)
         result.save(target, quality=self._quality)
-        facts = {"input": waiting.entry.name, "output": str(waiting.entry.target), "seed": result.seed}
-        self._journal.write(waiting.key, facts, failed=False)
-        return Outcome(waiting.entry, target, "done", result)
+        facts = {"input": entry.name, "output": entry.target.as_posix(), "seed": result.seed}
+        self._journal.write(key, facts, failed=False)
+        return Outcome(entry, target, "done", result)
 
-    def _failed(self, entry: Entry, error: PixrtError) -> Outcome:
-        self._journal.write(_key(entry), {"input": entry.name, "error": str(error)}, failed=True)
+    def _failed(self, entry: Entry, key: str, error: PixrtError) -> Outcome:
+        self._journal.write(key, {"input": entry.name, "error": str(error)}, failed=True)
         return Outcome(entry, self._folder / entry.target, "failed", error=error)
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Entry], Any], entries: Iterable[Entry], count: int
-) -> Iterator[Any]:
+    pool: ThreadPoolExecutor, work: Callable[[Entry], Item], entries: Iterable[Entry], count: int
+) -> Iterator[Item]:
     """The results of `work` in order, at most `count` begun and not taken."""
-    begun: deque[Future[Any]] = deque()
+    begun: deque[Future[Item]] = deque()
     for entry in entries:
         begun.append(pool.submit(work, entry))
         if len(begun) >= count:
@@ -186,8 +208,13 @@ def _ahead(
         yield begun.popleft().result()
 
 
-def _sizes(held: Sequence[_Waiting]) -> list[tuple[int, int]]:
-    return [waiting.request.size for waiting in held]
+def _sorted_out(preparing: list[Future[_Waiting | Outcome]]) -> Iterator[Batch | Outcome]:
+    """What could not be prepared, then the batch of the rest."""
+    found = [future.result() for future in preparing]
+    yield from (one for one in found if isinstance(one, Outcome))
+    batch = [one for one in found if isinstance(one, _Waiting)]
+    if batch:
+        yield batch
 
 
 def _key(entry: Entry) -> str:

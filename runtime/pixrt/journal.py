@@ -5,17 +5,16 @@ the same result. Must not import a backend.
 """
 
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from filelock import FileLock, Timeout
 
 from pixrt.errors import OutputError
-from pixrt.files import make_folder
+from pixrt.files import make_folder, remove_leftovers
 
 State = Literal["done", "failed"]
 
@@ -59,19 +58,24 @@ def open_journal(folder: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
     make_folder(folder)
     job = json.loads(json.dumps(job))  # as it is read back
     path = folder / JOURNAL_NAME
-    try:
-        with FileLock(folder / f".{JOURNAL_NAME}.lock", timeout=0), path.open("a+b") as file:
+    lock = FileLock(folder / f".{JOURNAL_NAME}.lock", timeout=0)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+            file = stack.enter_context(path.open("a+b"))
             earlier, failed = _read(file, path)
-            if earlier is None:
-                _append(file, path, {"pixrt_batch": _VERSION, "job": dict(job)})
-            else:
-                _require_same(earlier, job, folder)
-            yield Journal(file, path, failed)
-            os.fsync(file.fileno())
-    except Timeout:
-        raise OutputError(f"another process writes into {folder}", remedy="Wait for it, or choose another -o") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", remedy="Choose another -o") from error
+            remove_leftovers(folder)
+        except Timeout:
+            raise OutputError(
+                f"another process writes into {folder}", remedy="Wait for it, or choose another -o"
+            ) from None
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}", remedy="Choose another -o") from error
+        if earlier is None:
+            _append(file, path, {"pixrt_batch": _VERSION, "job": job})
+        else:
+            _require_same(earlier, job, folder)
+        yield Journal(file, path, failed)
 
 
 def earlier_seed(folder: Path) -> int | None:
@@ -120,7 +124,7 @@ def _require_same(earlier: Mapping[str, Any], job: Mapping[str, Any], folder: Pa
 
 def _append(file: BinaryIO, path: Path, value: Mapping[str, Any]) -> None:
     try:
-        file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(value).encode() + b"\n")
         file.flush()
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", remedy="Free some space; then go on") from error

@@ -5,6 +5,7 @@ Must not import numpy or Pillow.
 
 import dataclasses
 import numbers
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
@@ -34,6 +35,7 @@ SCHEDULERS: tuple[str, ...] = get_args(SchedulerName)
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
 BACKENDS: tuple[str, ...] = get_args(BackendName)
 MAX_SEED = 2**63 - 1
+_RANDOM_SEED_BITS = 32  # short enough to be typed again
 
 
 # What a preset sets, below what is said and above the bundle's defaults.
@@ -229,6 +231,11 @@ class StyleOptions(PictureOptions):
         return min(1.0, self.content_weight + self.style_weight), self.style_interval
 
 
+def draw_seed() -> int:
+    """A random seed."""
+    return secrets.randbits(_RANDOM_SEED_BITS)
+
+
 def _number(option: "dataclasses.Field[Any]", value: object) -> int | float:
     """Within its bounds, and as Python's own: NumPy's are taken too, but what is kept must be plain JSON."""
     low, high = option.metadata["low"], option.metadata["high"]
@@ -237,10 +244,9 @@ def _number(option: "dataclasses.Field[Any]", value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         name = "a whole number" if whole else "a number"
         raise OptionError(f"{option.name} is {value!r:.60}, which is not {name}", remedy=remedy)
-    number = int(value) if whole else float(value)  # type: ignore[call-overload]  # Integral has no stub for it
-    if not low <= number <= high:
+    if not low <= value <= high:  # before the conversion: floats end at 1.8e308
         raise OptionError(f"{option.name} is {value!s:.60}", remedy=remedy)
-    return number
+    return int(value) if whole else float(value)  # type: ignore[call-overload]  # Integral has no stub for it
 
 
 def _window(name: str, value: object) -> tuple[float, float]:

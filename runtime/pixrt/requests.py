@@ -5,56 +5,30 @@ Must not import a backend.
 
 import dataclasses
 import json
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from pixrt.errors import OptionError, PictureError
+from pixrt.errors import OptionError
 from pixrt.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
-from pixrt.images import Picture, PictureSource, load_picture, measure_picture
-from pixrt.masks import Mask, load_mask, mask_region
-from pixrt.options import GenerateOptions, Options, PictureOptions
+from pixrt.images import measure_picture
+from pixrt.inputs import Prepared, Styles, prepare_masked, prepare_picture, prepare_style
+from pixrt.jobs import Job
+from pixrt.masks import load_mask, mask_region
+from pixrt.options import GenerateOptions, Options, PictureOptions, draw_seed
 from pixrt.spec import Manifest
 from pixrt.tokenizer import Tokenizer, Tokens
 
-Item = TypeVar("Item")
-
-MAX_PICTURES = 10_000
 # Of the instruction and the negative prompt together, so that the parameters fit into every format's metadata.
 MAX_TEXT_BYTES = 60_000
 _BLUR_SHARE = 128  # a mask fades in over 4 pixels of 512
-_RANDOM_SEED_BITS = 32  # short enough to be typed again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A picture to be made. The class of its options says by which task: `EditOptions`, `GenerateOptions` and so on.
-
-    `text` is the instruction, or the prompt. Which pictures a task takes: see `pixrt.tasks`.
-    """
-
-    options: Options
-    text: str = ""
-    image: PictureSource | None = None
-    mask: PictureSource | None = None
-    style: PictureSource | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A request's pictures, decoded."""
-
-    picture: Picture | None
-    mask: Mask | None
-    style: Picture | None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A job that has been checked; `index` is its place in the call's results.
 
-    The picture's header has been read, its pixels have not, unless they are `loaded`: `size` is its width and height.
+    The picture's header has been read, its pixels have not, unless they are `prepared`: `size` is its width and height.
     `options` are resolved, and have a seed.
     """
 
@@ -65,7 +39,7 @@ class Request:
     tokens: Tokens
     negative_tokens: Tokens
     options: Options
-    loaded: Inputs | None = None
+    prepared: Prepared | None = None
 
     @property
     def seed(self) -> int:
@@ -80,47 +54,20 @@ class Request:
         solver = options.scheduler, options.steps, options.eta, options.start
         return type(options), self.job.mask is None, self.geometry.padded, *solver
 
-    def load(self) -> Inputs:
-        """The decoded pictures. Raises PictureError, also where one is no longer what was measured."""
-        if self.loaded is not None:
-            return self.loaded
-        job, picture, style = self.job, None, None
-        if job.image is not None:
-            picture = load_picture(job.image)
-            height, width = picture.rgb.shape[:2]
-            if (width, height) != self.size:
-                raise PictureError(
-                    f"{picture.name} is {width} x {height} pixels, and was {self.size[0]} x {self.size[1]} before",
-                    remedy="Leave a picture alone while it is edited",
-                )
-        mask = None if job.mask is None else load_mask(job.mask, self.size)
-        if job.style is not None:
-            style = load_picture(job.style)
-        return Inputs(picture, mask, style)
-
-
-def is_several(value: object) -> bool:
-    """Whether an argument holds several pictures, texts or seeds: a list or a tuple does."""
-    return isinstance(value, list | tuple)
-
-
-def pair(options: type[Options], parameters: Mapping[str, Any], **given: object) -> list[Job]:
-    """Jobs out of a call's arguments: `given` are a job's text and pictures, each one or a list.
-
-    Lists are paired one to one; one of anything goes with all of the others. One seed serves every picture, so that a
-    picture's result does not depend on its company. Raises OptionError.
-    """
-    lists = {name: _as_list(value) for name, value in given.items()}
-    seeds = _as_list(parameters.get("seed"))
-    count = max(map(len, (*lists.values(), seeds)))
-    if not all((*lists.values(), seeds)) or count > MAX_PICTURES:
-        counts = " and ".join(f"{len(values)} of {name}" for name, values in lists.items())
-        raise OptionError(f"the call has {counts}", remedy=f"Pass from 1 to {MAX_PICTURES} of each")
-    each = _spread([options(**{**parameters, "seed": seed}) for seed in seeds], count, "seed")
-    columns = {name: _spread(values, count, name) for name, values in lists.items()}
-    return [
-        Job(options=each[index], **{name: values[index] for name, values in columns.items()}) for index in range(count)
-    ]
+    def prepare(self, manifest: Manifest, styles: Styles) -> Prepared:
+        """Decode the pictures, where that has not been done. Raises PictureError, also for one that has changed."""
+        if self.prepared is not None:
+            return self.prepared
+        job, ready = self.job, Prepared()
+        if job.image is not None and job.mask is not None:
+            blur = getattr(self.options, "mask_blur", 0)
+            ready = prepare_masked(job.image, job.mask, self.size, self.geometry, blur)
+        elif job.image is not None:
+            ready = prepare_picture(job.image, self.size, self.geometry)
+        if job.style is None:
+            return ready
+        style = prepare_style(job.style, manifest, styles)
+        return dataclasses.replace(ready, style=style.pixels, sha256={**ready.sha256, "style": style.sha256})
 
 
 def make_requests(
@@ -207,8 +154,8 @@ def _geometry(job: Job, size: Size, options: Options, manifest: Manifest, most_p
 
 
 def _new_picture(options: GenerateOptions, manifest: Manifest, most_pixels: int) -> Geometry:
-    native, multiple = manifest.native_resolution, manifest.size_multiple
-    size = options.width or native, options.height or native
+    multiple = manifest.size_multiple
+    size = options.width or 0, options.height or 0
     if size[0] % multiple or size[1] % multiple:
         raise OptionError(
             f"the picture would be {size[0]} x {size[1]} pixels",
@@ -228,6 +175,11 @@ def _for_bundle(options: Options, manifest: Manifest) -> Options:
                 remedy="Leave it out, or use a bundle of an edit checkpoint",
             )
         options = _replace(options, image_guidance_scale=1.0)
+    native = manifest.native_resolution
+    if isinstance(options, GenerateOptions):
+        options = _replace(options, width=options.width or native, height=options.height or native)
+    elif isinstance(options, PictureOptions) and options.resize != "floor8":
+        options = _replace(options, resolution=options.resolution or native)
     return options.resolve(manifest.defaults)
 
 
@@ -250,23 +202,9 @@ def _with_mask(job: Job, size: Size, options: Options) -> Options:
 def _with_seed(options: Options) -> Options:
     if options.seed is not None:
         return options
-    return _replace(options, seed=secrets.randbits(_RANDOM_SEED_BITS))
+    return _replace(options, seed=draw_seed())
 
 
 def _replace(options: Options, **values: Any) -> Options:
     """With other values, also of fields that only some tasks have."""
     return dataclasses.replace(options, **values)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if is_several(value) else [value]
-
-
-def _spread(items: list[Item], count: int, name: str) -> list[Item]:
-    if len(items) == 1:
-        return items * count
-    if len(items) != count:
-        raise OptionError(
-            f"{len(items)} of {name} for {count} pictures", remedy=f"Pass 1 or {count}: they are paired one to one"
-        )
-    return items

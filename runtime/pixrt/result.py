@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +40,11 @@ class EditResult:
         network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran, for each
             window where there are several.
         times: where the time went; shared by the pictures of a batch.
-        model, model_sha256, notice: which checkpoint it was, and what a user should know about it.
+        model, model_sha256, precision, notice: which checkpoint it was, exported how, and what a user should know.
         loras: the LoRAs that were in use.
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
         tile: the longer side in pixels of the windows that the UNet ran on; None where it had the whole picture.
+        inputs_sha256: of the mask and of the style picture, where there were any: their first 16 digits.
         history: the parameters of every edit that led to the picture this one began with, oldest first, each without
             a history of its own; empty where that picture was not made in the same session.
     """
@@ -60,10 +61,12 @@ class EditResult:
     backend: str
     model: str
     model_sha256: str
+    precision: str
     notice: str
     loras: tuple[LoraSpec, ...] = ()
     decoded_in_fp32: bool = False
     tile: int | None = None
+    inputs_sha256: Mapping[str, str] = field(default_factory=dict)
     history: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -83,11 +86,13 @@ class EditResult:
             "task": TASKS[type(self.options)].name,
             "model": self.model,
             "model_sha256": self.model_sha256,
+            "precision": self.precision,
             **({"notice": self.notice} if self.notice else {}),
             **lora_parameters(self.loras),
             **({"tile": self.tile} if self.tile else {}),
             "instruction": self.instruction,
             **dataclasses.asdict(self.options),
+            **{f"{name}_sha256": digest for name, digest in self.inputs_sha256.items()},
             **({"history": list(self.history)} if self.history else {}),
         }
 

@@ -12,12 +12,14 @@ from pixrt.backends.protocol import EngineMemory
 from pixrt.backends.registry import BackendOptions, open_backend
 from pixrt.errors import OptionError, PixrtError
 from pixrt.geometry import MAX_PIXELS, MAX_WORKING_PIXELS
+from pixrt.inputs import Styles
+from pixrt.jobs import Job
 from pixrt.lora import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.networks import Networks
 from pixrt.options import BackendName
 from pixrt.pipeline import LoopState
 from pixrt.plan import Schedule, make_schedule
-from pixrt.requests import Job, Request, form_batches, make_requests
+from pixrt.requests import Request, form_batches, make_requests
 from pixrt.result import EditResult, Estimate, OnStep, Progress
 from pixrt.spec import Component, LoraSpec, Manifest
 from pixrt.stages import latents_size, run_batch
@@ -180,10 +182,11 @@ class Runner:
         self, batches: Sequence[tuple[Sequence[Request], Schedule]], on_step: OnStep | None
     ) -> Iterator[EditResult]:
         total, before = sum(schedule.calls for _, schedule in batches), 0
+        styles: Styles = {}
         for batch, schedule in batches:
             progress = Progress(on_step, before, total)
             with self._turn():
-                results = self._run_batch(batch, schedule, progress)
+                results = self._run_batch(batch, schedule, styles, progress)
             before += schedule.calls
             yield from results
 
@@ -240,13 +243,15 @@ class Runner:
     ) -> None:
         self.close()
 
-    def _run_batch(self, batch: Sequence[Request], schedule: Schedule, progress: Progress) -> list[EditResult]:
+    def _run_batch(
+        self, batch: Sequence[Request], schedule: Schedule, styles: Styles, progress: Progress
+    ) -> list[EditResult]:
         networks, manifest, clock = self._networks, self.manifest, Stopwatch()
 
         def after_step(number: int, state: LoopState) -> None:
             progress.tell(number, batch, state, manifest)
 
-        made = run_batch(networks, batch, schedule, manifest, clock, after_step)
+        made = run_batch(networks, batch, schedule, manifest, clock, styles, after_step)
         work = self._work(batch, schedule)
         return [
             EditResult(
@@ -262,10 +267,12 @@ class Runner:
                 backend=self._backend.name,
                 model=manifest.name,
                 model_sha256=manifest.source.sha256,
+                precision=manifest.precision,
                 notice=manifest.notice,
                 loras=self._loras.specs,
                 decoded_in_fp32=second_try,
                 tile=work.tile,
+                inputs_sha256=prepared.sha256,
             )
-            for (image, second_try), request in zip(made, batch, strict=True)
+            for (image, prepared, second_try), request in zip(made, batch, strict=True)
         ]

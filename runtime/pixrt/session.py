@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pixrt.errors import OptionError, PictureError
 from pixrt.images import PictureSource, load_picture, to_image
+from pixrt.jobs import Job
 from pixrt.options import EditOptions, Options
 from pixrt.parameters import EditParameters
-from pixrt.requests import Job
 from pixrt.result import EditResult, OnStep, options_from
 from pixrt.runner import Runner
 
@@ -59,8 +59,8 @@ class Session:
     def edit(
         self,
         instruction: str,
-        mask: PictureSource | None = None,
         *,
+        mask: PictureSource | None = None,
         on_step: OnStep | None = None,
         **parameters: Unpack[EditParameters],
     ) -> EditResult:
@@ -74,8 +74,8 @@ class Session:
     def try_edit(
         self,
         instruction: str,
-        mask: PictureSource | None = None,
         *,
+        mask: PictureSource | None = None,
         on_step: OnStep | None = None,
         **parameters: Unpack[EditParameters],
     ) -> EditResult:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from pixrt.buffers import Latents
 from pixrt.conditioning import Conditioning
-from pixrt.geometry import plan_geometry
-from pixrt.images import Picture, from_network, to_network, with_alpha
-from pixrt.masks import feather, paste, to_working
+from pixrt.images import from_network, with_alpha
+from pixrt.inputs import Prepared, Styles
+from pixrt.masks import paste
 from pixrt.networks import Networks
 from pixrt.pipeline import LoopState, denoise
 from pixrt.plan import Schedule
-from pixrt.requests import Inputs, Request
+from pixrt.requests import Request
 from pixrt.spec import Component, Manifest
 from pixrt.tasks import TaskInputs, condition
 from pixrt.timing import Stopwatch
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 AfterStep = Callable[[int, LoopState], None]
-Made = tuple["Image.Image", bool]
-"""A picture, and whether it took the FP32 decoder."""
+Made = tuple["Image.Image", Prepared, bool]
+"""A picture, what it was made of, and whether it took the FP32 decoder."""
 
 
 def run_batch(
@@ -36,11 +36,12 @@ def run_batch(
     schedule: Schedule,
     manifest: Manifest,
     clock: Stopwatch,
+    styles: Styles,
     after_step: AfterStep,
 ) -> list[Made]:
     """Make the pictures of requests with one `batch_key`. Raises PictureError, PixrtError."""
     with clock.stage("prepare"):
-        given = [request.load() for request in batch]
+        given = [request.prepare(manifest, styles) for request in batch]
     conditioning = _encode(networks, batch, given, manifest, clock)
     with networks.stage(Component.UNET):
         latents = _denoise(networks, batch, schedule, conditioning, manifest, clock, after_step)
@@ -48,13 +49,13 @@ def run_batch(
         decoded = [networks.decode(item, clock) for item in latents]
     with clock.stage("finish"):
         return [
-            (_finish(pixels, inputs, request), second_try)
-            for (pixels, second_try), inputs, request in zip(decoded, given, batch, strict=True)
+            (_finish(pixels, prepared, request), prepared, second_try)
+            for (pixels, second_try), prepared, request in zip(decoded, given, batch, strict=True)
         ]
 
 
 def _encode(
-    networks: Networks, batch: Sequence[Request], given: Sequence[Inputs], manifest: Manifest, clock: Stopwatch
+    networks: Networks, batch: Sequence[Request], given: Sequence[Prepared], manifest: Manifest, clock: Stopwatch
 ) -> Conditioning:
     with networks.stage(Component.TEXT_ENCODER):
         nulls = [networks.text(request.negative_tokens.ids, clock) for request in batch]
@@ -65,9 +66,9 @@ def _encode(
                 options=request.options,
                 text=text,
                 null_text=null,
-                pixels=None if each.picture is None else to_network(each.picture, request.geometry),
-                mask=None if each.mask is None else to_working(each.mask, request.geometry),
-                style=None if each.style is None else _style_pixels(each.style, manifest),
+                pixels=each.pixels,
+                mask=each.mask,
+                style=each.style,
             )
             for request, each, text, null in zip(batch, given, texts, nulls, strict=True)
         ]
@@ -98,25 +99,15 @@ def latents_size(batch: Sequence[Request], manifest: Manifest) -> tuple[int, int
     return height // manifest.vae_scale, width // manifest.vae_scale
 
 
-def _style_pixels(style: Picture, manifest: Manifest) -> NDArray[np.float32]:
-    """A style's working picture: as large as the bundle's native resolution, whatever the content's is."""
-    height, width = style.rgb.shape[:2]
-    resolution, multiple = manifest.native_resolution, manifest.size_multiple
-    return to_network(style, plan_geometry(width, height, "exact", resolution=resolution, multiple=multiple))
-
-
-def _finish(pixels: NDArray[np.float32], inputs: Inputs, request: Request) -> "Image.Image":
+def _finish(pixels: NDArray[np.float32], prepared: Prepared, request: Request) -> "Image.Image":
     """The result: with a mask over the original, which stays as it is outside the mask, else alone."""
-    image, geometry = from_network(pixels, request.geometry), request.geometry
-    if inputs.picture is None:
-        return image
-    if inputs.mask is None:
-        return with_alpha(image, inputs.picture.alpha, geometry)
     from PIL import Image
 
-    opacity = feather(inputs.mask, getattr(request.options, "mask_blur", 0))
+    image, geometry = from_network(pixels, request.geometry), request.geometry
+    if prepared.under is None or prepared.opacity is None:
+        return with_alpha(image, prepared.alpha, geometry)
     left, top, right, bottom = map(int, geometry.crop)
-    pasted = Image.fromarray(paste(inputs.picture.straight, np.asarray(image), (left, top, right, bottom), opacity))
-    if inputs.picture.alpha is not None:
-        pasted.putalpha(Image.fromarray(inputs.picture.alpha))
+    pasted = Image.fromarray(paste(prepared.under, np.asarray(image), (left, top, right, bottom), prepared.opacity))
+    if prepared.alpha is not None:
+        pasted.putalpha(Image.fromarray(prepared.alpha))
     return pasted

@@ -3,20 +3,18 @@
 import dataclasses
 import itertools
 import math
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pixrt.errors import OptionError
-from pixrt.options import MAX_SEED, EditOptions
+from pixrt.options import MAX_SEED, EditOptions, draw_seed
 
 MAX_CELLS = 4096
 # From what varies fastest, and is seen side by side, to what varies slowest.
 SWEPT = ("guidance_scale", "image_guidance_scale", "steps", "seed", "scheduler")
 _SHORT = {"guidance_scale": "guidance", "image_guidance_scale": "image", "scheduler": ""}
 _FIELDS = {option.name: option for option in dataclasses.fields(EditOptions)}
-_SEED_BITS = 32  # short enough to be typed again
 
 Value = int | float | str
 
@@ -70,7 +68,7 @@ def parse_seeds(text: str, first: int | None) -> Axis:
         remedy = f"Give how many, from 1 to {MAX_CELLS}, or a list with commas"
         raise OptionError(f"seeds is {text!r:.60}", remedy=remedy)
     if first is None:
-        first = secrets.randbits(_SEED_BITS)
+        first = draw_seed()
     EditOptions(seed=first)
     if first + count - 1 > MAX_SEED:
         raise OptionError(f"the last of {count} seeds from {first} is too large", remedy=f"At most {MAX_SEED}")

@@ -18,9 +18,9 @@ from pixrt.backends.protocol import Array
 from pixrt.conditioning import Anchor, Conditioning
 from pixrt.errors import OptionError
 from pixrt.guidance import Branch
+from pixrt.jobs import Job
 from pixrt.masks import Mask, to_latents
 from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, Options, StyleOptions
-from pixrt.requests import Job
 from pixrt.spec import NETWORKS, Component, LoraSpec, Manifest
 from pixrt.spec import Task as BundleTask
 from pixrt.style import stylize
@@ -68,7 +68,10 @@ def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
 
     `loras` are those in use at run time.
     """
-    task = TASKS[type(job.options)]
+    task = TASKS.get(type(job.options))
+    if task is None:
+        kinds = ", ".join(kind.__name__ for kind in TASKS)
+        raise OptionError(f"a job's options are {type(job.options).__name__}", remedy=f"Pass one of {kinds}")
     distilled = manifest.source.loras or loras or manifest.defaults.scheduler == "lcm"
     if job.options.preset == "turbo" and not distilled:
         raise OptionError(

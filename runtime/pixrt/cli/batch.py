@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +19,11 @@ from pixrt.cli.running import Running
 from pixrt.codecs import WRITABLE_SUFFIXES
 from pixrt.entries import TABLES, Entry, count_entries, read_entries
 from pixrt.errors import OptionError, PixrtError
-from pixrt.options import EditOptions
+from pixrt.options import EditOptions, draw_seed
 
 if TYPE_CHECKING:
     from pixrt.editor import Editor
     from pixrt.gallery import Outcome
-
-_SEED_BITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +63,7 @@ def batch(
         raise OptionError("a gallery's sizes are not known beforehand", remedy="Build engines with `pixrt build`")
     if parameters.get("seed") is None:
         seed = earlier_seed(output)
-        parameters["seed"] = secrets.randbits(_SEED_BITS) if seed is None else seed
+        parameters["seed"] = draw_seed() if seed is None else seed
 
     def entries() -> Iterator[Entry]:
         return read_entries(sources, instruction, parameters, output)

@@ -119,7 +119,7 @@ def generate(
     parameters: dict[str, Any],
 ) -> None:
     """Make pictures from text alone, with a text-to-image bundle or an edit bundle."""
-    from pixrt.requests import pair
+    from pixrt.jobs import pair
 
     earlier: dict[str, Any] = {}
     if repeat is not None:
@@ -147,7 +147,7 @@ def _make(
     **given: Any,
 ) -> None:
     """Pictures and the text after them, by one task; `given` are its further pictures."""
-    from pixrt.requests import pair
+    from pixrt.jobs import pair
 
     pictures, text = _split(words, repeat, options)
     earlier: dict[str, Any] = {}

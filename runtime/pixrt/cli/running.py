@@ -21,7 +21,7 @@ from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
     from pixrt.editor import Editor
-    from pixrt.requests import Job
+    from pixrt.jobs import Job
     from pixrt.result import StepInfo
 
 

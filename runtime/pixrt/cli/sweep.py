@@ -53,8 +53,9 @@ def sweep(
     against the time that their steps take.
     """
     from pixrt.images import load_picture, to_image
+    from pixrt.jobs import Job
     from pixrt.masks import load_mask
-    from pixrt.requests import Job, form_batches
+    from pixrt.requests import form_batches
     from pixrt.sweep_sheet import plan_sheet
     from pixrt.sweep_table import source_as_result, step_table
 
