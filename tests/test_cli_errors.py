@@ -18,7 +18,7 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "no arguments": ([], 2, "Missing argument"),
     "no output": (["scene.png", BLUE], 2, "--output"),
     "no instruction": (["scene.png", "-o", "o.png"], 2, "alone is not enough"),
-    "picture for an instruction": (["scene.png", "b.png", "-o", "o"], 2, "must be the instruction"),
+    "picture for an instruction": (["scene.png", "b.png", "-o", "o"], 2, "must be the text"),
     "unknown flag": (["scene.png", BLUE, "-o", "o.png", "--strength", 1], 2, "--strength"),
     "steps 0": (["scene.png", BLUE, "-o", "o.png", "--steps", 0], 2, "from 1 to 1000"),
     "steps 51 of LCM": (["scene.png", BLUE, "-o", "o.png", "--steps", 51, "--scheduler", "lcm"], 2, "at most 50 steps"),

@@ -47,6 +47,12 @@ def test_text_to_image(run: Run, tmp_path: Path) -> None:
     repeated = run("generate", "--from", "drawn/3.png", "-o", "again.png")
     assert repeated.code == 0
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "drawn" / "3.png").read_bytes()
+    other = run("generate", words[1], "--from", "drawn/0.png", "-o", "other.png", "--json")
+    assert json.loads(other.out)["parameters"]["instruction"] == words[1]
+    counted = run("generate", words[1], "-o", "counted", "--count", 2, "--steps", 1, "--json")  # no seed: two in a row
+    first, second = (json.loads(line)["parameters"]["seed"] for line in counted.out.splitlines())
+    assert abs(first - second) == 1
+    assert run("generate", words[0]).code == 2
     assert run("generate", words[0], "-o", "wide.png", "--width", 96, "--steps", 1).out.startswith("wide.png  96 x 64")
     mistake = run("edit", "scene.png", "--from", "again.png", "-o", "x.png")
     assert (mistake.code, "was made by generate, not by edit" in mistake.err) == (3, True)
@@ -62,6 +68,9 @@ def test_a_style(run: Run, tmp_path: Path) -> None:
     assert (facts["instruction"], facts["style_interval"], facts["task"]) == ("make it darker", [0.0, 1.0], "style")
     assert run("style", "scene.png", "style.png", "--from", "out.png", "-o", "again.png").code == 0
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+    changed = run("style", "scene.png", "style.png", "--from", "out.png", "-o", "o.png", "--instruction", "x", "--json")
+    assert json.loads(changed.out)["parameters"]["instruction"] == "x"  # what is said now comes first
+    assert len(facts["style_sha256"]) == 16
     assert run("style", "scene.png", "-o", "x.png").code == 2
     assert run("style", "scene.png", "style.png", "-o", "style.png").code == 7
 
@@ -94,6 +103,9 @@ def test_presets(run: Run) -> None:
     assert (facts["network_calls"], facts["parameters"]["scheduler"]) == (12, "dpmpp_2m")
     outcome = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "quality", "--steps", 30, "--dry-run", "--json")
     assert json.loads(outcome.out)["network_calls"] == 30  # what is said comes first
+    assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "fast", "--steps", 2).code == 0
+    words = ["edit", "scene.png", "--from", "a.png", "-o", "b.png", "--preset", "quality", "--dry-run", "--json"]
+    assert json.loads(run(*words).out)["network_calls"] == 50  # not what the earlier result's steps were
     refused = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "turbo")
     assert (refused.code, "has no LoRA" in refused.err) == (2, True)
     assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "slow").code == 2

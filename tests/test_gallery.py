@@ -209,6 +209,12 @@ class TestCommand:
         assert other.code == 7
         assert "holds results with instruction" in other.err
 
+    def test_a_long_text_and_one_that_is_a_files_name(self, run: Run, tmp_path: Path) -> None:
+        assert run("batch", "scene.png", "make it darker " * 30, "-o", "out", "--steps", 1).code == 0
+        for _ in range(2):  # the second time there is a folder of this name
+            assert run("batch", "scene.png", "darker", "-o", "darker", "--steps", 1).code == 0
+        assert "tokens of the instruction" in run("batch", "scene.png", "red " * 90, "-o", "x", "--steps", 1).err
+
     def test_broken_ones_end_with_1(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "broken.png").write_bytes(b"\x89PNG")
         outcome = run("batch", "*.png", BLUE, "-o", "out", "--steps", 1)
@@ -221,7 +227,11 @@ class TestCommand:
         [
             (["batch", "nowhere", BLUE, "-o", "out"], 9, "neither a picture"),
             (["batch", "scene.png", "-o", "out"], 2, "alone is not enough"),
-            (["batch", "scene.png", "scene.png", "-o", "out"], 2, "must be the instruction"),
+            (["batch", "scene.png", "scene.png", "-o", "out"], 2, "must be the text"),
+            (["batch", "scene.png", BLUE, "-o", "out", "--preset", "turbo"], 2, "has no LoRA"),
+            (["batch", "scene.png", BLUE, "-o", "out", "--mask-blur", "3"], 2, "there is no mask"),
+            (["batch", "scene.png", BLUE, "-o", "out", "--scheduler", "lcm", "--steps", "60", "--dry-run"], 2, "LCM"),
+            (["batch", "scene.png", "\udcff", "-o", "out"], 2, "not valid Unicode"),
             (["batch", "scene.png", BLUE, "-o", "out.png"], 2, "a file's name"),
             (["batch", "scene.png", BLUE, "-o", "."], 9, "is an input"),
             (["batch", "scene.png", BLUE, "-o", "out", "--steps", "0"], 2, "steps is 0"),

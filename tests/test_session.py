@@ -32,7 +32,7 @@ def test_a_chain_is_what_it_is_by_hand(editor: Editor, scene: Image.Image, trans
     session = editor.session(scene)
     first = session.edit(BLUE, **QUICK)
     second = session.edit(INVERT, steps=3, guidance_scale=3, seed=9)
-    third = session.edit(DARK, np.pad(np.ones((20, 20), bool), (0, 44)), steps=2)
+    third = session.edit(DARK, mask=np.pad(np.ones((20, 20), bool), (0, 44)), steps=2)
     by_hand = editor.edit(scene, BLUE, **QUICK)
     assert same(first.image, by_hand.image)
     by_hand = editor.edit(by_hand.image, INVERT, steps=3, guidance_scale=3, seed=9)
@@ -92,7 +92,7 @@ def test_undo_and_redo(null_editor: Editor, operations: list[str]) -> None:
     for number, operation in enumerate(operations):
         if operation in ("edit", "keep"):
             if operation == "edit":
-                session.edit("x", column(number), steps=1, seed=number)
+                session.edit("x", mask=column(number), steps=1, seed=number)
                 seeds[at:], tried = [number], None
             elif tried is not None:
                 session.keep(tried)
@@ -101,7 +101,7 @@ def test_undo_and_redo(null_editor: Editor, operations: list[str]) -> None:
                 continue
             at += 1
         elif operation == "try":
-            tried = session.try_edit("x", column(number), steps=1, seed=1000 + number)
+            tried = session.try_edit("x", mask=column(number), steps=1, seed=1000 + number)
         elif operation == "reset":
             session.reset()
             seeds, at, tried = [], 0, None
@@ -149,7 +149,7 @@ def test_what_fails_leaves_the_session_as_it_was(null_editor: Editor, scene: Ima
         (OptionError, lambda: session.edit(DARK, steps=0)),
         (OptionError, lambda: session.edit([DARK, BLUE])),  # type: ignore[arg-type]
         (OptionError, lambda: session.edit(DARK, seed=[1, 2])),
-        (PictureError, lambda: session.edit(DARK, np.ones((4, 4), bool))),
+        (PictureError, lambda: session.edit(DARK, mask=np.ones((4, 4), bool))),
         (Cancelled, lambda: session.edit(DARK, steps=1, on_step=lambda info: False)),
         (PictureError, lambda: session.repeat({"history": 3})),
         (PictureError, lambda: session.repeat({"history": [], "instruction": None})),
@@ -169,7 +169,7 @@ def test_a_saved_chain_can_be_repeated(editor: Editor, scene: Image.Image, tmp_p
     mask = Image.new("L", scene.size)
     mask.paste(255, (0, 0, 30, 64))
     session.edit(BLUE, steps=2, guidance_interval=(0.0, 0.6))
-    session.edit(INVERT, mask, steps=2)
+    session.edit(INVERT, mask=mask, steps=2)
     result = session.edit(DARK, **QUICK)
     for suffix in ("png", "jpg", "webp"):
         result.save(tmp_path / f"chain.{suffix}")

@@ -183,13 +183,13 @@ def test_batches_share_their_time_and_the_picture_is_decoded_once(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources: list[type] = []
-    original = Request.load
+    original = Request.prepare
 
-    def counting(self: Request) -> Any:
+    def counting(self: Request, *given: Any) -> Any:
         sources.append(type(self.job.image))
-        return original(self)
+        return original(self, *given)
 
-    monkeypatch.setattr(Request, "load", counting)
+    monkeypatch.setattr(Request, "prepare", counting)
     monkeypatch.setattr(Stopwatch, "times", lambda self: StageTimes(denoise_ms=120, decode_ms=60, text_ms=7))
     assert run("sweep", "scene.png", BLUE, "--seeds", "6", "-o", "out", "--json", "f.json", *NULL).code == 0
     assert sources == [Image.Image] * (4 + 6)  # a warm-up, then a batch of 4 and one of 2

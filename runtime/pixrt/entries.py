@@ -88,7 +88,7 @@ def count_entries(entries: Iterable[Entry], folder: Path) -> int:
 
 
 def _within(target: Path) -> Path:
-    """A result's path in the output folder, its suffix one that pixrt can write. Raises DataError where it leaves that."""
+    """A result's path, with a suffix that pixrt writes. Raises DataError where it leaves the output folder."""
     if target.is_absolute() or ".." in target.parts:
         raise DataError(f"the output {target} leaves the output folder", remedy="Give a path within it")
     return target if target.suffix.lower() in WRITABLE_SUFFIXES else target.with_suffix(".png")

@@ -45,6 +45,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quality": {"scheduler": "dpmpp_2m", "steps": 50},
 }
 
+PRESET_FIELDS = ("steps", "guidance_scale", "image_guidance_scale", "scheduler")
+
 
 def _option(
     default: Any,
@@ -122,8 +124,8 @@ class Options:
     def resolve(self, defaults: Defaults) -> Self:
         """The same options, the preset's and the bundle's values where nothing was said. The seed stays as it is."""
         preset = PRESETS[self.preset] if self.preset else {}
-        names = ("steps", "guidance_scale", "image_guidance_scale", "scheduler")
-        filled = {name: preset.get(name, getattr(defaults, name)) for name in names if getattr(self, name, 0) is None}
+        unsaid = [name for name in PRESET_FIELDS if getattr(self, name, 0) is None]
+        filled = {name: preset.get(name, getattr(defaults, name)) for name in unsaid}
         resolved = dataclasses.replace(self, **filled)
         if resolved.eta and resolved.scheduler != "ddim":
             raise OptionError(

@@ -12,9 +12,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pixrt.cli.console import errors, say, warn
-from pixrt.cli.outputs import require_writable
+from pixrt.cli.outputs import require_writable, split_text
 from pixrt.cli.parameters import with_arguments_of, with_flags
-from pixrt.cli.results import warn_beforehand
+from pixrt.cli.results import Notes, result_facts, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.codecs import WRITABLE_SUFFIXES
 from pixrt.entries import TABLES, Entry, count_entries, read_entries
@@ -55,7 +55,10 @@ def batch(
     from pixrt.gallery import Gallery
     from pixrt.journal import earlier_seed, open_journal
 
-    sources, instruction = _split(sources_and_instruction)
+    sources: list[str] = sources_and_instruction
+    instruction: str | None = None
+    if not all(word.lower().endswith(TABLES) for word in sources):
+        sources, instruction = split_text(sources, (*WRITABLE_SUFFIXES, *TABLES))
     if output.is_file() or output.suffix.lower() in WRITABLE_SUFFIXES:
         raise OptionError(f"{output} is a file's name, and there are many results", remedy="Give a folder with -o")
     require_writable(output)
@@ -73,6 +76,8 @@ def batch(
     with running.open() as editor:
         if not running.quiet:
             warn_beforehand(editor)
+        has_table = any(word.lower().endswith(TABLES) for word in sources)
+        _check(editor, instruction, parameters, may_have_masks=has_table)
         job = _job(editor, instruction, parameters, running)
         if running.dry_run:
             say(json.dumps({"pictures": total, "job": job}) if running.as_json else f"{total} pictures to {output}")
@@ -106,13 +111,16 @@ class _Tally:
         self.bar = Progress(*columns, console=errors, disable=hidden, transient=True)
         self._task = self.bar.add_task("editing", total=total, rate=0.0)
         self._done = self._failed = self._skipped = 0
+        self._notes = Notes(running.quiet)
         self._started = time.perf_counter()
 
     def tell(self, outcome: "Outcome") -> None:
         """One more."""
         self._skipped += outcome.skipped and outcome.state == "done"
         self._failed += outcome.state == "failed"
-        self._done += outcome.result is not None
+        if outcome.result is not None:
+            self._done += 1
+            self._notes.add(outcome.result)
         if outcome.error is not None and not self._running.as_json:
             name, told = outcome.entry.name, str(outcome.error)
             warn(told if name in told else f"{name}: {told}")
@@ -123,6 +131,7 @@ class _Tally:
     def finish(self) -> None:
         """The sum. Raises PixrtError where pictures failed, now or before."""
         seconds = time.perf_counter() - self._started
+        self._notes.tell()
         if not self._running.quiet:
             warn(
                 f"{self._done} edited in {seconds:.2f} s ({self._done / seconds:.2f} pictures/s),"
@@ -141,14 +150,19 @@ def _facts(outcome: "Outcome") -> dict[str, Any]:
         return facts | {"error": str(outcome.error)}
     result = outcome.result
     assert result is not None
-    return facts | {
-        "output": str(outcome.target),
-        "width": result.image.width,
-        "height": result.image.height,
-        "backend": result.backend,
-        "batch_times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
-        "parameters": result.parameters,
-    }
+    return facts | result_facts(outcome.target, result)
+
+
+def _check(editor: "Editor", instruction: str | None, parameters: dict[str, Any], *, may_have_masks: bool) -> None:
+    """Check, on a picture of nothing, what all pictures have in common: it would fail for each of them."""
+    import numpy as np
+
+    from pixrt.jobs import Job
+
+    side = editor.manifest.native_resolution
+    common = {name: value for name, value in parameters.items() if not (may_have_masks and name.startswith("mask_"))}
+    probe = np.zeros((side, side, 3), np.uint8)
+    editor.estimate(editor.check([Job(options=EditOptions(**common), image=probe, text=instruction or "")]))
 
 
 def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], running: Running) -> dict[str, Any]:
@@ -158,23 +172,11 @@ def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], 
     options = EditOptions(**parameters).resolve(editor.manifest.defaults)
     return {
         "model_sha256": editor.manifest.source.sha256,
+        "precision": editor.manifest.precision,
+        "native_resolution": editor.manifest.native_resolution,
         **lora_parameters(editor.loras),
         "instruction": instruction,
         "options": dataclasses.asdict(options),
         "quality": running.quality,
         **({"tile": editor.tile} if editor.tile is not None else {}),
     }
-
-
-def _split(words: list[str]) -> tuple[list[str], str | None]:
-    """Sources and the instruction; with tables alone there may be none."""
-    if all(Path(word).suffix.lower() in TABLES for word in words):
-        return words, None
-    if len(words) < 2:
-        raise OptionError(f"{words[0]!r} alone is not enough", remedy="Give pictures, then the instruction")
-    if Path(words[-1]).exists():
-        raise OptionError(
-            f"the last argument, {words[-1]!r}, is a file or a folder, and it must be the instruction",
-            remedy="Give pictures, then the instruction: SOURCE... INSTRUCTION",
-        )
-    return words[:-1], words[-1]

@@ -6,19 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from pixrt.cli.outputs import number_outputs, plan_outputs
+from pixrt.cli.outputs import number_outputs, plan_outputs, split_text
 from pixrt.cli.parameters import with_arguments_of, with_flags
 from pixrt.cli.running import Running
 from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
 from pixrt.errors import OptionError
 from pixrt.options import (
     MAX_SEED,
+    PRESET_FIELDS,
     EditOptions,
     GenerateOptions,
     Img2ImgOptions,
     InpaintOptions,
     Options,
     StyleOptions,
+    draw_seed,
 )
 
 Output = Annotated[
@@ -93,7 +95,7 @@ def style(
         list[str], typer.Argument(metavar="IMAGE... STYLE", help="Pictures, then the one whose style they get.")
     ],
     output: Output,
-    instruction: Annotated[str, typer.Option(help="What else is to be done.")] = "",
+    instruction: Annotated[str | None, typer.Option(help="What else is to be done.")] = None,
     repeat: From = None,
     *,
     running: Running,
@@ -103,15 +105,14 @@ def style(
     if len(pictures_and_style) < 2:
         raise OptionError("there is one picture", remedy="Give pictures, then the one with the style: IMAGE... STYLE")
     *pictures, model = pictures_and_style
-    words = pictures if repeat else [*pictures, instruction]
-    _make(StyleOptions, words, output, repeat, running, parameters, style=[model])
+    _make(StyleOptions, pictures, output, repeat, running, parameters, text=instruction or "", style=[model])
 
 
 @with_arguments_of(Running, "running")
 @with_flags(GenerateOptions)
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="Left out with --from.")] = None,
-    output: Output = Path("out.png"),
+    output: Output = ...,  # type: ignore[assignment]  # typer's way of saying that it must be given
     count: Annotated[int, typer.Option(min=1, help="Pictures per prompt; the seed of each is one more.")] = 1,
     repeat: From = None,
     *,
@@ -124,12 +125,13 @@ def generate(
     earlier: dict[str, Any] = {}
     if repeat is not None:
         prompt, parameters, earlier = _repeated(GenerateOptions, repeat, parameters)
-        prompts = [prompt]
+        prompts = prompts or [prompt]
     if not prompts:
         raise OptionError("there is no prompt", remedy="Give one, in quotes")
     texts = [prompt for prompt in prompts for _ in range(count)]
-    seed = parameters.get("seed")
-    if seed is not None and count > 1:
+    if count > 1:
+        seed = parameters.get("seed")
+        seed = draw_seed() if seed is None else seed
         if seed + count - 1 > MAX_SEED:
             raise OptionError(f"the last of {count} seeds from {seed} is too large", remedy=f"At most {MAX_SEED}")
         parameters["seed"] = [seed + number for _ in prompts for number in range(count)]
@@ -144,38 +146,22 @@ def _make(
     repeat: Path | None,
     running: Running,
     parameters: dict[str, Any],
+    text: str | None = None,
     **given: Any,
 ) -> None:
-    """Pictures and the text after them, by one task; `given` are its further pictures."""
+    """Pictures by one task, with `text`, or the one after them where it is None; `given` are its further pictures."""
     from pixrt.jobs import pair
 
-    pictures, text = _split(words, repeat, options)
+    pictures, said = (words, text) if text is not None or repeat else split_text(words, WRITABLE_SUFFIXES)
     earlier: dict[str, Any] = {}
     if repeat is not None:
-        text, parameters, earlier = _repeated(options, repeat, parameters)
+        repeated, parameters, earlier = _repeated(options, repeat, parameters)
+        said = said or repeated
     further = {name: list(paths) for name, paths in given.items() if paths}
     kept = [Path(path) for paths in further.values() for path in paths]
     targets = plan_outputs(pictures, output, keep=[*kept, *([repeat] if repeat else [])])
-    jobs = pair(options, parameters, image=list(pictures), text=text, **further)
+    jobs = pair(options, parameters, image=list(pictures), text=said or "", **further)
     running.make(jobs, pictures, targets, earlier=earlier, repeat=repeat)
-
-
-def _split(words: list[str], repeat: Path | None, options: type[Options]) -> tuple[list[str], str]:
-    """Pictures and instruction out of the positional arguments; with --from they are all pictures."""
-    if repeat is not None:
-        return words, ""
-    if options is StyleOptions:
-        return words[:-1], words[-1]
-    if len(words) < 2:
-        raise OptionError(
-            f"{words[0]!r} alone is not enough", remedy="Give pictures, then the instruction: IMAGE... INSTRUCTION"
-        )
-    if Path(words[-1]).suffix.lower() in WRITABLE_SUFFIXES:
-        raise OptionError(
-            f"the last argument, {words[-1]!r}, looks like a picture, and it must be the instruction",
-            remedy="Give pictures, then the instruction: IMAGE... INSTRUCTION",
-        )
-    return words[:-1], words[-1]
 
 
 def _repeated(
@@ -186,4 +172,7 @@ def _repeated(
 
     earlier = read_parameters(picture)
     instruction, options = options_from(earlier, str(picture), kind)
-    return instruction, dataclasses.asdict(options) | parameters, earlier
+    stored = dataclasses.asdict(options)
+    if "preset" in parameters:  # it sets what the earlier result's parameters would say otherwise
+        stored = {name: value for name, value in stored.items() if name not in PRESET_FIELDS}
+    return instruction, stored | parameters, earlier

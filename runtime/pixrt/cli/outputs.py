@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixrt.codecs import WRITABLE_SUFFIXES
-from pixrt.errors import OutputError
+from pixrt.errors import OptionError, OutputError
 
 
 def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = (), made: bool = False) -> list[Path]:
@@ -20,6 +20,21 @@ def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = 
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, no permission to look
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"cannot write to {output}: {reason}", remedy="Choose another -o") from error
+
+
+def split_text(words: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[str], str]:
+    """Files and the text after them, out of a command's arguments.
+
+    Raises OptionError for fewer than two words, and where the last one looks like a file, by its suffix.
+    """
+    if len(words) < 2:
+        raise OptionError(f"{words[0]!r} alone is not enough", remedy="Give pictures, then the text, in quotes")
+    if Path(words[-1]).suffix.lower() in suffixes:
+        raise OptionError(
+            f"the last argument, {words[-1]!r}, looks like a file, and it must be the text",
+            remedy="Give pictures, then the text, in quotes",
+        )
+    return list(words[:-1]), words[-1]
 
 
 def number_outputs(count: int, output: Path, *, keep: Sequence[Path] = ()) -> list[Path]:

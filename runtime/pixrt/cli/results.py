@@ -37,16 +37,30 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(f"{repeat} was made in {len(history) + 1} edits, one of another: the last one alone is repeated")
 
 
-def warn_afterwards(result: "EditResult") -> None:
-    """What a user should know of a result."""
-    if result.decoded_in_fp32:
-        warn("the FP16 decoder's picture was not finite: decoded again in FP32")
-    for text, dropped in (
-        ("instruction", result.dropped_tokens),
-        ("negative prompt", result.dropped_negative_tokens),
-    ):
-        if dropped:
-            warn(f"the last {dropped} tokens of the {text} did not fit the text encoder: left out")
+class Notes:
+    """What a user should know of results, each thing once for all of them."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._second_tries = 0
+        self._dropped: dict[str, set[int]] = {"instruction": set(), "negative prompt": set()}
+
+    def add(self, result: "EditResult") -> None:
+        """One more result."""
+        self._second_tries += result.decoded_in_fp32
+        self._dropped["instruction"].add(result.dropped_tokens)
+        self._dropped["negative prompt"].add(result.dropped_negative_tokens)
+
+    def tell(self) -> None:
+        """Say it."""
+        if self._quiet:
+            return
+        if self._second_tries:
+            warn("the FP16 decoder's picture was not finite: decoded again in FP32")
+        for text, counts in self._dropped.items():
+            most = max(counts, default=0)
+            if most:
+                warn(f"the last {most} tokens of the {text} did not fit the text encoder: left out")
 
 
 def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequence[LoraSpec]", as_json: bool) -> None:
@@ -81,8 +95,13 @@ def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequen
 
 def print_result(path: str, target: Path, result: "EditResult", as_json: bool) -> None:
     """One line of what was made."""
-    facts = {
-        "input": path,
+    text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
+    say(json.dumps({"input": path, **result_facts(target, result)}) if as_json else text)
+
+
+def result_facts(target: Path, result: "EditResult") -> dict[str, Any]:
+    """A result as JSON has it."""
+    return {
         "output": str(target),
         "width": result.image.width,
         "height": result.image.height,
@@ -94,8 +113,6 @@ def print_result(path: str, target: Path, result: "EditResult", as_json: bool) -
         "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
         "parameters": result.parameters,
     }
-    text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
-    say(json.dumps(facts) if as_json else text)
 
 
 def _lora_names(parameters: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pixrt.cli.console import errors, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.results import print_estimate, print_result, warn_afterwards, warn_beforehand
+from pixrt.cli.results import Notes, print_estimate, print_result, warn_beforehand
 from pixrt.errors import OptionError
 from pixrt.files import make_folder
 from pixrt.options import BACKENDS, BackendName
@@ -109,7 +109,7 @@ class Running:
                     index = estimate.request.index
                     print_estimate(names[index], targets[index], estimate, editor.loras, self.as_json)
                 return
-            started = time.perf_counter()
+            started, notes = time.perf_counter(), Notes(self.quiet)
             with self.progress() as bar:
                 task = bar.add_task("making", total=None)
 
@@ -122,8 +122,8 @@ class Running:
                     make_folder(target.parent)
                     result.save(target, quality=self.quality)
                     print_result(names[result.index], target, result, self.as_json)
-            if not self.quiet:
-                warn_afterwards(result)
+                    notes.add(result)
+            notes.tell()
             if not self.quiet and not self.as_json:
                 warn(f"{len(jobs)} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
 

@@ -14,7 +14,7 @@ from pixrt.cli.console import add_row, results, say, warn
 from pixrt.cli.measuring import AJsonFile, require_outputs
 from pixrt.cli.outputs import plan_outputs
 from pixrt.cli.parameters import with_arguments_of, with_flags
-from pixrt.cli.results import warn_afterwards, warn_beforehand
+from pixrt.cli.results import Notes, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OutputError
 from pixrt.files import atomic_write, make_folder
@@ -116,8 +116,10 @@ def sweep(
         _print_table(rows)
         for target in targets[len(cells) :]:
             say(target)
+        notes = Notes(running.quiet)
+        notes.add(last)
+        notes.tell()
         if not running.quiet:
-            warn_afterwards(last)
             warn(
                 "distance (mean absolute) and RMS are to the source, of 255. A batch is of one solver and number of"
                 " steps, and its pictures share its time equally."
