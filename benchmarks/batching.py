@@ -66,6 +66,7 @@ def main(
         end=" ",
     )
     print(f"{statistics.median(ratios):.2f} times the throughput ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    raise typer.Exit(1 if differing else 0)
 
 
 if __name__ == "__main__":

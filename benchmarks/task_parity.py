@@ -3,7 +3,8 @@
     python benchmarks/task_parity.py CHECKPOINT BUNDLE
 
 prints the worst deviation per task over schedulers x steps x sizes x batches x strengths, for the tasks that the
-checkpoint's UNet can do. `compare` does one case and is what the tests call. diffusers draws img2img's and inpainting's
+checkpoint's UNet can do: 4 and 9 input channels, and 8, of which 4 are zeros in text-to-image. `compare` does one
+case and is what the tests call. diffusers draws img2img's and inpainting's
 source latents from the encoder's distribution; here it takes their mean, as pixrt does.
 """
 
@@ -33,7 +34,7 @@ PIPELINES = {
     "img2img": "StableDiffusionImg2ImgPipeline",
     "inpaint": "StableDiffusionInpaintPipeline",
 }
-TASKS_OF = {4: ("generate", "img2img", "inpaint"), 9: ("inpaint",)}
+TASKS_OF = {4: ("generate", "img2img", "inpaint"), 8: ("generate",), 9: ("inpaint",)}
 PROMPTS = ("a red circle on a blue background", "two green squares", "a yellow star")
 STEPS = (1, 7, 20)
 STRENGTHS = (0.3, 0.75, 1.0)
@@ -127,6 +128,8 @@ def _diffusers(
         **{**components, "scheduler": scheduler}, requires_safety_checker=False
     )
     pipeline.set_progress_bar_config(disable=True)
+    if pipeline.unet.config["in_channels"] == 2 * shape[0]:
+        pipeline.unet = _WithoutSource(pipeline.unet)
     given: dict[str, Any] = {"num_inference_steps": case.steps, "guidance_scale": case.scale}
     given |= {"callback_on_step_end": keep}
     if case.task == "generate":
@@ -145,6 +148,17 @@ def _diffusers(
         if case.scheduler == "pndm":
             stack.enter_context(_whole_first_step(pipeline))
         return theirs, pipeline(texts, **given).images
+
+
+class _WithoutSource(torch.nn.Module):
+    """An edit checkpoint's UNet as text-to-image sees it: source latents of zero beside the noisy ones."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet, self.config, self.dtype = unet, unet.config, unet.dtype
+
+    def forward(self, sample: Any, *args: Any, **more: Any) -> Any:
+        return self.unet(torch.cat([sample, torch.zeros_like(sample)], 1), *args, **more)
 
 
 @contextlib.contextmanager
@@ -180,7 +194,7 @@ def cases(tasks: tuple[str, ...], native: int, multiple: int) -> Iterator[TaskCa
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Argument(help="A diffusers-format folder with 4 or 9 UNet channels.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A diffusers-format folder with 4, 8 or 9 UNet channels.")],
     bundle: Annotated[Path, typer.Argument(help="Its FP32 bundle.")],
     threads: Annotated[int, typer.Option(help="Threads of both sides.")] = 2,
 ) -> None:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.torch
 
 KINDS = [
     ("text_to_image", "generate"),
+    ("sd1", "generate"),
     ("text_to_image", "img2img"),
     ("text_to_image", "inpaint"),
     ("inpainting", "inpaint"),

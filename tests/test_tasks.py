@@ -142,10 +142,10 @@ class TestMasks:
         np.testing.assert_array_equal(seen[-1][..., 8:], other[-1][..., 8:])
         assert not np.allclose(seen[-1][..., :8], other[-1][..., :8], atol=0.1)
 
-    def test_a_batch_with_masks_and_without(self, editor: Editor, scene: Image.Image) -> None:
-        masks = [half(), ~half()]
-        together = editor.edit([scene, scene], [BLUE, "make it darker"], mask=masks, steps=3, seed=[1, 2])
-        for index, text in enumerate([BLUE, "make it darker"]):
+    def test_a_call_with_other_masks_and_without(self, editor: Editor, scene: Image.Image) -> None:
+        masks, texts = [half(), None, ~half()], [BLUE, "invert the colors", "make it darker"]
+        together = editor.edit(scene, texts, mask=masks, steps=3, seed=[1, 2, 3])
+        for index, text in enumerate(texts):
             alone = editor.edit(scene, text, mask=masks[index], steps=3, seed=index + 1)
             np.testing.assert_array_equal(pixels(alone.image), pixels(together[index].image))
 

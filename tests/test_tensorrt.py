@@ -164,7 +164,7 @@ class TestTraffic:
         # Tables and noise are uploaded before the loop, in one piece each: bytes per step, but none of them inside it.
         latents = 2 * 4 * 6 * 8 * 4
         rows, pictures = 2 * 3, 2
-        tables = rows * 4 + pictures * (15 + 3 + 3) * 4
+        tables = rows * 4 + pictures * (16 + 3 + 3) * 4
         assert tables <= 1024
         assert costs.pop("htod_bytes") == tables + latents
         assert costs == dict.fromkeys(costs, 0)

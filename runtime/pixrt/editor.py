@@ -49,7 +49,7 @@ class Editor(Runner):
         image: Several[PictureSource],
         instruction: Several[str],
         *,
-        mask: Several[PictureSource] | None = ...,
+        mask: Several[PictureSource | None] = ...,
         on_step: OnStep | None = ...,
         **parameters: Unpack[EditParameters],
     ) -> list[EditResult]: ...
@@ -59,7 +59,7 @@ class Editor(Runner):
         image: Several[PictureSource],
         instruction: Several[str],
         *,
-        mask: Several[PictureSource] | None = None,
+        mask: Several[PictureSource | None] = None,
         on_step: OnStep | None = None,
         **parameters: Unpack[EditParameters],
     ) -> Results:
