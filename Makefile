@@ -19,7 +19,8 @@ SIMULATED := $(addprefix tests/test_,$(addsuffix .py,simulated_cuda simulated_gr
 
 test: lint $(VENV)/.simulated
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m slow tests/test_build_process.py tests/test_gallery_process.py tests/test_wheel.py
+	$(BIN)/python -m pytest -m slow tests/test_build_process.py tests/test_gallery_process.py tests/test_readme.py \
+		tests/test_wheel.py
 	$(BIN)/python -m pytest -m "simulated and not slow" $(SIMULATED)
 
 lint: $(VENV)/.dev

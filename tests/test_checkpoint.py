@@ -27,6 +27,7 @@ def export(checkpoint: Path | str, output: Path, **options: Any) -> Any:
 @pytest.mark.parametrize(
     "how", [*(pytest.param(how, marks=pytest.mark.slow) for how in ("sharded", "fp16 variant")), "saved in fp16"]
 )
+@pytest.mark.slow
 def test_other_ways_of_saving(how: str, exports: Exports, tmp_path: Path) -> None:
     import diffusers
     import torch

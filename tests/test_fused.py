@@ -144,6 +144,7 @@ class TestAgainstTheLoop:
         with pytest.raises(ExportMismatch, match=r"unet_step.onnx differs from the UNet's own step by"):
             check_step_graph(tmp_path / "unet.onnx", tmp_path / "unet_step.onnx")
 
+    @pytest.mark.slow
     def test_weights_beside_the_graph_are_not_written_again(self, exports: Exports) -> None:
         bundle = open_bundle(exports.bundle("demo", "fp32"))
         names = {path.name for path in bundle.folder.iterdir()}

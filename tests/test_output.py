@@ -129,6 +129,7 @@ def test_a_bundle_with_a_users_file_is_not_overwritten(tmp_path: Path) -> None:
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_the_current_folder_as_output(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

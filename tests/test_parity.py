@@ -16,7 +16,7 @@ from pixrt.options import SCHEDULERS
 pytestmark = pytest.mark.torch
 
 # Each case varies one thing; together they hold every value of the matrix.
-STEPS = (1, 2, 7, 20, 50)
+STEPS = (1, 2, 7, 20, pytest.param(50, marks=pytest.mark.slow))
 SCALES = ((7.5, 1.5), (7.5, 1.0), (1.0, 1.0), (3.0, 3.0))
 KINDS = ("demo", "sd1", "sd2")
 

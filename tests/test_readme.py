@@ -31,6 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands(checkout: Path) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     (block,) = blocks("bash")
@@ -43,6 +44,7 @@ def test_the_commands(checkout: Path) -> None:
     assert (checkout / "gallery" / "scene.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_python(checkout: Path) -> None:
     printed = ""
     for block in blocks("python"):
