@@ -22,7 +22,7 @@ def coefficient(value: Factor) -> Coefficient:
     values = np.asarray(value, np.float32)
     if values.ndim == 0:
         return values
-    return values[0].copy() if (values == values[0]).all() else values[:, None, None, None]
+    return np.array(values[0]) if (values == values[0]).all() else values[:, None, None, None]
 
 
 def combine(terms: Terms, out: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
