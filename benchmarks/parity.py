@@ -9,7 +9,7 @@ tests call.
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
@@ -152,6 +152,20 @@ def cases(native: int, multiple: int, counts: Sequence[int]) -> Iterator[Case]:
         yield Case(scheduler, steps, size, batch, scales)
 
 
+def report(checkpoint: str, what: str, worst: Mapping[str, Sequence[Deviation]]) -> int:
+    """Print the worst deviation of each `what`; 1 where one is beyond the tolerance, else 0."""
+    print(f"{checkpoint} against diffusers {diffusers.__version__}, torch {torch.__version__}")
+    print(f"{what:18}{'cases':>6}{'latents, relative':>20}{'picture, of 255':>18}")
+    failed = False
+    for name, deviations in worst.items():
+        latents, picture = max(d.latents for d in deviations), max(d.picture for d in deviations)
+        failed |= latents > LATENTS_TOLERANCE or picture > PICTURE_TOLERANCE
+        print(f"{name:18}{len(deviations):6}{latents:20.1e}{picture:18}")
+    verdict = "FAILED" if failed else "passed"
+    print(f"tolerance: latents {LATENTS_TOLERANCE}, picture {PICTURE_TOLERANCE}/255: {verdict}")
+    return int(failed)
+
+
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="A diffusers-format InstructPix2Pix folder.")],
     bundle: Annotated[Path, typer.Argument(help="Its FP32 bundle.")],
@@ -164,17 +178,7 @@ def main(
     worst: dict[str, list[Deviation]] = {name: [] for name in SCHEDULERS}
     for case in cases(size or editor.manifest.native_resolution, editor.manifest.size_multiple, steps or STEPS):
         worst[case.scheduler].append(compare(pipeline, editor, case))
-    print(f"{checkpoint.name} against diffusers {diffusers.__version__}, torch {torch.__version__}")
-    print(f"{'scheduler':18}{'cases':>6}{'latents, relative':>20}{'picture, of 255':>18}")
-    failed = False
-    for name, deviations in worst.items():
-        latents, picture = max(d.latents for d in deviations), max(d.picture for d in deviations)
-        failed |= latents > LATENTS_TOLERANCE or picture > PICTURE_TOLERANCE
-        print(f"{name:18}{len(deviations):6}{latents:20.1e}{picture:18}")
-    print(
-        f"tolerance: latents {LATENTS_TOLERANCE}, picture {PICTURE_TOLERANCE}/255: {'FAILED' if failed else 'passed'}"
-    )
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(report(checkpoint.name, "scheduler", worst))
 
 
 if __name__ == "__main__":

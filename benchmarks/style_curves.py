@@ -16,8 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from pixrt.editor import Editor
-from pixrt.geometry import plan_geometry
-from pixrt.images import load_picture, to_network
+from pixrt.inputs import prepare_style
 from pixrt.store import DEFAULT_BUNDLE
 from pixrt.style import gram_distance
 from pixrt.timing import Stopwatch
@@ -49,13 +48,8 @@ def measure(editor: Editor, pairs: Sequence[Pair], **parameters: Any) -> tuple[f
 
 
 def latents_of(editor: Editor, picture: Any) -> NDArray[np.float32]:
-    manifest, loaded = editor.manifest, load_picture(picture)
-    height, width = loaded.rgb.shape[:2]
-    geometry = plan_geometry(
-        width, height, "exact", resolution=manifest.native_resolution, multiple=manifest.size_multiple
-    )
-    source = editor._networks.source(to_network(loaded, geometry), Stopwatch())
-    latents: NDArray[np.float32] = source.astype(np.float32) * np.float32(manifest.scaling_factor)
+    source = editor._networks.source(prepare_style(picture, editor.manifest, {}).pixels, Stopwatch())
+    latents: NDArray[np.float32] = source.astype(np.float32) * np.float32(editor.manifest.scaling_factor)
     return latents
 
 

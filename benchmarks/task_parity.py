@@ -24,7 +24,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from oracle import DIFFUSERS
-from parity import LATENTS_TOLERANCE, PICTURE_TOLERANCE, Deviation, draws, load_pipeline, pictures
+from parity import Deviation, draws, load_pipeline, pictures, report
 from pixrt.editor import Editor
 from pixrt.noise import draw_noise
 from pixrt.options import SCHEDULERS
@@ -204,16 +204,7 @@ def main(
     worst: dict[str, list[Deviation]] = {}
     for case in cases(TASKS_OF[manifest.unet_in_channels], manifest.native_resolution, manifest.size_multiple):
         worst.setdefault(case.task, []).append(compare(components, editor, case))
-    print(f"{checkpoint.name} against diffusers {diffusers.__version__}, torch {torch.__version__}")
-    print(f"{'task':18}{'cases':>6}{'latents, relative':>20}{'picture, of 255':>18}")
-    failed = False
-    for task, deviations in worst.items():
-        latents, picture = max(d.latents for d in deviations), max(d.picture for d in deviations)
-        failed |= latents > LATENTS_TOLERANCE or picture > PICTURE_TOLERANCE
-        print(f"{task:18}{len(deviations):6}{latents:20.1e}{picture:18}")
-    verdict = "FAILED" if failed else "passed"
-    print(f"tolerance: latents {LATENTS_TOLERANCE}, picture {PICTURE_TOLERANCE}/255: {verdict}")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(report(checkpoint.name, "task", worst))
 
 
 if __name__ == "__main__":

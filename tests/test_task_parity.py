@@ -32,12 +32,13 @@ def sides(request: pytest.FixtureRequest, exports: Exports) -> Any:
 
 
 def check(sides: Any, **case: Any) -> None:
+    parity = pytest.importorskip("parity")
     task_parity, components, editor, task = sides
     side, multiple = editor.manifest.native_resolution, editor.manifest.size_multiple
     given = {"scheduler": "euler_ancestral", "steps": 5, "size": (side + multiple, side), **case}
     found = task_parity.compare(components, editor, task_parity.TaskCase(task, **given))
-    assert found.latents <= task_parity.LATENTS_TOLERANCE, (given, found)
-    assert found.picture <= task_parity.PICTURE_TOLERANCE, (given, found)
+    assert found.latents <= parity.LATENTS_TOLERANCE, (given, found)
+    assert found.picture <= parity.PICTURE_TOLERANCE, (given, found)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -62,9 +63,10 @@ def test_batches_and_scales(sides: Any, batch: int, scale: float) -> None:
 
 @pytest.mark.slow
 def test_the_whole_matrix(sides: Any) -> None:
+    parity = pytest.importorskip("parity")
     task_parity, components, editor, task = sides
     side, multiple = editor.manifest.native_resolution, editor.manifest.size_multiple
     for case in task_parity.cases((task,), side, multiple):
         found = task_parity.compare(components, editor, case)
-        assert found.latents <= task_parity.LATENTS_TOLERANCE, (case, found)
-        assert found.picture <= task_parity.PICTURE_TOLERANCE, (case, found)
+        assert found.latents <= parity.LATENTS_TOLERANCE, (case, found)
+        assert found.picture <= parity.PICTURE_TOLERANCE, (case, found)

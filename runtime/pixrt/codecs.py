@@ -98,6 +98,11 @@ def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: 
         file.write(encoded.getbuffer())
 
 
+def writable_name(path: Path) -> Path:
+    """What a result of the picture at `path` is called: the same, where pixrt can write its format, else a PNG."""
+    return path if path.suffix.lower() in WRITABLE_SUFFIXES else path.with_suffix(".png")
+
+
 def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The parameters in a picture that pixrt wrote. Raises PictureError where the file is not such a picture."""
     with open_picture(Path(path)) as image:

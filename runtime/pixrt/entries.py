@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
-from pixrt.codecs import WRITABLE_SUFFIXES
+from pixrt.codecs import WRITABLE_SUFFIXES, writable_name
 from pixrt.errors import DataError, PixrtError
 from pixrt.options import EditOptions
 
@@ -91,7 +91,7 @@ def _within(target: Path) -> Path:
     """A result's path, with a suffix that pixrt writes. Raises DataError where it leaves the output folder."""
     if target.is_absolute() or ".." in target.parts:
         raise DataError(f"the output {target} leaves the output folder", remedy="Give a path within it")
-    return target if target.suffix.lower() in WRITABLE_SUFFIXES else target.with_suffix(".png")
+    return writable_name(target)
 
 
 def _require_place(entry: Entry, target: Path) -> None:

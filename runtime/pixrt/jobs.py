@@ -28,7 +28,7 @@ class Job:
 
 
 def is_several(value: object) -> bool:
-    """Whether an argument holds several pictures, texts or seeds: a list or a tuple does."""
+    """Whether an argument holds several pictures or texts: a list or a tuple does."""
     return isinstance(value, list | tuple)
 
 

@@ -238,6 +238,15 @@ def draw_seed() -> int:
     return secrets.randbits(_RANDOM_SEED_BITS)
 
 
+def seeds_from(first: int | None, count: int) -> range:
+    """So many seeds, each one more than the one before; the first is drawn where it is None. Raises OptionError."""
+    if first is None:
+        first = draw_seed()
+    if first + count - 1 > MAX_SEED:
+        raise OptionError(f"the last of {count} seeds from {first} is too large", remedy=f"At most {MAX_SEED}")
+    return range(first, first + count)
+
+
 def _number(option: "dataclasses.Field[Any]", value: object) -> int | float:
     """Within its bounds, and as Python's own: NumPy's are taken too, but what is kept must be plain JSON."""
     low, high = option.metadata["low"], option.metadata["high"]

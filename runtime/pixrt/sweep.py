@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixrt.errors import OptionError
-from pixrt.options import MAX_SEED, EditOptions, draw_seed
+from pixrt.options import EditOptions, seeds_from
 
 MAX_CELLS = 4096
 # From what varies fastest, and is seen side by side, to what varies slowest.
@@ -67,12 +67,8 @@ def parse_seeds(text: str, first: int | None) -> Axis:
     if not 1 <= count <= MAX_CELLS:
         remedy = f"Give how many, from 1 to {MAX_CELLS}, or a list with commas"
         raise OptionError(f"seeds is {text!r:.60}", remedy=remedy)
-    if first is None:
-        first = draw_seed()
     EditOptions(seed=first)
-    if first + count - 1 > MAX_SEED:
-        raise OptionError(f"the last of {count} seeds from {first} is too large", remedy=f"At most {MAX_SEED}")
-    return Axis("seed", tuple(range(first, first + count)))
+    return Axis("seed", tuple(seeds_from(first, count)))
 
 
 def make_cells(axes: Iterable[Axis]) -> list[Cell]:

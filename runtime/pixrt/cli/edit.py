@@ -12,7 +12,6 @@ from pixrt.cli.running import Running
 from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
 from pixrt.errors import OptionError
 from pixrt.options import (
-    MAX_SEED,
     PRESET_FIELDS,
     EditOptions,
     GenerateOptions,
@@ -20,7 +19,7 @@ from pixrt.options import (
     InpaintOptions,
     Options,
     StyleOptions,
-    draw_seed,
+    seeds_from,
 )
 
 Output = Annotated[
@@ -130,11 +129,7 @@ def generate(
         raise OptionError("there is no prompt", remedy="Give one, in quotes")
     texts = [prompt for prompt in prompts for _ in range(count)]
     if count > 1:
-        seed = parameters.get("seed")
-        seed = draw_seed() if seed is None else seed
-        if seed + count - 1 > MAX_SEED:
-            raise OptionError(f"the last of {count} seeds from {seed} is too large", remedy=f"At most {MAX_SEED}")
-        parameters["seed"] = [seed + number for _ in prompts for number in range(count)]
+        parameters["seed"] = [*seeds_from(parameters.get("seed"), count)] * len(prompts)
     targets = number_outputs(len(texts), output, keep=[repeat] if repeat else [])
     running.make(pair(GenerateOptions, parameters, text=texts), texts, targets, earlier=earlier, repeat=repeat)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pixrt.codecs import WRITABLE_SUFFIXES
+from pixrt.codecs import WRITABLE_SUFFIXES, writable_name
 from pixrt.errors import OptionError, OutputError
 
 
@@ -52,7 +52,7 @@ def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool)
             f"{output} has the suffix {output.suffix}, which pixrt does not write",
             remedy=f"Use one of {', '.join(WRITABLE_SUFFIXES)}, or name a folder without a suffix",
         )
-    targets = [output] if is_file else [output / _name(Path(path)) for path in inputs]
+    targets = [output] if is_file else [output / writable_name(Path(path)).name for path in inputs]
     taken: dict[Path, str] = {}
     sources = {path.resolve() for path in (*([] if made else map(Path, inputs)), *keep)}
     for path, target in zip(inputs, targets, strict=True):
@@ -70,10 +70,6 @@ def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool)
         raise OutputError(f"the folder {folder} does not exist", remedy="Make it first, or choose another -o")
     require_writable(folder)
     return targets
-
-
-def _name(path: Path) -> str:
-    return path.name if path.suffix.lower() in WRITABLE_SUFFIXES else f"{path.stem}.png"
 
 
 def require_writable(folder: Path) -> None:

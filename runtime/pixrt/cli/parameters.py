@@ -5,7 +5,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -30,19 +30,10 @@ def with_flags(
         for field in fields
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def wrapper(**arguments: Any) -> None:
-            given = {field.name: arguments.pop(field.name) for field in fields}
-            command(**arguments, parameters={name: value for name, value in given.items() if value is not None})
+    def receive(given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value is not None}
 
-        own = inspect.signature(command, eval_str=True)
-        kept = [parameter for parameter in own.parameters.values() if parameter.name != "parameters"]
-        wrapper.__signature__ = own.replace(parameters=[*kept, *flags])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *flags)}
-        return wrapper
-
-    return decorate
+    return _replacing("parameters", flags, receive)
 
 
 def with_arguments_of(
@@ -58,11 +49,19 @@ def with_arguments_of(
         if parameter.name not in without
     ]
 
+    return _replacing(name, added, lambda given: builder(**given))
+
+
+def _replacing(
+    name: str, added: Sequence[inspect.Parameter], receive: Callable[[dict[str, Any]], Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command other arguments in place of `name`, which gets what `receive` makes of them."""
+
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def wrapper(**arguments: Any) -> None:
             given = {parameter.name: arguments.pop(parameter.name) for parameter in added}
-            command(**arguments, **{name: builder(**given)})
+            command(**arguments, **{name: receive(given)})
 
         own = inspect.signature(command, eval_str=True)
         kept = [parameter for parameter in own.parameters.values() if parameter.name != name]

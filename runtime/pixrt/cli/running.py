@@ -1,20 +1,21 @@
 """What the commands that make pictures share: their flags, and running checked jobs with progress."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixrt.cli.console import errors, warn
+from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
+from pixrt.cli.measuring import backend_name
 from pixrt.cli.results import Notes, print_estimate, print_result, warn_beforehand
 from pixrt.errors import OptionError
 from pixrt.files import make_folder
-from pixrt.options import BACKENDS, BackendName
+from pixrt.options import BACKENDS
 from pixrt.spec import Component
 from pixrt.store import DEFAULT_BUNDLE, open_bundle
 from pixrt_engines.options import Knobs
@@ -22,7 +23,6 @@ from pixrt_engines.options import Knobs
 if TYPE_CHECKING:
     from pixrt.editor import Editor
     from pixrt.jobs import Job
-    from pixrt.result import StepInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Running:
             "loras": lora_inputs(self.lora),
         }
         how = {} if backend else self._how() | {"low_memory": self.low_memory}
-        return Editor(self.bundle, backend=_backend(backend or self.backend), **loaded | how | changed)
+        return Editor(self.bundle, backend=backend_name(backend or self.backend), **loaded | how | changed)
 
     def _how(self) -> dict[str, Any]:
         return {
@@ -110,14 +110,9 @@ class Running:
                     print_estimate(names[index], targets[index], estimate, editor.loras, self.as_json)
                 return
             started, notes = time.perf_counter(), Notes(self.quiet)
-            with self.progress() as bar:
-                task = bar.add_task("making", total=None)
-
-                def on_step(info: "StepInfo") -> None:
-                    bar.update(task, completed=info.step, total=info.total)
-
+            with self.progress("making") as show:
                 # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
-                for result in editor.run(requests, on_step=on_step):
+                for result in editor.run(requests, on_step=lambda info: show(info.step, info.total)):
                     target = targets[result.index]
                     make_folder(target.parent)
                     result.save(target, quality=self.quality)
@@ -127,11 +122,9 @@ class Running:
             if not self.quiet and not self.as_json:
                 warn(f"{len(jobs)} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
 
-    def progress(self) -> Progress:
+    def progress(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """A bar on standard error, where that is a terminal and wanted."""
-        hidden = self.quiet or self.as_json or not errors.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        return Progress(*columns, console=errors, disable=hidden, transient=True)
+        return progress(what, hidden=self.quiet or self.as_json)
 
     def build_first(self, jobs: "Sequence[Job]") -> bool:
         """Build the engines that jobs lack, where that is asked for; whether that, as a dry run, was all."""
@@ -140,7 +133,7 @@ class Running:
         from pixrt.backends.registry import BackendOptions, check_options
         from pixrt.cli.build import build_for
 
-        check_options(_backend(self.backend), BackendOptions(**self._how()))
+        check_options(backend_name(self.backend), BackendOptions(**self._how()))
         networks = tuple(map(Component, open_bundle(self.bundle, verify=False).manifest.components))
         fused = Component.UNET_STEP in networks and self.fused_step is not False
         # What is wrong with the rest is told before hours are spent.
@@ -162,7 +155,3 @@ def _pairs(words: list[str]) -> dict[str, str]:
             raise OptionError(f"a provider option is {word!r}", remedy="Write it as NAME=VALUE")
         pairs[name] = value
     return pairs
-
-
-def _backend(name: str) -> BackendName:
-    return name  # type: ignore[return-value]  # opening a backend checks the name

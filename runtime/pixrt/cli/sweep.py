@@ -181,11 +181,8 @@ def _make(
 
     requests, measured = [estimate.request for estimate in estimates], dict[int, Measured]()
     make_folder(targets[0].parent)
-    with running.progress() as bar:
-        task = bar.add_task("sweeping", total=None)
-        for result in editor.run(
-            requests, on_step=lambda info: bar.update(task, completed=info.step, total=info.total)
-        ):
+    with running.progress("sweeping") as show:
+        for result in editor.run(requests, on_step=lambda info: show(info.step, info.total)):
             result.save(targets[result.index])
             options, share = result.options, estimates[result.index].batch
             assert options.scheduler is not None
