@@ -28,6 +28,7 @@ FLOAT, HALF, INT32, INT64 = (
 # One step's deviation from the same step out of the UNet's graph and NumPy, relative to the largest value. The network
 # is the same; the sums around it are in FP32 on both sides, in another order.
 TOLERANCE = 1e-3
+STEER = 0.1
 Arrays = dict[str, np.ndarray[Any, Any]]
 # PNDM looks back on four predictions; Euler scales its input, and the ancestral one adds noise.
 _STEPS = (("pndm", 8), ("euler_ancestral", 6))
@@ -206,11 +207,14 @@ def _example(session: Any, draw: np.random.Generator) -> Arrays:
 
 
 def _coefficients(scheduler: str, step: int) -> np.ndarray[Any, Any]:
-    """One step's, of a state that is held: and its clean latents are steered, too, which no task does at once."""
+    """One step's, of a state that is held: and its clean latents are steered, too, which no task does at once.
+
+    Steered a little: the rounding of an FP16 network's prediction comes into the next latents by that share.
+    """
     table = build_table(scheduler, _NOISE, 20)
     nothing = np.zeros((len(table), 1, len(Branch)))
     held, steered = (
-        coefficient_rows(Schedule(table, nothing, steer)) for steer in (None, np.full((len(table), 1), 0.7))
+        coefficient_rows(Schedule(table, nothing, steer)) for steer in (None, np.full((len(table), 1), STEER))
     )
     row: np.ndarray[Any, Any] = held[step, 0]
     row[COLUMNS.index("anchor_denoised")] = steered[step, 0, COLUMNS.index("anchor_denoised")]
