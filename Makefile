@@ -14,14 +14,12 @@ demo: $(VENV)/.runtime
 	@echo "before: examples/scene.png   after: out/scene-blue.png"
 
 # The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
-SIMULATED := $(addprefix tests/test_,$(addsuffix .py,simulated_cuda simulated_graphs cuda \
-	tensorrt tensorrt_failures tensorrt_engines))
 
 test: lint $(VENV)/.simulated
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m slow tests/test_build_process.py tests/test_gallery_process.py tests/test_readme.py \
-		tests/test_wheel.py
-	$(BIN)/python -m pytest -m "simulated and not slow" $(SIMULATED)
+	$(BIN)/python -m pytest -m slow tests/engines/test_build_process.py tests/apps/test_gallery_process.py \
+		tests/test_readme.py tests/test_wheel.py
+	$(BIN)/python -m pytest -m "simulated and not slow" tests/simulated
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -31,7 +29,7 @@ lint: $(VENV)/.dev
 
 check-slow: $(VENV)/.dev $(VENV)/.simulated
 	$(BIN)/python -m pytest -m "slow and not gpu and not simulated"
-	$(BIN)/python -m pytest -m "simulated and slow" $(SIMULATED)
+	$(BIN)/python -m pytest -m "simulated and slow" tests/simulated
 
 # The built-in model out of its checkpoint. To ship another one, replace the checkpoint and run this.
 model: $(VENV)/.dev
@@ -51,8 +49,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.runtime
 
 # pycuda, compiled against the simulated driver, and the type stubs of TensorRT (--no-deps: they ask for the library).
-$(VENV)/.simulated: tests/cuda_driver/install_pycuda.py constraints.txt $(VENV)/.dev
-	$(BIN)/python tests/cuda_driver/install_pycuda.py --constraints constraints.txt
+$(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt $(VENV)/.dev
+	$(BIN)/python tests/support/cuda_driver/install_pycuda.py --constraints constraints.txt
 	$(PIP) install -c constraints.txt --no-deps tensorrt-stubs
 	@touch $@
 

@@ -13,9 +13,9 @@ import numpy as np
 import typer
 from PIL import Image
 
-from pixrt.editor import Editor
-from pixrt.result import EditResult
-from pixrt.store import DEFAULT_BUNDLE
+from pixrt.bundles.store import DEFAULT_BUNDLE
+from pixrt.editor.editor import Editor
+from pixrt.editor.result import EditResult
 
 SCENES = Path(__file__).parent.parent / "examples"
 INSTRUCTION = "make the background blue"

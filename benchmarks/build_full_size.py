@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from pixrt.store import open_bundle
+from pixrt.bundles.store import open_bundle
 
 _CHILD = (
     "import json,resource,sys; from pixrt.cli.app import main\n"

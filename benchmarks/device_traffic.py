@@ -1,6 +1,6 @@
 """What crosses between host and device in an edit: bytes, synchronisations, allocations per step; no GPU needed.
 
-    python tests/cuda_driver/install_pycuda.py
+    python tests/support/cuda_driver/install_pycuda.py
     python benchmarks/device_traffic.py BUNDLE
 
 runs the real backend, pycuda and cuda-bindings on the simulated driver of the tests (host memory, ONNX Runtime in
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from simulated_cuda import Counters, load_driver
 
 NAMES = (
@@ -33,7 +33,7 @@ def main(bundle: Annotated[Path, typer.Argument(help="A bundle exported with --f
 
     sys.modules["tensorrt"] = simulated_tensorrt
     from pixrt import Editor
-    from pixrt.store import open_bundle
+    from pixrt.bundles.store import open_bundle
 
     side = open_bundle(bundle, verify=False).manifest.native_resolution
     picture = np.full((side, side, 3), 120, np.uint8)
@@ -56,7 +56,7 @@ def main(bundle: Annotated[Path, typer.Argument(help="A bundle exported with --f
                 for steps in (5, 13, 5, 13):
                     edit(steps)
                 few, many = edit(5), edit(13)
-                device: Any = editor._backend.device  # type: ignore[attr-defined]
+                device: Any = editor._backend.context.device  # type: ignore[attr-defined]
                 called, done = [], []
 
                 def settled(info: Any, device: Any = device, done: list[Counters] = done) -> None:

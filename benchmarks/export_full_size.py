@@ -16,7 +16,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pixrt.spec import Precision
+from pixrt.bundles.manifest import Precision
 
 
 def main(

@@ -22,8 +22,8 @@ import numpy as np
 import typer
 from PIL import Image
 
-from pixrt.editor import Editor
-from pixrt.journal import JOURNAL_NAME
+from pixrt.apps.journal import JOURNAL_NAME
+from pixrt.editor.editor import Editor
 
 SIZES = ((64, 64), (64, 64), (80, 64), (64, 96), (48, 64), (100, 75))
 SUFFIXES = (".png", ".jpg", ".webp")

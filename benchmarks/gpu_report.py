@@ -22,11 +22,11 @@ import numpy as np
 import typer
 
 from pixrt import Editor
-from pixrt.backends.device_calls import DeviceLoop
-from pixrt.cuda import Device
+from pixrt.backends.tensorrt.calls import DeviceLoop
+from pixrt.backends.tensorrt.cuda import Device
+from pixrt.bundles.manifest import Component
+from pixrt.bundles.store import open_bundle
 from pixrt.files import atomic_write
-from pixrt.spec import Component
-from pixrt.store import open_bundle
 from pixrt_engines import BuildOptions, run_build
 from pixrt_engines.building import plan_build
 from pixrt_engines.options import parse_sizes
@@ -128,9 +128,9 @@ def latency(bundle: Path, backend: Any, size: tuple[int, int], steps: int, repea
             return editor.edit(picture(size, seed), f"{INSTRUCTION}, number {seed}", **given).times
 
         times = [dataclasses.asdict(edit(seed)) for seed in range(WARM_UP + repeats)][WARM_UP:]
-        with timed_steps(editor._backend.device) as (marks, host_ms):  # type: ignore[attr-defined]
+        with timed_steps(editor._backend.context.device) as (marks, host_ms):  # type: ignore[attr-defined]
             edit(0)
-            device: Device = editor._backend.device  # type: ignore[attr-defined]
+            device: Device = editor._backend.context.device  # type: ignore[attr-defined]
             device_ms = [device.run(device.milliseconds, *pair) for pair in marks]
             device.run(marks.clear)  # events are freed in the device's thread
         free, total = device.memory()

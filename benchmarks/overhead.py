@@ -17,14 +17,14 @@ import numpy as np
 import typer
 
 from pixrt.backends.null import NullEngine
-from pixrt.buffers import Workspace
-from pixrt.conditioning import Conditioning
-from pixrt.guidance import Branch, guidance_weights
-from pixrt.noise import draw_noise
-from pixrt.pipeline import denoise
-from pixrt.plan import Plan, Schedule, make_plan
-from pixrt.schedulers import build_table
-from pixrt.spec import ComponentSpec, ExportCheck, TensorSpec
+from pixrt.bundles.manifest import ComponentSpec, ExportCheck, TensorSpec
+from pixrt.core.buffers import Workspace
+from pixrt.core.conditioning import Conditioning
+from pixrt.core.pipeline import denoise
+from pixrt.core.plan import Plan, Schedule, make_plan
+from pixrt.maths.guidance import Branch, guidance_weights
+from pixrt.maths.noise import draw_noise
+from pixrt.maths.solvers import build_table
 
 SIZE, CHANNELS, TOKENS, WIDTH = 64, 4, 77, 768
 GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE = 7.5, 1.5

@@ -21,9 +21,9 @@ import typer
 from PIL import Image
 
 from oracle import DIFFUSERS
-from pixrt.editor import Editor
-from pixrt.noise import draw_noise
-from pixrt.options import SCHEDULERS
+from pixrt.editor.editor import Editor
+from pixrt.maths.noise import draw_noise
+from pixrt.options.tasks import SCHEDULERS
 
 STEPS = (1, 2, 7, 20, 50)
 BATCHES = (1, 3)

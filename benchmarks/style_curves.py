@@ -2,7 +2,7 @@
 
     python benchmarks/style_curves.py [BUNDLE]
 
-The distance to the style is that of the Gram matrices of latents (`pixrt.style.gram_distance`, relative), to
+The distance to the style is that of the Gram matrices of latents (`pixrt.maths.style.gram_distance`, relative), to
 the content the root mean square of the difference. Ends with 1 where a mean does not go the way it should:
 nearer to the style and farther from the content with more style, nearer to the content with more content.
 """
@@ -15,11 +15,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pixrt.editor import Editor
-from pixrt.inputs import prepare_style
-from pixrt.store import DEFAULT_BUNDLE
-from pixrt.style import gram_distance
-from pixrt.timing import Stopwatch
+from pixrt.bundles.store import DEFAULT_BUNDLE
+from pixrt.core.timing import Stopwatch
+from pixrt.editor.editor import Editor
+from pixrt.maths.style import gram_distance
+from pixrt.pictures.inputs import prepare_style
 from pixrt_export.world.drawing import draw
 from pixrt_export.world.instructions import View
 from pixrt_export.world.pairs import WorldPairs

@@ -25,9 +25,9 @@ from PIL import Image
 
 from oracle import DIFFUSERS
 from parity import Deviation, draws, load_pipeline, pictures, report
-from pixrt.editor import Editor
-from pixrt.noise import draw_noise
-from pixrt.options import SCHEDULERS
+from pixrt.editor.editor import Editor
+from pixrt.maths.noise import draw_noise
+from pixrt.options.tasks import SCHEDULERS
 
 PIPELINES = {
     "generate": "StableDiffusionPipeline",

@@ -22,8 +22,8 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixrt.editor import Editor
-from pixrt.tiles import Tiling, make_tiling
+from pixrt.editor.editor import Editor
+from pixrt.maths.tiles import Tiling, make_tiling
 from pixrt_export.world.drawing import draw
 from pixrt_export.world.instructions import View
 from pixrt_export.world.scene import random_scene_of

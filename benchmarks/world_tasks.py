@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pixrt.editor import Editor
+from pixrt.editor.editor import Editor
 from pixrt_export.evaluation.statistics import Share
 from pixrt_export.world.drawing import draw
 from pixrt_export.world.instructions import View

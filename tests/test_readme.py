@@ -13,8 +13,8 @@ import pytest
 import typer.main
 
 from pixrt.cli.app import app
-from pixrt.options import SCHEDULERS
-from pixrt.tasks import TASKS
+from pixrt.options.tasks import SCHEDULERS
+from pixrt.tasks.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/tensorrt.md", "docs/jetson.md", "Dockerfile")

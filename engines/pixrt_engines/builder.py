@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pixrt.engine_spec import ShapeProfile
+from pixrt.bundles.engine_spec import ShapeProfile
 from pixrt.errors import EngineError, OutputError
 from pixrt.files import make_folder
 from pixrt_engines.library import Library

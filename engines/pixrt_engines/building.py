@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pixrt.engine_files import engine_problem
-from pixrt.engine_spec import EngineSpec
+from pixrt.bundles.engine_files import engine_problem
+from pixrt.bundles.engine_spec import EngineSpec
+from pixrt.bundles.manifest import Component
+from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.errors import OutputError
-from pixrt.spec import Component
-from pixrt.store import Bundle, open_bundle
 from pixrt_engines.builder import build_plan
 from pixrt_engines.library import Library, open_library
 from pixrt_engines.options import BuildOptions

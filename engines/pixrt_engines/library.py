@@ -8,7 +8,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pixrt.engine_spec import LIBRARY_OF, EngineLibrary
+from pixrt.bundles.engine_spec import LIBRARY_OF, EngineLibrary
 from pixrt.errors import OptionError, PackageMissing
 
 LibraryChoice = Literal["auto", "tensorrt", "tensorrt-rtx"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pixrt.bundles.manifest import Component
 from pixrt.errors import OptionError
-from pixrt.spec import Component
 from pixrt_engines.library import LibraryChoice
 
 MAX_BATCH = 64

@@ -5,10 +5,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from pixrt.engine_files import source_digest, source_files
-from pixrt.engine_spec import ENGINES_FOLDER, EngineSpec, ShapeProfile
+from pixrt.bundles.engine_files import source_digest, source_files
+from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineSpec, ShapeProfile
+from pixrt.bundles.manifest import Component, Manifest
 from pixrt.errors import OptionError
-from pixrt.spec import Component, Manifest
 from pixrt_engines.library import Library
 from pixrt_engines.options import BuildOptions, Knobs
 from pixrt_engines.profiles import plan_profiles

@@ -7,10 +7,10 @@ several grow with their number (five made a small UNet's 3.6 times as large). Mu
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pixrt.engine_spec import ShapeProfile, SizeRange
+from pixrt.bundles.engine_spec import ShapeProfile, SizeRange
+from pixrt.bundles.manifest import Component, Manifest, TensorSpec
 from pixrt.errors import OptionError
-from pixrt.geometry import MAX_ASPECT, MAX_WORKING_PIXELS
-from pixrt.spec import Component, Manifest, TensorSpec
+from pixrt.pictures.geometry import MAX_ASPECT, MAX_WORKING_PIXELS
 
 MAX_STATIC = 16
 MAX_AREA_RATIO = 64

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pixrt.engine_spec import ShapeProfile
+from pixrt.bundles.engine_spec import ShapeProfile
 from pixrt.errors import EngineError, OptionError, OutputError
 from pixrt.files import atomic_write
 from pixrt_engines.gpu import present_gpu

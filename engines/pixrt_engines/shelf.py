@@ -17,11 +17,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pixrt.engine_files import is_plan_name, read_engine
-from pixrt.engine_spec import ENGINES_FOLDER, EngineSpec
+from pixrt.bundles.engine_files import is_plan_name, read_engine
+from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineSpec
+from pixrt.bundles.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pixrt.errors import EngineError, OutputError
 from pixrt.files import atomic_write, close_to_others, make_folder
-from pixrt.spec import MANIFEST_NAME, Manifest, parse_manifest
 
 
 class Shelf:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pixrt.engine_files import AMPERE
+from pixrt.bundles.engine_files import AMPERE
 from pixrt.errors import EngineError, OptionError
 from pixrt_engines.gpu import Gpu, present_gpu
 from pixrt_engines.library import Library

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import torch
 
+from pixrt.bundles.manifest import Component, ExportCheck, Precision
 from pixrt.errors import ExportMismatch
-from pixrt.spec import Component, ExportCheck, Precision
 from pixrt_export.components import Traceable
 from pixrt_export.tracing import open_session
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pixrt.bundles.manifest import PredictionType, TokenizerSpec
 from pixrt.errors import CheckpointError
-from pixrt.spec import PredictionType, TokenizerSpec
 from pixrt_export.hub import (
     PARTS,
     PICKLES,

@@ -16,8 +16,8 @@ from optimum.exporters.onnx.model_configs import (
     VaeEncoderOnnxConfig,
 )
 
+from pixrt.bundles.manifest import Component
 from pixrt.errors import CheckpointError
-from pixrt.spec import Component
 from pixrt_export.checkpoint import Checkpoint
 
 Inputs = dict[str, torch.Tensor]

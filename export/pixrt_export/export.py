@@ -14,11 +14,7 @@ from pathlib import Path
 import onnx
 
 from pixrt._version import __version__
-from pixrt.errors import BundleError, CheckpointError, PixrtError
-from pixrt.files import atomic_write
-from pixrt.lora import LoraSet, load_loras
-from pixrt.schedulers import build_table, scheduler_name
-from pixrt.spec import (
+from pixrt.bundles.manifest import (
     MANIFEST_NAME,
     SCHEMA,
     Component,
@@ -30,9 +26,13 @@ from pixrt.spec import (
     Source,
     TensorSpec,
 )
-from pixrt.store import sha256_file
-from pixrt.tokenizer import Tokenizer
-from pixrt.weights import WEIGHTS_NAME, WeightPlace, to_json
+from pixrt.bundles.store import sha256_file
+from pixrt.bundles.tokenizer import Tokenizer
+from pixrt.errors import BundleError, CheckpointError, PixrtError
+from pixrt.files import atomic_write
+from pixrt.lora.merging import LoraSet, load_loras
+from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
+from pixrt.maths.solvers import build_table, scheduler_name
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, scaling_of, traceables

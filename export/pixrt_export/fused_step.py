@@ -1,4 +1,4 @@
-"""The fused step graph, built around a UNet's graph and checked against it; `pixrt.fused` says what it computes.
+"""The fused step graph, built around a UNet's graph and checked against it; `pixrt.core.fused` says what it computes.
 
 The UNet's nodes and weights are taken as they are; weights that stand beside the UNet's file are not written again.
 """
@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 from onnx.helper import make_node, make_tensor_value_info
 
+from pixrt.bundles.manifest import ExportCheck
+from pixrt.core.fused import COLUMNS, DEPTH, coefficient_rows
+from pixrt.core.plan import Schedule
 from pixrt.errors import ExportMismatch
-from pixrt.fused import COLUMNS, DEPTH, coefficient_rows
-from pixrt.guidance import Branch
-from pixrt.plan import Schedule
-from pixrt.schedulers import build_table
-from pixrt.spec import ExportCheck
+from pixrt.maths.guidance import Branch
+from pixrt.maths.solvers import build_table
 from pixrt_export.tracing import open_session
 
 FLOAT, HALF, INT32, INT64 = (
@@ -222,7 +222,7 @@ def _coefficients(scheduler: str, step: int) -> np.ndarray[Any, Any]:
 
 
 def _reference(unet: Any, given: Arrays) -> Arrays:
-    """The same step in NumPy, with the UNet's own graph; see `pixrt.fused`."""
+    """The same step in NumPy, with the UNet's own graph; see `pixrt.core.fused`."""
     latents = given["latents"]
     c = dict(zip(COLUMNS, given["coefficients"].T[:, :, None, None, None], strict=True))  # [B, 1, 1, 1] each
     halves = [(latents * c["input_scale"])[given["row_to_latents"]].astype(given["context"].dtype)]

@@ -14,10 +14,10 @@ import torch
 import transformers
 
 from pixrt.backends.protocol import Array
+from pixrt.bundles.manifest import Component
 from pixrt.errors import CheckpointError
-from pixrt.lora import Factor, merge
-from pixrt.spec import Component
-from pixrt.weights import WeightPlace, read_weight
+from pixrt.lora.merging import Factor, merge
+from pixrt.lora.weights import WeightPlace, read_weight
 from pixrt_export.checkpoint import Checkpoint
 
 _DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}

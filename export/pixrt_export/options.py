@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from pixrt.bundles.manifest import Precision
 from pixrt.errors import OptionError
-from pixrt.lora import LoraInput
-from pixrt.options import SCHEDULERS, EditOptions
-from pixrt.spec import Precision
+from pixrt.lora.merging import LoraInput
+from pixrt.options.tasks import SCHEDULERS, EditOptions
 
 # 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
 OPSET = 18
@@ -31,7 +31,7 @@ class ExportOptions:
         without_source: an edit checkpoint as the text-to-image network that it is for source latents of zero.
         steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
             checkpoint's own scheduler, where None.
-        fused_step: also write the fused step graph: see `pixrt.fused`.
+        fused_step: also write the fused step graph: see `pixrt.core.fused`.
         overwrite: replace an existing bundle.
 
     Raises OptionError on construction.

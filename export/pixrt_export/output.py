@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pixrt.engine_spec import ENGINES_FOLDER
+from pixrt.bundles.engine_spec import ENGINES_FOLDER
+from pixrt.bundles.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pixrt.errors import BundleError, OutputError
-from pixrt.spec import MANIFEST_NAME, Manifest, parse_manifest
 
 
 @contextmanager

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from pixrt._version import __version__
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor
+    from pixrt.bundles.store import Bundle, open_bundle
+    from pixrt.editor.editor import Editor
+    from pixrt.editor.history import Session
+    from pixrt.editor.result import EditResult, Estimate, StepInfo
     from pixrt.errors import (
         BackendError,
         BundleAltered,
@@ -29,26 +32,25 @@ if TYPE_CHECKING:
         PictureError,
         PixrtError,
     )
-    from pixrt.jobs import Job
-    from pixrt.options import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
-    from pixrt.result import EditResult, Estimate, StepInfo
-    from pixrt.session import Session
-    from pixrt.store import Bundle, open_bundle
+    from pixrt.options.tasks import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
+    from pixrt.pictures.codecs import read_parameters
+    from pixrt.tasks.jobs import Job
 
 _HOME = {
-    "Editor": "editor",
-    "Estimate": "result",
-    "EditOptions": "options",
-    "GenerateOptions": "options",
-    "Img2ImgOptions": "options",
-    "InpaintOptions": "options",
-    "StyleOptions": "options",
-    "Job": "jobs",
-    "EditResult": "result",
-    "StepInfo": "result",
-    "Session": "session",
-    "Bundle": "store",
-    "open_bundle": "store",
+    "Editor": "editor.editor",
+    "Estimate": "editor.result",
+    "EditOptions": "options.tasks",
+    "GenerateOptions": "options.tasks",
+    "Img2ImgOptions": "options.tasks",
+    "InpaintOptions": "options.tasks",
+    "StyleOptions": "options.tasks",
+    "Job": "tasks.jobs",
+    "EditResult": "editor.result",
+    "StepInfo": "editor.result",
+    "Session": "editor.history",
+    "Bundle": "bundles.store",
+    "open_bundle": "bundles.store",
+    "read_parameters": "pictures.codecs",
     "BackendError": "errors",
     "BundleAltered": "errors",
     "BundleError": "errors",
@@ -92,6 +94,7 @@ __all__ = [
     "StyleOptions",
     "__version__",
     "open_bundle",
+    "read_parameters",
 ]
 
 

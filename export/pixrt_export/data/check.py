@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
+from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.errors import OptionError, PictureError
-from pixrt.geometry import Size
-from pixrt.images import PictureSource, load_picture
-from pixrt.store import DEFAULT_BUNDLE, open_bundle
-from pixrt.tokenizer import Tokenizer
+from pixrt.pictures.geometry import Size
+from pixrt.pictures.images import PictureSource, load_picture
 from pixrt_export.data.fitting import plan_fit, size_of
 from pixrt_export.data.folders import read_pairs
 from pixrt_export.data.report import KEPT, DataReport, Fault, Finding

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixrt.errors import PictureError
-from pixrt.geometry import Size
-from pixrt.images import PictureSource, load_picture
+from pixrt.pictures.geometry import Size
+from pixrt.pictures.images import PictureSource, load_picture
 from pixrt_export.data.pairs import Pair
 
 ASPECT_TOLERANCE = 0.01

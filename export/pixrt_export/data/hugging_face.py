@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixrt.errors import DataError, PictureError
-from pixrt.images import PictureSource
+from pixrt.pictures.images import PictureSource
 from pixrt_export.data.fitting import load_pair
 from pixrt_export.data.pairs import Pair
 from pixrt_export.data.rows import BadRow, Captions, captions_of

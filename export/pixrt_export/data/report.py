@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pixrt.geometry import Size
+from pixrt.pictures.geometry import Size
 
 
 class Fault(StrEnum):

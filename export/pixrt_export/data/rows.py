@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pixrt.images import PictureSource
+from pixrt.pictures.images import PictureSource
 from pixrt_export.data.pairs import PairSet
 
 

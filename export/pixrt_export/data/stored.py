@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pixrt.images import PictureSource
+from pixrt.pictures.images import PictureSource
 from pixrt_export.data.fitting import load_pair
 from pixrt_export.data.pairs import Pair
 from pixrt_export.data.rows import BadRow, Captions, Row

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.editor import Editor
+from pixrt.editor.editor import Editor
 from pixrt.errors import OptionError
-from pixrt.parameters import EditParameters
+from pixrt.options.parameters import EditParameters
 from pixrt_export.evaluation.cases import WorldCase
 from pixrt_export.evaluation.statistics import Mean, Share
 from pixrt_export.world.instructions import KINDS, Instruction, single_instructions

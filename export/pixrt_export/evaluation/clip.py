@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.errors import OptionError
-from pixrt.images import PictureSource, load_picture
+from pixrt.pictures.images import PictureSource, load_picture
 from pixrt_export.evaluation.accuracy import OnProgress, Picture
 from pixrt_export.evaluation.statistics import Mean
 

@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image
 
 from pixrt import __version__
+from pixrt.bundles.manifest import LoraSpec, Manifest
+from pixrt.editor.result import lora_parameters
 from pixrt.files import atomic_write
-from pixrt.options import Options
-from pixrt.result import lora_parameters
-from pixrt.spec import LoraSpec, Manifest
+from pixrt.options.tasks import Options
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:

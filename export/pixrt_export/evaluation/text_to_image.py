@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.editor import Editor
+from pixrt.editor.editor import Editor
 from pixrt.errors import OptionError
-from pixrt.parameters import GenerateParameters
+from pixrt.options.parameters import GenerateParameters
 from pixrt_export.evaluation.accuracy import OnProgress
 from pixrt_export.evaluation.statistics import Share
 from pixrt_export.world.pairs import WorldPairs

@@ -8,8 +8,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pixrt.bundles.store import BUILT_IN
 from pixrt.errors import CheckpointError, OptionError
-from pixrt.store import BUILT_IN
 from pixrt_export.checkpoint import Checkpoint
 from pixrt_export.training.output import checkpoint_folder
 

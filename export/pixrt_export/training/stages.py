@@ -7,8 +7,8 @@ import torch
 from accelerate import PartialState
 from diffusers import DDPMScheduler
 
-from pixrt.options import EditOptions
-from pixrt.tokenizer import Tokenizer
+from pixrt.bundles.tokenizer import Tokenizer
+from pixrt.options.tasks import EditOptions
 from pixrt_export.checkpoint import Checkpoint
 from pixrt_export.opening import open_checkpoint
 from pixrt_export.training.autoencoder import AutoencoderJob

@@ -12,13 +12,13 @@ from transformers import CLIPTextModel
 
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight
-from pixrt.buffers import Workspace
-from pixrt.options import EditOptions
-from pixrt.pipeline import denoise
-from pixrt.plan import make_schedule, plan_batch
-from pixrt.spec import TensorSpec
-from pixrt.tasks import edit_conditioning
-from pixrt.tokenizer import Tokenizer
+from pixrt.bundles.manifest import TensorSpec
+from pixrt.bundles.tokenizer import Tokenizer
+from pixrt.core.buffers import Workspace
+from pixrt.core.pipeline import denoise
+from pixrt.core.plan import make_schedule, plan_batch
+from pixrt.options.tasks import EditOptions
+from pixrt.tasks.tasks import edit_conditioning
 from pixrt_export.training.pictures import to_pictures, to_tensor
 
 

@@ -1,1 +1,1 @@
-"""The backends: one module each behind the `Engine` protocol, imported only when chosen."""
+"""One network, bound and run. May import bundles and options."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
-from pixrt.engine_spec import SizeRange
-from pixrt.spec import Component, ComponentSpec
-from pixrt.store import Bundle
+from pixrt.bundles.engine_spec import SizeRange
+from pixrt.bundles.manifest import Component, ComponentSpec
+from pixrt.bundles.store import Bundle
 
 
 class NullEngine:

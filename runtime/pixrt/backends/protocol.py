@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.engine_spec import SizeRange
+from pixrt.bundles.engine_spec import SizeRange
+from pixrt.bundles.manifest import Component, ComponentSpec, TensorSpec
+from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError
-from pixrt.spec import Component, ComponentSpec, TensorSpec
-from pixrt.store import Bundle
 
 Array = NDArray[Any]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from pixrt.backends.protocol import Backend
-from pixrt.engine_spec import LIBRARY_OF
+from pixrt.bundles.engine_spec import LIBRARY_OF
+from pixrt.bundles.manifest import NETWORKS, Component
+from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError, OptionError, PixrtError
-from pixrt.options import BackendName
-from pixrt.spec import NETWORKS, Component
-from pixrt.store import Bundle
+from pixrt.options.tasks import BackendName
 
 _PROVIDERS = {
     "ort-tensorrt": "TensorrtExecutionProvider",
@@ -153,8 +153,8 @@ def _open(name: str, bundle: Bundle, options: BackendOptions, *, read_plans: boo
 
 def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
     _require(name, "onnxruntime", "cpu" if name == "ort-cpu" else "cuda")
-    from pixrt.backends.onnx_runtime import OrtBackend, provider_problem
-    from pixrt.backends.providers import provider_settings
+    from pixrt.backends.ort.backend import OrtBackend, provider_problem
+    from pixrt.backends.ort.providers import provider_settings
 
     settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
     problem = provider_problem(_PROVIDERS[name], settings)
@@ -167,7 +167,7 @@ def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions, read_plan
     for module in ("pycuda", "cuda.bindings"):
         _require(name, module, name)
     # What needs no device is looked at first: it is also what most machines lack.
-    from pixrt.engine_files import read_engine
+    from pixrt.bundles.engine_files import read_engine
 
     library = LIBRARY_OF[name]
     _require(name, library, name)
@@ -177,7 +177,7 @@ def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions, read_plan
             remedy=f"Build them: `pixrt build {bundle.folder} --library {name}`",
         )
     try:
-        from pixrt.backends.tensorrt import TensorRtBackend, import_library
+        from pixrt.backends.tensorrt.backend import TensorRtBackend, import_library
     except (ImportError, OSError) as error:  # pycuda without a driver
         reason = str(error).splitlines()[0]
         raise BackendError(f"{name}: CUDA cannot be used: {reason}", remedy="Install the NVIDIA driver") from error

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixrt.apps.entries import TABLES, Entry, count_entries, read_entries
 from pixrt.cli.console import errors, say, warn
 from pixrt.cli.outputs import require_writable, split_text
 from pixrt.cli.parameters import with_arguments_of, with_flags
 from pixrt.cli.results import Notes, result_facts, warn_beforehand
 from pixrt.cli.running import Running
-from pixrt.codecs import WRITABLE_SUFFIXES
-from pixrt.entries import TABLES, Entry, count_entries, read_entries
 from pixrt.errors import OptionError, PixrtError
-from pixrt.options import EditOptions, draw_seed
+from pixrt.options.tasks import EditOptions, draw_seed
+from pixrt.pictures.codecs import WRITABLE_SUFFIXES
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor
-    from pixrt.gallery import Outcome
+    from pixrt.apps.gallery import Outcome
+    from pixrt.editor.editor import Editor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ def batch(
     parameters: dict[str, Any],
 ) -> None:
     """Edit a gallery: pixrt batch photos/ "make it winter" -o winter/. The same command goes on where it stopped."""
-    from pixrt.gallery import Gallery
-    from pixrt.journal import earlier_seed, open_journal
+    from pixrt.apps.gallery import Gallery
+    from pixrt.apps.journal import earlier_seed, open_journal
 
     sources: list[str] = sources_and_instruction
     instruction: str | None = None
@@ -157,7 +157,7 @@ def _check(editor: "Editor", instruction: str | None, parameters: dict[str, Any]
     """Check, on a picture of nothing, what all pictures have in common: it would fail for each of them."""
     import numpy as np
 
-    from pixrt.jobs import Job
+    from pixrt.tasks.jobs import Job
 
     side = editor.manifest.native_resolution
     common = {name: value for name, value in parameters.items() if not (may_have_masks and name.startswith("mask_"))}
@@ -167,7 +167,7 @@ def _check(editor: "Editor", instruction: str | None, parameters: dict[str, Any]
 
 def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], running: Running) -> dict[str, Any]:
     """What the results depend on beside the pictures."""
-    from pixrt.result import lora_parameters
+    from pixrt.editor.result import lora_parameters
 
     options = EditOptions(**parameters).resolve(editor.manifest.defaults)
     return {

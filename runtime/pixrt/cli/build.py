@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pixrt.bundles.engine_spec import LIBRARY_OF, EngineSpec
+from pixrt.bundles.manifest import Component
 from pixrt.cli.console import errors, progress, say, warn
 from pixrt.cli.parameters import with_flags
-from pixrt.engine_spec import LIBRARY_OF, EngineSpec
 from pixrt.errors import EngineError, OptionError
-from pixrt.spec import Component
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
-    from pixrt.result import Estimate
+    from pixrt.editor.result import Estimate
     from pixrt_engines import BuildOptions, BuildPlan, BuiltEngine
     from pixrt_engines.plans import PlannedEngine
 

@@ -9,9 +9,9 @@ import typer
 
 from pixrt._version import __version__
 from pixrt.backends.registry import backend_statuses
+from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import facts_table, results, say
 from pixrt.errors import BackendError, PixrtError
-from pixrt.store import DEFAULT_BUNDLE, open_bundle
 
 _LIBRARIES = (
     *("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "pycuda"),
@@ -25,7 +25,7 @@ def doctor(
     """Print versions, which backends can run a bundle and why the others cannot, and edit one picture with one step."""
     import numpy as np
 
-    from pixrt.editor import Editor
+    from pixrt.editor.editor import Editor
 
     facts = [
         ("pixrt", __version__),
@@ -64,7 +64,7 @@ def doctor(
 def _devices() -> str:
     """What CUDA sees here, or why nothing."""
     try:
-        from pixrt.cuda import describe_devices
+        from pixrt.backends.tensorrt.cuda import describe_devices
 
         return describe_devices()
     except BackendError as error:

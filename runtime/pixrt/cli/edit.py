@@ -9,9 +9,8 @@ import typer
 from pixrt.cli.outputs import number_outputs, plan_outputs, split_text
 from pixrt.cli.parameters import with_arguments_of, with_flags
 from pixrt.cli.running import Running
-from pixrt.codecs import WRITABLE_SUFFIXES, read_parameters
 from pixrt.errors import OptionError
-from pixrt.options import (
+from pixrt.options.tasks import (
     PRESET_FIELDS,
     EditOptions,
     GenerateOptions,
@@ -21,6 +20,7 @@ from pixrt.options import (
     StyleOptions,
     seeds_from,
 )
+from pixrt.pictures.codecs import WRITABLE_SUFFIXES, read_parameters
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The picture to write; a folder when there are several pictures.")
@@ -119,7 +119,7 @@ def generate(
     parameters: dict[str, Any],
 ) -> None:
     """Make pictures from text alone, with a text-to-image bundle or an edit bundle."""
-    from pixrt.jobs import pair
+    from pixrt.tasks.jobs import pair
 
     earlier: dict[str, Any] = {}
     if repeat is not None:
@@ -145,7 +145,7 @@ def _make(
     **given: Any,
 ) -> None:
     """Pictures by one task, with `text`, or the one after them where it is None; `given` are its further pictures."""
-    from pixrt.jobs import pair
+    from pixrt.tasks.jobs import pair
 
     pictures, said = (words, text) if text is not None or repeat else split_text(words, WRITABLE_SUFFIXES)
     earlier: dict[str, Any] = {}
@@ -163,7 +163,7 @@ def _repeated(
     kind: type[Options], picture: Path, parameters: dict[str, Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Instruction and parameters of an earlier result, and all it says; flags given now come before its parameters."""
-    from pixrt.result import options_from
+    from pixrt.editor.result import options_from
 
     earlier = read_parameters(picture)
     instruction, options = options_from(earlier, str(picture), kind)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.cli.console import add_row, progress, results
 from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.extras import require_packages
@@ -29,11 +30,10 @@ from pixrt.cli.measuring import (
 )
 from pixrt.cli.parameters import with_flags
 from pixrt.errors import OptionError
-from pixrt.options import EditOptions, GenerateOptions
-from pixrt.store import DEFAULT_BUNDLE
+from pixrt.options.tasks import EditOptions, GenerateOptions
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor
+    from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.accuracy import WorldReport
     from pixrt_export.evaluation.cases import WorldCase
 

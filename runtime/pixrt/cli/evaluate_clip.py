@@ -22,7 +22,7 @@ from pixrt.cli.measuring import (
 )
 from pixrt.cli.parameters import with_flags
 from pixrt.errors import OptionError
-from pixrt.options import EditOptions
+from pixrt.options.tasks import EditOptions
 
 PAPER_SWEEP_IMAGE = "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from pixrt.bundles.manifest import Component, Precision
+from pixrt.bundles.store import total_bytes
 from pixrt.cli.console import errors, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.options import SCHEDULERS
-from pixrt.spec import Component, Precision
-from pixrt.store import total_bytes
+from pixrt.options.tasks import SCHEDULERS
 
 _NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime")
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixrt.errors import OptionError, OutputError
-from pixrt.options import BackendName
+from pixrt.options.tasks import BackendName
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor
+    from pixrt.editor.editor import Editor
 
 ABundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or name.")]
 ABackend = Annotated[str, typer.Option(help="auto, or one that `pixrt doctor` lists.")]
@@ -28,7 +28,7 @@ def open_editor(
     bundle: str, backend: str, threads: int | None, max_batch: int, loras: tuple[tuple[Path, float], ...]
 ) -> "Editor":
     """Open the bundle that is to be measured."""
-    from pixrt.editor import Editor
+    from pixrt.editor.editor import Editor
 
     return Editor(bundle, backend=backend_name(backend), threads=threads, max_batch=max_batch, loras=loras)
 

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixrt.bundles.engine_spec import LIBRARY_OF
 from pixrt.cli.console import say, warn
-from pixrt.engine_spec import LIBRARY_OF
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor
-    from pixrt.result import EditResult, Estimate
-    from pixrt.spec import LoraSpec
+    from pixrt.bundles.manifest import LoraSpec
+    from pixrt.editor.editor import Editor
+    from pixrt.editor.result import EditResult, Estimate
 
 
 def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[str, Any] | None = None) -> None:
     """What a user should know of the bundle, and of the picture whose parameters are repeated."""
-    from pixrt.result import lora_parameters
+    from pixrt.editor.result import lora_parameters
 
     if editor.manifest.notice:
         warn(editor.manifest.notice)
@@ -65,7 +65,7 @@ class Notes:
 
 def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequence[LoraSpec]", as_json: bool) -> None:
     """One line of what a picture would take."""
-    from pixrt.result import lora_parameters
+    from pixrt.editor.result import lora_parameters
 
     request = estimate.request
     width, height = request.geometry.padded

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pixrt.bundles.manifest import Component
+from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import backend_name
 from pixrt.cli.results import Notes, print_estimate, print_result, warn_beforehand
 from pixrt.errors import OptionError
 from pixrt.files import make_folder
-from pixrt.options import BACKENDS
-from pixrt.spec import Component
-from pixrt.store import DEFAULT_BUNDLE, open_bundle
+from pixrt.options.tasks import BACKENDS
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
-    from pixrt.editor import Editor
-    from pixrt.jobs import Job
+    from pixrt.editor.editor import Editor
+    from pixrt.tasks.jobs import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Running:
 
     def open(self, *, backend: str | None = None, **changed: Any) -> "Editor":
         """The bundle, opened as the flags say."""
-        from pixrt.editor import Editor
+        from pixrt.editor.editor import Editor
 
         loaded: dict[str, Any] = {
             "max_batch": self.max_batch,

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from pixrt.bundles.engine_spec import EngineSpec
+from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest
+from pixrt.bundles.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
 from pixrt.cli.console import add_row, facts_table, results, say
-from pixrt.engine_spec import EngineSpec
 from pixrt.errors import BundleError, PictureError
-from pixrt.spec import MANIFEST_NAME, Component, Manifest
-from pixrt.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per bundle.")] = False) -> None:
@@ -124,8 +124,8 @@ def _loras(manifest: Manifest) -> str:
 
 
 def _inspect_picture(path: Path, as_json: bool) -> None:
-    from pixrt.codecs import read_parameters
-    from pixrt.images import load_picture
+    from pixrt.pictures.codecs import read_parameters
+    from pixrt.pictures.images import load_picture
 
     picture = load_picture(path)
     height, width = picture.rgb.shape[:2]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from pixrt.apps.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, parse_seeds, several
 from pixrt.cli.console import add_row, results, say, warn
 from pixrt.cli.measuring import AJsonFile, require_outputs
 from pixrt.cli.outputs import plan_outputs
@@ -18,18 +19,17 @@ from pixrt.cli.results import Notes, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OutputError
 from pixrt.files import atomic_write, make_folder
-from pixrt.options import EditOptions
-from pixrt.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, parse_seeds, several
+from pixrt.options.tasks import EditOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pixrt.editor import Editor
-    from pixrt.requests import Request
-    from pixrt.result import EditResult, Estimate
-    from pixrt.sweep_sheet import Sheet
-    from pixrt.sweep_table import Measured, StepRow
-    from pixrt.timing import StageTimes
+    from pixrt.apps.sweep_sheet import Sheet
+    from pixrt.apps.sweep_table import Measured, StepRow
+    from pixrt.core.timing import StageTimes
+    from pixrt.editor.editor import Editor
+    from pixrt.editor.result import EditResult, Estimate
+    from pixrt.tasks.requests import Request
 
 _LISTS = tuple(name for name in SWEPT if name != "seed")
 
@@ -52,12 +52,12 @@ def sweep(
     Writes every picture with its parameters inside, and a contact sheet; prints how far the edits are from the source,
     against the time that their steps take.
     """
-    from pixrt.images import load_picture, to_image
-    from pixrt.jobs import Job
-    from pixrt.masks import load_mask
-    from pixrt.requests import form_batches
-    from pixrt.sweep_sheet import plan_sheet
-    from pixrt.sweep_table import source_as_result, step_table
+    from pixrt.apps.sweep_sheet import plan_sheet
+    from pixrt.apps.sweep_table import source_as_result, step_table
+    from pixrt.pictures.images import load_picture, to_image
+    from pixrt.pictures.masks import load_mask
+    from pixrt.tasks.jobs import Job
+    from pixrt.tasks.requests import form_batches
 
     given = {name: parameters.pop(name) for name in _LISTS if name in parameters}
     swept = {name: parse_axis(name, text) for name, text in given.items()}
@@ -176,8 +176,8 @@ def _make(
     running: Running,
 ) -> "tuple[list[Measured], EditResult]":
     """Make and save the pictures as they come; what was measured of each, in the sweep's order, and the last result."""
-    from pixrt.images import load_picture
-    from pixrt.sweep_table import Measured, strength
+    from pixrt.apps.sweep_table import Measured, strength
+    from pixrt.pictures.images import load_picture
 
     requests, measured = [estimate.request for estimate in estimates], dict[int, Measured]()
     make_folder(targets[0].parent)
@@ -208,9 +208,9 @@ def _draw(
     """Paint the pages out of the written pictures, so that a sweep of thousands is not held in memory."""
     from PIL import Image
 
-    from pixrt.codecs import save_picture
-    from pixrt.images import load_picture
-    from pixrt.sweep_sheet import draw_page
+    from pixrt.apps.sweep_sheet import draw_page
+    from pixrt.pictures.codecs import save_picture
+    from pixrt.pictures.images import load_picture
 
     changing = {axis.name for axis in several(axes)}
     fixed = {axis.name: axis.values[0] for axis in axes if axis.name not in changing}

@@ -1,0 +1,247 @@
+"""What a gallery is made of: the pictures of folders, patterns and tables, one entry each. Reads no pixels.
+
+Must not import a backend.
+"""
+
+import csv
+import dataclasses
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, TextIO
+
+from pixrt.errors import DataError, PixrtError
+from pixrt.options.tasks import EditOptions
+from pixrt.pictures.codecs import WRITABLE_SUFFIXES, writable_name
+
+TABLES = (".jsonl", ".csv")
+_LONGEST_NAME = 255 - len(".png")  # of the file systems in use, in bytes
+_OWN = ("image", "instruction", "mask", "output")
+_PARAMETERS = {option.name: str(option.type) for option in dataclasses.fields(EditOptions)}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture to be edited.
+
+    Attributes:
+        name: what it is called in reports: its path as it was given.
+        target: where the result goes, relative to the output folder.
+        options: the gallery's, with the row's own in their place.
+    """
+
+    name: str
+    path: Path
+    mask: Path | None
+    target: Path
+    instruction: str
+    options: EditOptions
+
+
+def read_entries(
+    sources: Sequence[str], instruction: str | None, parameters: Mapping[str, Any], output: Path
+) -> Iterator[Entry]:
+    """The entries of `sources`: pictures, folders (with all below them), patterns such as `photos/*.jpg`, and tables.
+
+    Where `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or
+    `.csv` with the columns `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its
+    paths are relative to it. Raises DataError for a source that is none, has no picture, or a row that cannot be used,
+    with its number.
+    """
+    for source in sources:
+        found = 0
+        for entry in _read_source(source, instruction, parameters, output):
+            found += 1
+            yield entry
+        if not found:
+            raise DataError(f"{source} has no picture", remedy=f"Pictures end in {', '.join(WRITABLE_SUFFIXES)}")
+
+
+def count_entries(entries: Iterable[Entry], folder: Path) -> int:
+    """How many entries there are, having looked at all of them once: a mistake is told before anything runs.
+
+    Raises DataError as `read_entries`, and where a result would go over an input of any entry, over another result,
+    or where no file can be.
+    """
+    targets: dict[Path, str] = {}
+    inputs: set[Path] = set()
+    for entry in entries:
+        target = folder / entry.target
+        _require_place(entry, target)
+        if target in targets:
+            raise DataError(
+                f"{targets[target]} and {entry.name} would both be written to {target}",
+                remedy="Give them an output each in a table, or edit them in two calls",
+            )
+        targets[target] = entry.name
+        inputs.update(_resolved(path) for path in (entry.path, entry.mask) if path)
+    for target, name in targets.items():
+        if _resolved(target) in inputs:
+            raise DataError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")
+        above = next((parent for parent in target.parents if parent in targets), None)
+        if above is not None:
+            raise DataError(f"the result of {name} would go into {above}, which is a result", remedy="Rename one")
+    return len(targets)
+
+
+def _within(target: Path) -> Path:
+    """A result's path, with a suffix that pixrt writes. Raises DataError where it leaves the output folder."""
+    if target.is_absolute() or ".." in target.parts:
+        raise DataError(f"the output {target} leaves the output folder", remedy="Give a path within it")
+    return writable_name(target)
+
+
+def _require_place(entry: Entry, target: Path) -> None:
+    """Raise DataError where a result cannot be a file."""
+    if max(len(os.fsencode(part)) for part in entry.target.parts) > _LONGEST_NAME:
+        raise DataError(f"the output {str(entry.target)[:40]}... is too long a name", remedy="Give a shorter one")
+    if target.is_dir():
+        raise DataError(f"{target} is a folder, and the result of {entry.name} would go there", remedy="Rename one")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links: reading it will say so
+        return path.absolute()
+
+
+def _read_source(source: str, instruction: str | None, parameters: Mapping[str, Any], output: Path) -> Iterator[Entry]:
+    path = Path(source)
+    if path.suffix.lower() in TABLES and path.is_file():
+        yield from _read_table(path, instruction, parameters)
+        return
+    if instruction is None:
+        raise DataError(f"there is no instruction for {source}", remedy="Give one after the pictures")
+    options = EditOptions(**parameters)
+    if path.is_dir():
+        pictures, root = _below(path), path
+    elif path.is_file():
+        pictures, root = iter([path]), path.parent
+    elif glob.has_magic(source):
+        pictures, root = _matching(source), _fixed_part(source)
+    else:
+        raise DataError(f"{source} is neither a picture, a folder, a pattern nor a table", remedy="Check the path")
+    results = output.resolve()
+    within = root.resolve() in results.parents
+    for picture in pictures:
+        if within and results in _resolved(picture).parents:
+            continue
+        target = _within(Path(os.path.relpath(picture, root)))
+        yield Entry(str(picture), picture, None, target, instruction, options)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Pictures in a folder and those below it, in the order of their names; without hidden ones and linked folders."""
+    for here, folders, files in os.walk(folder, onerror=_refused):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(WRITABLE_SUFFIXES) and not name.startswith("."):
+                yield Path(here, name)
+
+
+def _refused(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}", remedy="Check its permissions")
+
+
+def _matching(pattern: str) -> Iterator[Path]:
+    # Path.glob takes no absolute pattern.
+    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
+        if name.lower().endswith(WRITABLE_SUFFIXES):
+            yield Path(name)
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folders of a pattern before its first wildcard."""
+    fixed = [part for part, magic in _parts_until_magic(pattern) if not magic]
+    return Path(*fixed) if fixed else Path()
+
+
+def _parts_until_magic(pattern: str) -> Iterator[tuple[str, bool]]:
+    for part in PurePath(pattern).parts:
+        magic = glob.has_magic(part)
+        yield part, magic
+        if magic:
+            return
+
+
+def _read_table(table: Path, instruction: str | None, parameters: Mapping[str, Any]) -> Iterator[Entry]:
+    rows = _json_rows(table) if table.suffix.lower() == ".jsonl" else _csv_rows(table)
+    for number, row in rows:
+        try:
+            yield _entry(table, row, instruction, parameters)
+        except PixrtError as error:
+            raise DataError(f"row {number} of {table}: {error.problem}", remedy=error.remedy) from error
+
+
+def _entry(table: Path, row: Mapping[str, Any], instruction: str | None, parameters: Mapping[str, Any]) -> Entry:
+    image, text = row.get("image"), row.get("instruction", instruction)
+    if not isinstance(image, str) or not image:
+        raise DataError("it has no image", remedy="Give the picture's path in the column image")
+    if not isinstance(text, str):
+        raise DataError("it has no instruction", remedy="Give one in the column instruction, or after the table")
+    unknown = sorted(row.keys() - _PARAMETERS.keys() - set(_OWN))
+    if unknown:
+        raise DataError(f"the column {unknown[0]!r:.60} is unknown", remedy=f"Known are {', '.join(_OWN)} and options")
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    mask = row.get("mask") or None
+    common = {name: value for name, value in parameters.items() if mask or not name.startswith("mask_")}
+    options = EditOptions(**{**common, **{name: own[name] for name in own.keys() & _PARAMETERS.keys()}})
+    output = row.get("output") or Path(image).name
+    if not isinstance(output, str) or not Path(output).name or "\0" in f"{image}{output}{row.get('mask')}":
+        raise DataError(f"the output is {output!r:.60}, which is no file's name", remedy="Give one")
+    target = _within(Path(output))
+    return Entry(
+        name=image,
+        path=table.parent / image,
+        mask=None if mask is None else table.parent / str(mask),
+        target=target,
+        instruction=text,
+        options=options,
+    )
+
+
+def _json_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with table.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(_lines(file, table), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"row {number} of {table} is not JSON ({error})", remedy="One object a line") from error
+            if not isinstance(row, dict):
+                raise DataError(f"row {number} of {table} is not a JSON object", remedy="One object a line")
+            yield number, row
+
+
+def _lines(file: TextIO, table: Path) -> Iterator[str]:
+    try:
+        yield from file
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} is not in UTF-8: {error}", remedy="Save it again") from error
+
+
+def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            for number, row in enumerate(csv.DictReader(file, strict=True), 2):
+                if None in row or None in row.values():
+                    raise DataError(f"row {number} of {table} has not as many values as columns", remedy="Mend it")
+                yield number, {name: _value(name, text) for name, text in row.items() if text != ""}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{table} is not CSV in UTF-8: {error}", remedy="Save it again") from error
+
+
+def _value(name: str, text: str) -> Any:
+    """A cell: numbers and lists as JSON has them, texts as they are, a window as two numbers."""
+    kind = _PARAMETERS.get(name, "str")
+    if "float" in kind or "int" in kind:
+        try:
+            return json.loads(f"[{','.join(text.split())}]" if kind.startswith("tuple") else text)
+        except ValueError:
+            return text  # the options say what is wrong with it
+    return text

@@ -1,0 +1,1 @@
+"""ONNX Runtime. The only room that imports onnxruntime."""

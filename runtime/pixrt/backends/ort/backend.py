@@ -1,0 +1,227 @@
+"""ONNX Runtime behind the `Engine` protocol. The only module of the runtime that imports onnxruntime."""
+
+import ctypes
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from pixrt.backends.host import HostCall, HostLoop
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
+from pixrt.bundles.engine_spec import SizeRange
+from pixrt.bundles.manifest import Component, ComponentSpec
+from pixrt.bundles.store import Bundle
+from pixrt.errors import BackendError
+
+VERSION: str = onnxruntime.__version__
+_CPU = "CPUExecutionProvider"
+_WARNING, _FATAL = 2, 4  # severities of its logger; the first is its default
+PROVIDERS: tuple[str, ...] = tuple(onnxruntime.get_available_providers())
+
+
+# A graph of one Identity node, y = x, in opset 17.
+_ONE_NODE = (
+    b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+
+
+def provider_library(provider: str) -> Path:
+    """The file of a provider that ONNX Runtime loads when it is asked for, whether it is there or not."""
+    name = {"NvTensorRTRTXExecutionProvider": "nv_tensorrt_rtx"}.get(provider)
+    name = name or provider.removesuffix("ExecutionProvider").lower()
+    return Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+
+
+def provider_problem(provider: str, settings: Mapping[str, str]) -> str | None:
+    """Why an execution provider cannot run here with these options, None where it can.
+
+    That a provider is listed says only that it was compiled in: a graph of one node is opened on it. ONNX Runtime falls
+    back to the CPU in silence; what its library lacks, if it lacks one, is told by loading that. An option that this
+    version does not have is refused then; shapes of profiles name tensors of the real graphs, and are left out.
+    """
+    if provider not in PROVIDERS:
+        return f"has no {provider}"
+    if provider == _CPU:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    onnxruntime.set_default_logger_severity(_FATAL)  # what it would print is returned
+    try:
+        tried = {name: value for name, value in settings.items() if "profile" not in name}
+        session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=[(provider, tried), _CPU])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        return f"cannot open {provider}: {_first_line(error)}"
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+    if provider in session.get_providers():
+        return None
+    try:
+        ctypes.CDLL(str(provider_library(provider)))
+    except OSError as error:
+        return f"cannot load {provider}: {error}"
+    return f"found no device for {provider}"
+
+
+def _share_arena() -> None:
+    """One arena for the scratch memory of all sessions: the networks of a bundle never run at the same time."""
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    same_as_requested = {"arena_extend_strategy": 1}  # the default doubles the arena at every extension
+    onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg(same_as_requested))
+
+
+_share_arena()
+
+
+class OrtEngine:
+    """One session; inputs and outputs are bound by address, so a run moves nothing on the CPU."""
+
+    def __init__(self, session: Any, spec: ComponentSpec, on_host: bool) -> None:
+        self._session = session
+        self._spec = spec
+        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
+        self._on_host = on_host
+
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """See `Engine.allocate`."""
+        return np.zeros(shape, dtype)
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        """See `Engine.bind_loop`."""
+        return HostLoop(self, shapes, layout)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
+        """See `Engine.bind`."""
+        check_binding(self._spec, tensors)
+        binding = self._session.io_binding()
+        for tensor in self._spec.inputs:
+            array = tensors[tensor.name]
+            binding.bind_input(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
+        for tensor in self._spec.outputs:
+            array = tensors[tensor.name]
+            binding.bind_output(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
+        return HostCall(tensors, held, _OrtCall(self._session, binding, dict(tensors), self._spec.file, self._on_host))
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        """A session is bound to the weights that it was opened with."""
+        return False
+
+    def close(self) -> None:
+        """Drop the session; its memory goes with the last call bound to it."""
+        self._session = None
+
+
+class _OrtCall:
+    """`tensors` is held so that the bound addresses stay valid."""
+
+    def __init__(self, session: Any, binding: Any, tensors: Mapping[str, Array], file: str, on_host: bool) -> None:
+        self._run = session.run_with_iobinding
+        self._binding = binding
+        self._tensors = tensors
+        self._file = file
+        self._on_host = on_host
+
+    def __call__(self) -> None:
+        try:
+            self._run(self._binding)
+            if not self._on_host:
+                self._binding.synchronize_outputs()
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise BackendError(
+                f"{self._file} failed in ONNX Runtime: {_first_line(error)}",
+                remedy="Try a smaller --resolution, or another --backend",
+            ) from error
+
+
+class OrtBackend:
+    """ONNX Runtime with one execution provider (CPU kernels serve what the provider leaves)."""
+
+    prefers_fused_step = False
+
+    def __init__(
+        self, name: str, provider: str, threads: int | None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._provider = provider
+        self._settings = dict(settings or {})
+        self._threads = threads
+
+    def describe(self) -> str:
+        """See `Backend.describe`."""
+        return f"onnxruntime {VERSION}"
+
+    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
+        """See `Backend.problem`."""
+        return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+        """None: every shape is taken."""
+        return ()
+
+    def memory(self) -> tuple[EngineMemory, ...]:
+        """Nothing is told: ONNX Runtime does not say what a session holds."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> OrtEngine:
+        """See `Backend.open`."""
+        path, spec = bundle.file(component), bundle.manifest.component(component)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # A memory pattern is one more block beside the arena; without it a full-size UNet takes 0.2 GiB less, as fast.
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        given = list(weights)
+        model, _held = _with_weights(path, given, options)
+        # That cache knows a graph by its nodes: it would give the engine of other weights.
+        uncached = {"trt_engine_cache_enable": "0"} if given and "trt_engine_cache_enable" in self._settings else {}
+        chosen = (self._provider, self._settings | uncached)
+        providers = [chosen] if self._provider == _CPU else [chosen, _CPU]
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # as above
+            raise BackendError(
+                f"ONNX Runtime {VERSION} cannot open {path.name}: {_first_line(error)}",
+                remedy="Export the checkpoint again, or update onnxruntime",
+            ) from error
+        if self._provider not in session.get_providers():
+            raise BackendError(
+                f"ONNX Runtime {VERSION} did not take {self._provider} for {path.name}",
+                remedy="See `pixrt doctor` for what this machine has, or choose --backend ort-cpu",
+            )
+        return OrtEngine(session, spec, self._provider == _CPU)
+
+
+def _with_weights(path: Path, weights: Iterable[NewWeight], options: Any) -> tuple[str | bytes, dict[str, Any]]:
+    """What to open in place of `path`, and the new weights that must live until it is open.
+
+    `SessionOptions.add_initializer` would come after the graph's optimisation, too late for the weights that it has
+    folded or laid out anew, such as those of convolutions. So weights inside the graph's file are written over in
+    memory, and those outside it are given to ONNX Runtime, which takes them in before it optimises, and copies them.
+    """
+    graph: bytearray | None = None
+    outside = {}
+    for weight in weights:
+        if weight.file == path.name:
+            graph = bytearray(path.read_bytes()) if graph is None else graph
+            graph[weight.offset : weight.offset + weight.values.nbytes] = weight.values.tobytes()
+        else:
+            outside[weight.initializer] = onnxruntime.OrtValue.ortvalue_from_numpy(weight.values)
+    if outside:
+        options.add_external_initializers(list(outside), list(outside.values()))
+    if graph is None:
+        return str(path), outside
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return bytes(graph), outside
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

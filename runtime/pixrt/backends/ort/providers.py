@@ -1,0 +1,122 @@
+"""Options of ONNX Runtime's execution providers: what pixrt sets, and what may be set besides.
+
+A provider takes its options as text and refuses what it does not know only when a network is opened, some not even
+then. So names are checked here first, against the tables of ONNX Runtime 1.20 to 1.32. Must not import onnxruntime.
+"""
+
+import difflib
+from collections.abc import Mapping
+
+import platformdirs
+
+from pixrt.bundles.manifest import Manifest
+from pixrt.errors import OptionError
+
+_CUDA = (
+    "device_id",
+    "gpu_mem_limit",
+    "arena_extend_strategy",
+    "cudnn_conv_algo_search",
+    "cudnn_conv_use_max_workspace",
+    "cudnn_conv1d_pad_to_nc1d",
+    "do_copy_in_default_stream",
+    "enable_cuda_graph",
+    "enable_skip_layer_norm_strict_mode",
+    "fuse_conv_bias",
+    "prefer_nhwc",
+    "sdpa_kernel",
+    "tunable_op_enable",
+    "tunable_op_max_tuning_duration_ms",
+    "tunable_op_tuning_enable",
+    "use_ep_level_unified_stream",
+    "use_tf32",
+)
+_TENSORRT = (
+    "device_id",
+    "trt_auxiliary_streams",
+    "trt_bf16_enable",
+    "trt_build_heuristics_enable",
+    "trt_builder_optimization_level",
+    "trt_context_memory_sharing_enable",
+    "trt_cuda_graph_enable",
+    "trt_detailed_build_log",
+    "trt_dla_core",
+    "trt_dla_enable",
+    "trt_dump_subgraphs",
+    "trt_engine_cache_enable",
+    "trt_engine_cache_path",
+    "trt_engine_cache_prefix",
+    "trt_engine_hw_compatible",
+    "trt_force_sequential_engine_build",
+    "trt_force_timing_cache",
+    "trt_fp16_enable",
+    "trt_int8_calibration_table_name",
+    "trt_int8_enable",
+    "trt_int8_use_native_calibration_table",
+    "trt_layer_norm_fp32_fallback",
+    "trt_max_partition_iterations",
+    "trt_max_workspace_size",
+    "trt_min_subgraph_size",
+    "trt_op_types_to_exclude",
+    "trt_profile_max_shapes",
+    "trt_profile_min_shapes",
+    "trt_profile_opt_shapes",
+    "trt_sparsity_enable",
+    "trt_tactic_sources",
+    "trt_timing_cache_enable",
+    "trt_timing_cache_path",
+)
+_RTX = (
+    "device_id",
+    "enable_cuda_graph",
+    "nv_detailed_build_log",
+    "nv_dump_subgraphs",
+    "nv_max_shared_mem_size",
+    "nv_max_workspace_size",
+    "nv_multi_profile_enable",
+    "nv_profile_max_shapes",
+    "nv_profile_min_shapes",
+    "nv_profile_opt_shapes",
+    "nv_runtime_cache_path",
+)
+KNOWN: Mapping[str, tuple[str, ...]] = {
+    "CPUExecutionProvider": (),
+    "CUDAExecutionProvider": _CUDA,
+    "TensorrtExecutionProvider": _TENSORRT,
+    "NvTensorRTRTXExecutionProvider": _RTX,
+}
+
+
+def provider_settings(provider: str, given: Mapping[str, str], manifest: Manifest) -> dict[str, str]:
+    """The options to open a provider with: pixrt's own for this bundle, and over them those given.
+
+    Raises OptionError for a name that the provider does not have.
+    """
+    known = KNOWN[provider]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise OptionError(
+                f"pixrt knows no option {name!r} of {provider}{f'; there is {near[0]}' if near else ''}",
+                remedy=f"It passes on {', '.join(known)}" if known else "Leave provider options out",
+            )
+    return _defaults(provider, manifest) | dict(given)
+
+
+def _defaults(provider: str, manifest: Manifest) -> dict[str, str]:
+    cache = platformdirs.user_cache_path("pixrt") / manifest.source.sha256[:16] / manifest.precision
+    if provider == "TensorrtExecutionProvider":
+        # An engine takes minutes to build, so it is kept; it is weakly typed, so FP16 has to be allowed.
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache / "ort-tensorrt"),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache / "ort-tensorrt"),
+            "trt_fp16_enable": "1" if manifest.precision == "fp16" else "0",
+        }
+    if provider == "NvTensorRTRTXExecutionProvider":
+        return {"nv_runtime_cache_path": str(cache / "ort-tensorrt-rtx")}
+    if provider == "CUDAExecutionProvider":
+        # The largest workspace lets cuDNN take its fastest convolutions; the arena grows by what is asked for.
+        return {"cudnn_conv_use_max_workspace": "1", "arena_extend_strategy": "kSameAsRequested"}
+    return {}

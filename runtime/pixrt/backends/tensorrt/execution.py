@@ -1,0 +1,138 @@
+"""What runs on a CUDA device: an execution context for one set of shapes, and the graph captured of its work.
+
+Everything here runs in the device's thread. Must not import TensorRT.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pixrt.backends.tensorrt.context import TensorRtContext
+from pixrt.backends.tensorrt.cuda import CudaError, Graph, Memory
+from pixrt.errors import BackendError
+
+if TYPE_CHECKING:
+    from pixrt.bundles.engine_spec import EngineSpec
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+class Plan(Protocol):
+    """What an execution asks of the deserialised plan that it runs."""
+
+    @property
+    def spec(self) -> "EngineSpec":
+        """What it was built for."""
+
+    @property
+    def streams_weights(self) -> bool:
+        """Whether weights travel at every run."""
+
+    def context(self) -> Any:
+        """An execution context without memory of its own."""
+
+    def scratch_bytes(self, context: Any) -> int:
+        """Scratch memory that a context, whose shapes are set, needs."""
+
+
+class Execution:
+    """One execution context, for one set of shapes."""
+
+    def __init__(self, owner: TensorRtContext, plan: Plan, shapes: Shapes) -> None:
+        self._owner = owner
+        self._plan = plan  # it must outlive its contexts
+        self._context = plan.context()
+        self._generation = -1
+        for tensor in plan.spec.inputs:
+            if not self._context.set_input_shape(tensor.name, tuple(shapes[tensor.name])):
+                raise self._failed(f"does not take {tensor.name} of {list(shapes[tensor.name])}")
+        for tensor in plan.spec.outputs:
+            made = tuple(self._context.get_tensor_shape(tensor.name))
+            if made != tuple(shapes[tensor.name]):
+                raise self._failed(f"makes {tensor.name} of {list(made)}, where {list(shapes[tensor.name])} is bound")
+        self.blocks: tuple[Memory, ...] = ()
+        self.scratch_bytes = plan.scratch_bytes(self._context)
+        owner.scratch.require(self.scratch_bytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_context"):
+            self._owner.device.drop(_Dropped(self._context, self._plan))
+
+    def set_addresses(self, memory: Mapping[str, Memory]) -> None:
+        """Where every input and output is; once."""
+        for name, block in memory.items():
+            if not self._context.set_tensor_address(name, block.address):
+                raise self._failed(f"does not take an address for {name}")
+        self.blocks = tuple(memory.values())
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the scratch memory is still where it was when the context was told."""
+        return self._generation == self._owner.scratch.generation
+
+    def enqueue(self) -> None:
+        """Enqueue one run."""
+        if not self.is_current:
+            scratch = self._owner.scratch
+            scratch.require(self.scratch_bytes)  # it is gone where growing it failed
+            self._context.set_device_memory(scratch.memory.address, scratch.memory.bytes)
+            self._generation = scratch.generation
+        if not self._context.execute_async_v3(self._owner.device.stream):
+            raise self._failed("failed")
+
+    def can_be_captured(self) -> bool:
+        """Whether the library lets a stream capture see all of a run; TensorRT does unless it streams weights."""
+        if self._plan.streams_weights:
+            return False
+        ask = getattr(self._context, "is_stream_capturable", None)
+        return ask is None or bool(ask(self._owner.device.stream))
+
+    def _failed(self, what: str) -> BackendError:
+        return BackendError(
+            f"{self._plan.spec.file} {what}: {self._owner.log.last}",
+            remedy="Build it again, or choose --backend ort-cpu",
+        )
+
+
+class _Dropped:
+    """What is left of an execution: the library may still be running it, and frees its memory in the calling thread."""
+
+    def __init__(self, *held: object) -> None:
+        self._held = held
+
+    def free(self) -> None:
+        self._held = ()
+
+
+class Repeated:
+    """Work on the stream: run as it is the first time, then captured, and from then on launched as one graph.
+
+    The first run is the warm-up: libraries allocate and load kernels then, which a capture does not allow. When the
+    scratch memory has moved, all of that is done again. What the library does not let capture is run as it is, and so
+    is what could not be captured, with a warning.
+    """
+
+    def __init__(self, owner: TensorRtContext, execution: Execution) -> None:
+        self._owner = owner
+        self.execution = execution
+        self._graph: Graph | None = None
+        self._may_capture = owner.graphs
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Enqueue `work`, the same at every call. It is not kept: it refers to what holds this."""
+        if not self.execution.is_current:
+            self._graph = None
+            work()
+            return
+        if self._graph is None:
+            if not self._may_capture or not self.execution.can_be_captured():
+                work()
+                return
+            try:
+                self._graph = self._owner.device.capture(work)
+            except (BackendError, CudaError) as error:
+                self._may_capture = False
+                warnings.warn(f"no CUDA graph can be captured, steps are slower without: {error}", stacklevel=1)
+                work()
+                return
+        self._graph.launch()

@@ -1,0 +1,1 @@
+"""What is on disk, checked. May import errors and files."""

@@ -1,0 +1,266 @@
+"""What a bundle's manifest says, as frozen dataclasses, and the strict reading of them from JSON.
+
+A bundle is one folder: `manifest.json`, an ONNX file per component, the tokenizer's files. `store` opens it,
+`pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors and the specs beneath it.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from pixrt.bundles.decoding import decode, unusable
+from pixrt.bundles.engine_spec import EngineSpec
+from pixrt.bundles.tensor_spec import TensorSpec as TensorSpec
+from pixrt.errors import BundleError, BundleTooNew
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+Precision = Literal["fp32", "fp16", "fp16-weights"]
+PredictionType = Literal["epsilon", "v_prediction"]
+Task = Literal["edit", "generate", "inpaint"]
+
+
+class Component(StrEnum):
+    """The networks of a bundle."""
+
+    TEXT_ENCODER = "text_encoder"
+    UNET = "unet"
+    VAE_ENCODER = "vae_encoder"
+    VAE_DECODER = "vae_decoder"
+    UNET_STEP = "unet_step"  # the UNet with guidance and the solver's update around it: see `fused`
+    VAE_DECODER_FP32 = "vae_decoder_fp32"  # beside an FP16 decoder, for a picture that overflows in that
+
+    @property
+    def reference(self) -> str:
+        """What its graph is checked against when it is exported."""
+        return "the UNet's graph" if self is Component.UNET_STEP else "PyTorch"
+
+
+# What every edit needs; the rest is other ways of doing the same.
+NETWORKS = (Component.TEXT_ENCODER, Component.UNET, Component.VAE_ENCODER, Component.VAE_DECODER)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCheck:
+    """How far the ONNX network is from its reference on the same inputs, relative to the reference's largest value.
+
+    The reference is PyTorch; of the fused step it is the UNet's graph, and errors of predictions are divided by the sum
+    of guidance's weights, by which guidance multiplies the rounding of FP16.
+    """
+
+    max_error: float
+    mean_error: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """One network: its ONNX file, its tensor table, the layers kept in FP32, and its check against PyTorch."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    kept_fp32: tuple[str, ...]
+    check: ExportCheck
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """Size in bytes and SHA-256 (hexadecimal) of one file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """A LoRA in use: its file's name and SHA-256 (hexadecimal), and how strongly it was applied."""
+
+    name: str
+    sha256: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The checkpoint a bundle was made from: its name, and a SHA-256 over its configs and weights.
+
+    `loras` were merged into it, and are in the SHA-256 too; so is `vae`, the name of a VAE that took the place of its
+    own ("" for none).
+    """
+
+    id: str
+    sha256: str
+    loras: tuple[LoraSpec, ...] = ()
+    vae: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """CLIP's byte-pair tokenizer: its two files and its special tokens."""
+
+    vocab: str
+    merges: str
+    max_length: int
+    bos_token: str
+    eos_token: str
+    unk_token: str
+    pad_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.tasks.SCHEDULERS`."""
+
+    steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+    scheduler: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything the runtime must know about a bundle besides the weights.
+
+    `scheduler` is the checkpoint's scheduler_config.json as it is. `vae_scale` is pixels per latent;
+    `size_multiple` is what working pictures are padded to, in pixels; `native_resolution` in pixels.
+    `preview` maps latents (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then
+    the bias. `notice` is shown with every output of the model ("" for none).
+    """
+
+    schema: int
+    name: str
+    notice: str
+    source: Source
+    precision: Precision
+    unet_in_channels: int
+    latent_channels: int
+    vae_scale: int
+    size_multiple: int
+    native_resolution: int
+    scaling_factor: float
+    prediction_type: PredictionType
+    scheduler: dict[str, Any]
+    tokenizer: TokenizerSpec
+    defaults: Defaults
+    preview: tuple[tuple[float, ...], ...]
+    components: dict[str, ComponentSpec]
+    files: dict[str, FileSpec]
+    tools: dict[str, str]
+    engines: tuple[EngineSpec, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What the UNet was made for, told by its input channels: noisy latents alone, with a source, with a mask."""
+        extra = self.unet_in_channels - self.latent_channels
+        if extra == 0:
+            return "generate"
+        return "edit" if extra == self.latent_channels else "inpaint"
+
+    def component(self, name: Component) -> ComponentSpec:
+        """The component's entry. Raises BundleError where the bundle does not have it."""
+        try:
+            return self.components[name]
+        except KeyError:
+            raise BundleError(
+                f"bundle {self.name!r} has no component {name}, only {', '.join(self.components)}",
+                remedy="Export the checkpoint again with `pixrt export`",
+            ) from None
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, the form `parse_manifest` reads."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+# The tensor names of every bundle, inputs and outputs in order: optimum's and diffusers' where they have any.
+TENSORS = {
+    Component.TEXT_ENCODER: (("input_ids",), ("last_hidden_state",)),
+    Component.UNET: (("sample", "timestep", "encoder_hidden_states"), ("out_sample",)),
+    Component.VAE_ENCODER: (("sample",), ("latent_sample",)),
+    Component.VAE_DECODER: (("latent_sample",), ("sample",)),
+    Component.VAE_DECODER_FP32: (("latent_sample",), ("sample",)),
+    Component.UNET_STEP: (
+        (
+            *("latents", "history", "noise", "source", "context", "row_to_latents", "row_to_source", "timestep"),
+            *("branch_rows", "guidance", "coefficients", "where", "anchor", "anchor_noise"),
+        ),
+        ("next_latents", "next_history", "denoised"),
+    ),
+}
+
+
+_MOST_BYTES = 1 << 50
+_LONGEST_NAME = 200
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest strictly; `where` names it in errors.
+
+    Raises BundleTooNew for a newer schema, BundleError for text that is not JSON, a missing, unknown or mistyped key.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise unusable(where, f"it is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise unusable(where, "it is not a JSON object")
+    schema = value.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise unusable(where, f"its schema is {schema!r}, not a whole number from 1")
+    if schema > SCHEMA:
+        raise BundleTooNew(
+            f"{where} has schema {schema}, and this pixrt reads up to {SCHEMA}",
+            remedy="Update pixrt, or export the checkpoint again with this version",
+        )
+    manifest: Manifest = decode(Manifest, value, where, "")
+    _check(manifest, where)
+    return manifest
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    positive = {
+        "unet_in_channels": manifest.unet_in_channels,
+        "latent_channels": manifest.latent_channels,
+        "vae_scale": manifest.vae_scale,
+        "size_multiple": manifest.size_multiple,
+        "native_resolution": manifest.native_resolution,
+        "scaling_factor": manifest.scaling_factor,
+    }
+    for name, number in positive.items():
+        if not 0 < number < math.inf:
+            raise unusable(where, f"{name} is {number}, which must be above 0 and finite")
+    if manifest.tokenizer.max_length < 3:
+        raise unusable(where, f"tokenizer.max_length is {manifest.tokenizer.max_length}: no room for a word")
+    tensors = dict(TENSORS)
+    if manifest.unet_in_channels == manifest.latent_channels:  # the network takes no source
+        inputs, outputs = TENSORS[Component.UNET_STEP]
+        tensors[Component.UNET_STEP] = tuple(n for n in inputs if n not in ("source", "row_to_source")), outputs
+    for key, expected in tensors.items():
+        component = manifest.components.get(key)
+        if component is None:
+            continue
+        given = tuple(tensor.name for tensor in component.inputs), tuple(tensor.name for tensor in component.outputs)
+        if given != expected:
+            raise unusable(where, f"{key} has the tensors {given}, which must be {expected}")
+    if len(manifest.preview) != manifest.latent_channels + 1 or any(len(row) != 3 for row in manifest.preview):
+        raise unusable(where, f"preview must have {manifest.latent_channels} + 1 rows of 3 numbers")
+    named = {spec.file for spec in manifest.components.values()}
+    named |= {manifest.tokenizer.vocab, manifest.tokenizer.merges}
+    for file in sorted(named - manifest.files.keys()):
+        raise unusable(where, f"{file} is used but not listed in files")
+    for engine in manifest.engines:
+        if not 0 <= engine.bytes <= _MOST_BYTES or len(engine.file) > _LONGEST_NAME:
+            raise unusable(
+                where, f"the engine {engine.file[:60]!r} of {engine.bytes} bytes is none that `pixrt build` makes"
+            )
+        for sizes in (sizes for profile in engine.profiles for sizes in profile.inputs.values()):
+            if not len(sizes.min) == len(sizes.opt) == len(sizes.max):
+                raise unusable(where, f"{engine.file} has a range of shapes with unequal lengths: {sizes}")
+    for file in manifest.files:
+        # A path that leaves the folder would let a manifest read anything on the machine.
+        if file.startswith("/") or "\\" in file or ".." in file.split("/"):
+            raise unusable(where, f"the file name {file!r} leaves the bundle's folder")

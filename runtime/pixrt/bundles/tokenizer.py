@@ -1,0 +1,116 @@
+"""CLIP's byte-pair tokenizer, with the ids that transformers' CLIPTokenizer gives. Must not import a backend.
+
+Merging pairs is the `tokenizers` library's work; here stands what CLIPTokenizer does around it: cleaning, lower case,
+the split into words, special tokens written out in the text.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Regex, pre_tokenizers
+from tokenizers.models import BPE
+
+from pixrt.bundles.manifest import TokenizerSpec
+from pixrt.errors import BundleError
+
+# Words as CLIP splits them (Radford et al. 2021, simple_tokenizer.py), in lower case. There the pattern ignores case,
+# by which the long s is an s too, and U+0345, whose capital is a letter, is neither a letter nor none.
+_SPECIAL_WORDS = ("<|startoftext|>", "<|endoftext|>")
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
+# The Unicode blocks of CJK ideographs, which count as words of one character.
+_IDEOGRAPHS = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """`ids` fill the text encoder's length, padding included; `dropped` tokens of the text did not fit."""
+
+    ids: tuple[int, ...]
+    dropped: int
+
+
+class Tokenizer:
+    """The tokenizer of a bundle. Raises BundleError where its files cannot be read or lack the special tokens."""
+
+    def __init__(self, folder: Path, spec: TokenizerSpec) -> None:
+        try:
+            self._model = BPE.from_file(
+                str(folder / spec.vocab), str(folder / spec.merges), end_of_word_suffix="</w>", unk_token=spec.unk_token
+            )
+        except Exception as error:  # the library raises plain Exception
+            raise BundleError(f"the tokenizer's files cannot be read: {error}", remedy=_AGAIN) from error
+        self._words = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        self._length = spec.max_length
+        self._bos, self._eos, self._pad = (self._id(t) for t in (spec.bos_token, spec.eos_token, spec.pad_token))
+        special = {spec.bos_token, spec.eos_token, spec.unk_token, spec.pad_token}
+        # Longest first, so that a token that begins like another wins.
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+
+    def encode(self, text: str) -> Tokens:
+        """The ids of a text, cut and padded to the text encoder's length, 77 for CLIP."""
+        ids = list(self._text_ids(text))
+        room = self._length - 2
+        kept = [self._bos, *ids[:room], self._eos]
+        return Tokens(
+            ids=(*kept, *[self._pad] * (self._length - len(kept))),
+            dropped=max(0, len(ids) - room),
+        )
+
+    def _text_ids(self, text: str) -> Iterator[int]:
+        start = 0
+        for match in self._special.finditer(text):
+            yield from self._plain_ids(text[start : match.start()])
+            yield self._id(match.group())
+            start = match.end()
+        yield from self._plain_ids(text[start:])
+
+    def _plain_ids(self, text: str) -> Iterator[int]:
+        for word, _ in self._words.pre_tokenize_str(_clean(text)):
+            if word in _SPECIAL_WORDS:
+                yield self._id(word)
+            else:
+                yield from (token.id for token in self._model.tokenize(word))
+
+    def _id(self, token: str) -> int:
+        found = self._model.token_to_id(token)
+        if found is None:
+            raise BundleError(f"the tokenizer's vocabulary lacks {token!r}", remedy=_AGAIN)
+        return int(found)
+
+
+_AGAIN = "Export the checkpoint again with `pixrt export`"
+
+
+def _clean(text: str) -> str:
+    """Lower case, NFC, single spaces; control characters removed, ideographs set apart."""
+    spaced = "".join(map(_clean_character, text))
+    return " ".join(unicodedata.normalize("NFC", spaced).split()).lower()
+
+
+def _clean_character(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    code = ord(character)
+    category = unicodedata.category(character)
+    if code == 0xFFFD or category.startswith("C"):
+        return ""
+    if category == "Zs":
+        return " "
+    return f" {character} " if any(low <= code <= high for low, high in _IDEOGRAPHS) else character

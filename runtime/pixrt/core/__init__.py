@@ -1,0 +1,1 @@
+"""Pictures advance step by step. May import backends and maths."""

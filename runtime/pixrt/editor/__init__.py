@@ -1,0 +1,1 @@
+"""The Python API. May import tasks and what is beneath."""

@@ -1,0 +1,204 @@
+"""What an edit gives back: the result of each picture, and what a step callback is told. Must not import a backend."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pixrt._version import __version__
+from pixrt.bundles.manifest import LoraSpec, Manifest
+from pixrt.core.buffers import Latents
+from pixrt.core.pipeline import LoopState
+from pixrt.core.timing import StageTimes
+from pixrt.errors import Cancelled, PictureError
+from pixrt.options.tasks import Options
+from pixrt.pictures.codecs import save_picture
+from pixrt.tasks.requests import Request
+from pixrt.tasks.tasks import TASKS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    """One picture and how it was made.
+
+    Attributes:
+        index: the place in the call that asked for it.
+        image: the picture; of an edit, of the size that `options.resize` says.
+        instruction: the instruction, or the prompt.
+        options: every parameter in force, the seed included; their class says which task it was.
+        dropped_tokens, dropped_negative_tokens: how many tokens of the instruction, and of the negative prompt, did
+            not fit the text encoder and were cut.
+        working_size: width and height in pixels of what the networks saw, padding included.
+        network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran, for each
+            window where there are several.
+        times: where the time went; shared by the pictures of a batch.
+        model, model_sha256, precision, notice: which checkpoint it was, exported how, and what a user should know.
+        loras: the LoRAs that were in use.
+        decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
+        tile: the longer side in pixels of the windows that the UNet ran on; None where it had the whole picture.
+        inputs_sha256: of the mask and of the style picture, where there were any: their first 16 digits.
+        history: the parameters of every edit that led to the picture this one began with, oldest first, each without
+            a history of its own; empty where that picture was not made in the same session.
+    """
+
+    index: int
+    image: "Image.Image"
+    instruction: str
+    options: Options
+    dropped_tokens: int
+    dropped_negative_tokens: int
+    working_size: tuple[int, int]
+    network_rows: int
+    times: StageTimes
+    backend: str
+    model: str
+    model_sha256: str
+    precision: str
+    notice: str
+    loras: tuple[LoraSpec, ...] = ()
+    decoded_in_fp32: bool = False
+    tile: int | None = None
+    inputs_sha256: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """The seed that repeats this result."""
+        assert self.options.seed is not None
+        return self.options.seed
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What repeats the result: the metadata written into pictures. No path, no time, no machine.
+
+        A picture that was made in several edits has the earlier ones' parameters as "history". Masks are not in it.
+        """
+        return {
+            "pixrt": __version__,
+            "task": TASKS[type(self.options)].name,
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "precision": self.precision,
+            **({"notice": self.notice} if self.notice else {}),
+            **lora_parameters(self.loras),
+            **({"tile": self.tile} if self.tile else {}),
+            "instruction": self.instruction,
+            **dataclasses.asdict(self.options),
+            **{f"{name}_sha256": digest for name, digest in self.inputs_sha256.items()},
+            **({"history": list(self.history)} if self.history else {}),
+        }
+
+    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> None:
+        """Write the picture with its parameters inside; the suffix tells the format. Raises OutputError."""
+        text = json.dumps(self.parameters, ensure_ascii=False)
+        save_picture(self.image, Path(path), parameters=text, quality=quality)
+
+
+def lora_parameters(loras: Sequence[LoraSpec]) -> dict[str, Any]:
+    """How LoRAs stand among the parameters of an edit; an empty dict for none."""
+    return {"loras": [dataclasses.asdict(lora) for lora in loras]} if loras else {}
+
+
+def options_from(parameters: dict[str, Any], where: str, kind: type[Options]) -> tuple[str, Options]:
+    """Instruction and options of one task out of a picture's parameters; `where` names the picture in errors.
+
+    Raises PictureError where they are not what `EditResult.parameters` writes, or another task's; OptionError for
+    values out of range.
+    """
+    task, wanted = parameters.get("task", "edit"), TASKS[kind].name
+    if task != wanted:
+        raise PictureError(
+            f"{where} was made by {str(task)[:20]}, not by {wanted}", remedy="Repeat it with the command that made it"
+        )
+    names = {option.name for option in dataclasses.fields(kind)}
+    values = {name: value for name, value in parameters.items() if name in names}
+    instruction = parameters.get("instruction")
+    if not isinstance(instruction, str):
+        raise PictureError(f"{where} holds parameters without an instruction", remedy="Use a picture that pixrt wrote")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return instruction, kind(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an edit would do, without doing it: see `EditResult` for the fields.
+
+    `batch` is the number of pictures that run together with it, `branches` how many branches of the guidance its steps
+    run, each number once. `windows` is on how many windows, of `window_size` (width, height) in pixels, every step runs
+    the network; 1 is the whole working picture. `network_calls` and `network_rows` are those of all windows.
+    """
+
+    request: Request
+    network_calls: int
+    network_rows: int
+    batch: int
+    branches: tuple[int, ...]
+    windows: int
+    window_size: tuple[int, int]
+
+
+class StepInfo:
+    """What `on_step` is told. `step` counts from 1 to `total` over the whole call."""
+
+    def __init__(
+        self, step: int, total: int, requests: Sequence[Request], state: LoopState, manifest: Manifest
+    ) -> None:
+        self.step = step
+        self.total = total
+        self._requests = requests
+        self._state = state
+        self._manifest = manifest
+
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """Which pictures of the call this step was for, by their place in it."""
+        return tuple(request.index for request in self._requests)
+
+    @property
+    def latents(self) -> Latents:
+        """A copy of the latents after this step, `[B, C, h, w]`, in the solver's own scale."""
+        return self._state.latents()
+
+    def preview(self, item: int = 0) -> "Image.Image":
+        """The predicted picture of the batch's `item`, one pixel per latent, through a linear latent-to-RGB map.
+
+        It can be asked for during the callback only: the next step reuses the arrays.
+        """
+        from PIL import Image
+
+        predicted = self._state.denoised()
+        matrix = np.asarray(self._manifest.preview, np.float32)  # [C + 1, 3]
+        rgb = np.einsum("chw,cr->hwr", predicted[item], matrix[:-1]) + matrix[-1]
+        return Image.fromarray(np.rint((rgb / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8))
+
+
+OnStep = Callable[[StepInfo], object]
+"""Called after every step; returning False, or raising, stops the edit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Reports steps to the caller, who may stop the edit."""
+
+    on_step: OnStep | None
+    before: int
+    total: int
+
+    def tell(self, number: int, batch: Sequence[Request], state: LoopState, manifest: Manifest) -> None:
+        """After step `number` of a batch. Raises Cancelled where the caller returns False."""
+        if self.on_step is None:
+            return
+        info = StepInfo(self.before + number, self.total, batch, state, manifest)
+        if self.on_step(info) is False:
+            raise Cancelled(
+                f"the edit was stopped by on_step after {info.step} of {info.total} steps",
+                remedy="Return anything but False from on_step to go on",
+            )

@@ -1,0 +1,1 @@
+"""Other weights in the networks of a bundle. May import backends and bundles."""

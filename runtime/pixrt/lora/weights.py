@@ -1,0 +1,94 @@
+"""Where a bundle's layers have their weights: which ONNX initializer, and at which byte of which file.
+
+Traced linear layers have transposed weights under names like `onnx::MatMul_2642`, so the export writes a table,
+`weights.json`: component, parameter name, `WeightPlace`. Must not import a backend.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pixrt.backends.protocol import Array
+from pixrt.bundles.decoding import decode
+from pixrt.bundles.store import Bundle
+from pixrt.errors import BundleError
+
+WEIGHTS_NAME = "weights.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPlace:
+    """One layer's weight in the graph: `shape` and `dtype` are the initializer's, raw and little-endian at `offset`.
+
+    `transposed`: the initializer is `[in, out]`, where PyTorch's parameter is `[out, in]`.
+    """
+
+    initializer: str
+    transposed: bool
+    dtype: Literal["float32", "float16"]
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """The shape as PyTorch has it."""
+        return self.shape[::-1] if self.transposed else self.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+WeightTable = dict[str, dict[str, WeightPlace]]
+
+
+def to_json(table: Mapping[str, Mapping[str, WeightPlace]]) -> str:
+    """The table as JSON text, the form `read_table` reads."""
+    plain = {name: {key: asdict(place) for key, place in places.items()} for name, places in table.items()}
+    return json.dumps(plain, indent=1) + "\n"
+
+
+def read_table(bundle: Bundle) -> WeightTable:
+    """The bundle's table. Raises BundleError where there is none, or it does not fit the bundle's files."""
+    files, where = bundle.manifest.files, str(bundle.folder / WEIGHTS_NAME)
+    if WEIGHTS_NAME not in files:
+        raise BundleError(
+            f"the bundle {bundle.manifest.name!r} has no {WEIGHTS_NAME}, which says where its layers' weights are",
+            remedy="Export the checkpoint again with this version's `pixrt export`",
+        )
+    try:
+        value = json.loads((bundle.folder / WEIGHTS_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{where} cannot be read: {error}", remedy="Export the checkpoint again") from error
+    table: WeightTable = decode(dict[str, dict[str, WeightPlace]], value, where, "")
+    for component, places in table.items():
+        for name, place in places.items():
+            size = files[place.file].bytes if place.file in files else 0
+            if component not in bundle.manifest.components or not 0 <= place.offset <= size - place.nbytes:
+                raise BundleError(
+                    f"{where}: {name} of {component} stands outside the bundle's files",
+                    remedy="Export the checkpoint again with `pixrt export`",
+                )
+    return table
+
+
+def read_weight(folder: Path, place: WeightPlace) -> Array:
+    """A weight as it stands in the bundle, in PyTorch's layout; a view of the file. Raises BundleError."""
+    try:
+        stored = np.memmap(folder / place.file, np.dtype(place.dtype).newbyteorder("<"), "r", place.offset, place.shape)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder / place.file} cannot be read: {error}", remedy="Export again") from error
+    return stored.T if place.transposed else stored
+
+
+def to_graph(place: WeightPlace, weight: Array) -> Array:
+    """A weight in PyTorch's layout as the initializer's values: transposed back, rounded to its dtype, contiguous."""
+    with np.errstate(over="ignore"):  # the caller looks for what became infinite
+        return np.ascontiguousarray(weight.T if place.transposed else weight, place.dtype)

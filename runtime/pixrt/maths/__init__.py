@@ -1,0 +1,1 @@
+"""Pure arrays: no I/O, no device. May import options."""

@@ -1,0 +1,1 @@
+"""Every setting once: type, range, help, parser, JSON schema. May import errors."""

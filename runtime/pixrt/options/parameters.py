@@ -1,0 +1,66 @@
+"""The fields of every task's options as keyword arguments, for type checkers. Must not import numpy or Pillow."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from pixrt.options.tasks import PresetName, ResizeMode, SchedulerName
+
+
+class Parameters(TypedDict, total=False):
+    """The fields of `Options`; in one call for several pictures each may have its own seed."""
+
+    preset: PresetName | None
+    steps: int | None
+    guidance_scale: float | None
+    guidance_interval: tuple[float, float]
+    scheduler: SchedulerName | None
+    eta: float
+    seed: int | Sequence[int] | None
+    negative_prompt: str
+
+
+class PictureParameters(Parameters, total=False):
+    """The fields of `PictureOptions`."""
+
+    resize: ResizeMode
+    resolution: int | None
+
+
+class EditParameters(PictureParameters, total=False):
+    """The fields of `EditOptions`."""
+
+    image_guidance_scale: float | None
+    mask_blur: int | None
+    mask_padding: int | None
+
+
+class GenerateParameters(Parameters, total=False):
+    """The fields of `GenerateOptions`."""
+
+    width: int | None
+    height: int | None
+
+
+class Img2ImgParameters(PictureParameters, total=False):
+    """The fields of `Img2ImgOptions`."""
+
+    strength: float
+
+
+class InpaintParameters(PictureParameters, total=False):
+    """The fields of `InpaintOptions`."""
+
+    strength: float
+    mask_blur: int | None
+    mask_padding: int | None
+
+
+class StyleParameters(PictureParameters, total=False):
+    """The fields of `StyleOptions`."""
+
+    image_guidance_scale: float | None
+    strength: float
+    content_weight: float
+    style_weight: float
+    style_interval: tuple[float, float]
+    style_patch: int

@@ -1,0 +1,1 @@
+"""Bytes to working pixels and back. May import options and bundles."""

@@ -1,0 +1,97 @@
+"""A request's pictures as its task takes them, and what of them the result needs. Must not import a backend."""
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixrt.bundles.manifest import Manifest
+from pixrt.errors import PictureError
+from pixrt.pictures.geometry import Geometry, Size, plan_geometry
+from pixrt.pictures.images import Picture, PictureSource, load_picture, to_network
+from pixrt.pictures.masks import Mask, feather, load_mask, to_working
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class StylePicture:
+    """A style's working picture `[3, H, W]` in [-1, 1], and the SHA-256 of its pixels (16 digits)."""
+
+    pixels: Pixels
+    sha256: str
+
+
+Styles = MutableMapping[int, StylePicture]
+"""Styles that were prepared, by the identity of their source: one serves many pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Working pictures, and of the picture as it was only what the result is made with.
+
+    Attributes:
+        pixels, style: `[3, H, W]` in [-1, 1], where the task takes them.
+        mask: which working pixels may change, `[H, W]`.
+        under: with a mask the picture's own pixels `[H, W, 3]`, over which the result is put, and
+        opacity: how much of the result shows, `[H, W]` uint8.
+        alpha: the picture's transparency `[H, W]` uint8, where it has any.
+        sha256: of the mask and of the style as they were decoded (16 digits): which ones a result was made with.
+    """
+
+    pixels: Pixels | None = None
+    style: Pixels | None = None
+    mask: Mask | None = None
+    under: NDArray[np.uint8] | None = None
+    opacity: NDArray[np.uint8] | None = None
+    alpha: NDArray[np.uint8] | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+def prepare_picture(source: PictureSource, size: Size, geometry: Geometry) -> Prepared:
+    """A picture that the result replaces in whole. Raises PictureError, also where it is no longer of `size`."""
+    picture = _load(source, size)
+    return Prepared(pixels=to_network(picture, geometry), alpha=picture.alpha)
+
+
+def prepare_masked(
+    source: PictureSource, mask_source: PictureSource, size: Size, geometry: Geometry, blur: int
+) -> Prepared:
+    """A picture of which a mask says what may change; `blur` is that of `masks.feather`. Raises PictureError."""
+    picture, mask = _load(source, size), load_mask(mask_source, size)
+    return Prepared(
+        pixels=to_network(picture, geometry),
+        mask=to_working(mask, geometry),
+        under=picture.straight,
+        opacity=feather(mask, blur),
+        alpha=picture.alpha,
+        sha256={"mask": _digest(mask)},
+    )
+
+
+def prepare_style(source: PictureSource, manifest: Manifest, known: Styles) -> StylePicture:
+    """A style's working picture: as large as the bundle's native resolution, whatever the content's is."""
+    if id(source) not in known:
+        rgb = (picture := load_picture(source)).rgb
+        resolution, multiple = manifest.native_resolution, manifest.size_multiple
+        geometry = plan_geometry(rgb.shape[1], rgb.shape[0], "exact", resolution=resolution, multiple=multiple)
+        known[id(source)] = StylePicture(to_network(picture, geometry), _digest(rgb))
+    return known[id(source)]
+
+
+def _load(source: PictureSource, size: Size) -> Picture:
+    picture = load_picture(source)
+    height, width = picture.rgb.shape[:2]
+    if (width, height) != size:
+        raise PictureError(
+            f"{picture.name} is {width} x {height} pixels, and was {size[0]} x {size[1]} before",
+            remedy="Leave a picture alone while it is edited",
+        )
+    return picture
+
+
+def _digest(values: NDArray[np.uint8] | Mask) -> str:
+    shape = "x".join(map(str, values.shape))
+    return sha256(shape.encode() + np.ascontiguousarray(values).tobytes()).hexdigest()[:16]

@@ -1,0 +1,198 @@
+"""Which pixels an edit may change: masks read, the region around them, in the networks' sizes, and edits put back.
+
+A mask is `[H, W]` bool, True where the picture may change. Pillow is imported when the first mask picture is. Must not
+import a backend.
+"""
+
+import os
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixrt.errors import PictureError
+from pixrt.pictures.geometry import Geometry, Size
+from pixrt.pictures.images import Picture, PictureSource, load_picture
+
+Mask: TypeAlias = NDArray[np.bool_]
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; the last two are outside."""
+
+_HALF = 128
+# Geometry's crops are floats: what a pixel covers of its neighbour by less than this is their rounding.
+_TOUCH = 1e-6
+# Chamfer distances (Borgefors 1986) are in thirds of a pixel.
+_STRAIGHT, _DIAGONAL = 3, 4
+_ROWS = 256
+
+
+def load_mask(source: PictureSource, size: Size) -> Mask:
+    """The mask `[H, W]` of a picture of `size` (width, height), from a bool array or from what `load_picture` takes.
+
+    True in an array is edited. Where any of a mask picture is transparent, what has alpha below 128 is (the convention
+    of OpenAI's images API); otherwise what has luminance 128 and more (white: the convention of diffusers). Raises
+    PictureError for what is no picture, another size than the picture's, and a mask that selects nothing.
+    """
+    if isinstance(source, np.ndarray) and source.dtype == np.bool_:
+        if source.ndim != 2:
+            raise PictureError(f"the mask has shape {list(source.shape)}", remedy="Pass bool [H, W]")
+        mask, name, convention = source.copy(), "the mask", "True in the array is edited"
+    else:
+        try:
+            picture = load_picture(source)
+        except PictureError as error:  # next to the picture itself "the picture" would be the wrong one
+            raise PictureError(f"the mask cannot be used: {error.problem}", remedy=error.remedy) from error
+        mask, convention = _read(picture)
+        name = f"the mask {picture.name}" if isinstance(source, str | os.PathLike) else "the mask"
+    height, width = mask.shape
+    if (width, height) != size:
+        raise PictureError(
+            f"{name} is {width} x {height} pixels, its picture {size[0]} x {size[1]}",
+            remedy="Make the mask as large as the picture",
+        )
+    if not mask.any():
+        raise PictureError(
+            f"{name} selects nothing: {convention}", remedy="Mark what may change, or leave out the mask"
+        )
+    return mask
+
+
+def _read(picture: Picture) -> tuple[Mask, str]:
+    """A mask picture's mask, and the convention by which it was read."""
+    from PIL import Image
+
+    if picture.alpha is not None and picture.alpha.min() < np.iinfo(np.uint8).max:
+        return picture.alpha < _HALF, "it has transparency, so what has alpha below 128 is edited"
+    luminance = np.asarray(Image.fromarray(picture.rgb).convert("L"))
+    return luminance >= _HALF, "it has no transparency, so what is white (luminance 128 and more) is edited"
+
+
+def mask_region(mask: Mask, padding: int, working: Size) -> Box:
+    """The box to work on: the mask's, grown by `padding` pixels, then widened to the aspect ratio of `working`.
+
+    It holds the mask and lies within the picture: where the picture has no room on one side the box moves to the other,
+    and where it has none at all the box ends with the picture. The rule is that of diffusers'
+    `VaeImageProcessor.get_crop_region`, but in whole numbers and rounded up, where diffusers rounds down (one pixel
+    less, unless it comes out even): so no box is thinner than the working picture or the picture, the cap of
+    `check_size`. The mask must not be empty.
+    """
+    height, width = mask.shape
+    left, top, right, bottom = _bounds(mask, padding)
+    if (right - left) * working[1] > (bottom - top) * working[0]:
+        top, bottom = _widen(top, bottom, -(-(right - left) * working[1] // working[0]), height)
+    else:
+        left, right = _widen(left, right, -(-(bottom - top) * working[0] // working[1]), width)
+    return left, top, right, bottom
+
+
+def _bounds(mask: Mask, margin: int) -> Box:
+    """The bounding box of a mask that is not empty, grown by a margin where the picture has room."""
+    height, width = mask.shape
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    left, right = max(int(columns[0]) - margin, 0), min(int(columns[-1]) + 1 + margin, width)
+    top, bottom = max(int(rows[0]) - margin, 0), min(int(rows[-1]) + 1 + margin, height)
+    return left, top, right, bottom
+
+
+def _widen(first: int, last: int, wanted: int, room: int) -> tuple[int, int]:
+    """A span of the wanted length around a shorter one, moved into [0, room], and cut to it where it is longer."""
+    wanted = min(wanted, room)
+    first = min(max(first - (wanted - (last - first)) // 2, 0), room - wanted)
+    return first, first + wanted
+
+
+def to_working(mask: Mask, geometry: Geometry) -> Mask:
+    """The mask `[H, W]` of the working picture: cropped, scaled and mirrored as `images.to_network` does.
+
+    A working pixel may change where any pixel of the picture that it covers may: no mask is too thin to be seen. Raises
+    PictureError for a mask that lies outside the crop.
+    """
+    left, top, right, bottom = geometry.crop
+    rows = _any_covered(mask, top, bottom, geometry.scaled[1])
+    scaled = _any_covered(rows.T, left, right, geometry.scaled[0]).T
+    if not scaled.any():
+        raise PictureError(
+            f"the mask selects nothing between the points ({left:g}, {top:g}) and ({right:g}, {bottom:g}), the part of"
+            " the picture that is used",
+            remedy="Use resize exact, which uses the whole picture, or another mask",
+        )
+    beyond = [padded - side for padded, side in zip(geometry.padded, geometry.scaled, strict=True)]
+    return np.pad(scaled, ((0, beyond[1]), (0, beyond[0])), mode="reflect")
+
+
+def _any_covered(mask: Mask, first: float, last: float, count: int) -> Mask:
+    """`[count, W]`: the rows from `first` to `last` in `count` equal parts, True where any row a part covers is."""
+    edges = np.linspace(first, last, count + 1)
+    low, high = np.floor(edges[:-1] + _TOUCH).astype(int), np.ceil(edges[1:] - _TOUCH).astype(int)
+    return np.stack([mask[start:stop].any(axis=0) for start, stop in zip(low, high, strict=True)])
+
+
+def to_latents(working: Mask, scale: int) -> NDArray[np.float32]:
+    """The mask `[1, h, w]` of the latents, 1 or 0, of a working mask `[scale * h, scale * w]`.
+
+    1 where any pixel of the latent's block may change. diffusers asks one pixel of the block: the same where the mask's
+    borders are the blocks'.
+    """
+    height, width = working.shape
+    blocks = working.reshape(1, height // scale, scale, width // scale, scale)
+    latents: NDArray[np.float32] = np.any(blocks, axis=(2, 4)).astype(np.float32)
+    return latents
+
+
+def feather(mask: Mask, width: int) -> NDArray[np.uint8]:
+    """The opacity `[H, W]` with which the edited picture is put over the original; `width`, 0 or more, is in pixels.
+
+    0 outside the mask, so that the original stays as it is there; inside rising evenly over `width` pixels to 255. The
+    picture's own border is no edge. A mask nowhere deep enough for `width` rises over the depth it has, so that what is
+    edited shows.
+    """
+    opacity = np.zeros(mask.shape, np.uint8)
+    if not mask.any():
+        return opacity
+    left, top, right, bottom = _bounds(mask, 1)  # a pixel around it is outside, if there is one
+    distance = _distance(mask[top:bottom, left:right], _STRAIGHT * (min(width, max(mask.shape)) + 1))
+    deepest = int(distance.max())
+    opacity[top:bottom, left:right] = np.rint(np.arange(deepest + 1) * (255 / deepest)).astype(np.uint8)[distance]
+    return opacity
+
+
+def _distance(mask: Mask, limit: int) -> NDArray[np.uint16]:
+    """How far inside a mask each pixel `[H, W]` is, in thirds of a pixel up to `limit`; 0 outside, 3 at the edge.
+
+    The chamfer distance of Borgefors 1986, within 6 % of the Euclidean one, in two passes whatever the limit: each
+    carries distances from the row above and along the row, the second upside down and backwards.
+    """
+    distance = np.where(mask, np.uint16(limit), np.uint16(0))
+    along = _STRAIGHT * np.arange(mask.shape[1])
+    for rows in (distance, distance[::-1, ::-1]):
+        above = np.full(mask.shape[1] + 2, limit)  # beyond the picture's border nothing is outside the mask
+        for row in rows:
+            near = np.minimum(above[:-2], above[2:]) + _DIAGONAL
+            np.minimum(near, above[1:-1] + _STRAIGHT, out=near)
+            np.minimum(near, row, out=near)
+            # The least of d[j] + 3 (i - j) over the j up to i, as a running minimum.
+            near -= along
+            np.minimum.accumulate(near, out=near)
+            near += along
+            row[:] = above[1:-1] = near
+    return distance
+
+
+def paste(
+    original: NDArray[np.uint8], edited: NDArray[np.uint8], box: Box, opacity: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """The original `[H, W, 3]` with the edited region `[h, w, 3]` over it, in the box, with the opacity `[H, W]`.
+
+    Rounded to the nearest; where the opacity is 0 the original's bytes, where it is 255 the edited ones. The box has
+    the edited region's size.
+    """
+    left, top, right, bottom = box
+    pasted = original.copy()
+    for start in range(top, bottom, _ROWS):  # what is between needs twice the bytes: not for all rows at once
+        stop = min(start + _ROWS, bottom)
+        old = original[start:stop, left:right].astype(np.uint16)
+        new = edited[start - top : stop - top].astype(np.uint16)
+        over = opacity[start:stop, left:right, None].astype(np.uint16)
+        # At most 255 * 255 + 127, which 16 bits hold; 255 is odd, so nothing is half way.
+        pasted[start:stop, left:right] = (new * over + old * (255 - over) + 127) // 255
+    return pasted

@@ -1,0 +1,71 @@
+"""What a caller asks for: jobs, out of a call's arguments. Must not import a backend."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pixrt.errors import OptionError
+from pixrt.options.tasks import Options
+from pixrt.pictures.images import PictureSource
+
+Item = TypeVar("Item")
+
+MAX_PICTURES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A picture to be made. The class of its options says by which task: `EditOptions`, `GenerateOptions` and so on.
+
+    `text` is the instruction, or the prompt. Which pictures a task takes: see `pixrt.tasks.tasks`.
+    """
+
+    options: Options
+    text: str = ""
+    image: PictureSource | None = None
+    mask: PictureSource | None = None
+    style: PictureSource | None = None
+
+
+def is_several(value: object) -> bool:
+    """Whether an argument holds several pictures or texts: a list or a tuple does."""
+    return isinstance(value, list | tuple)
+
+
+def pair(options: type[Options], parameters: Mapping[str, Any], **given: object) -> list[Job]:
+    """Jobs out of a call's arguments: `given` are a job's text and pictures, each one or a list.
+
+    Lists are paired one to one; one of anything goes with all of the others. One seed serves every picture, so that a
+    picture's result does not depend on its company. Raises OptionError.
+    """
+    lists = {name: _as_list(value) for name, value in given.items()}
+    seeds = list(parameters["seed"]) if has_several_seeds(parameters) else [parameters.get("seed")]
+    count = max(map(len, (*lists.values(), seeds)))
+    if not all((*lists.values(), seeds)) or count > MAX_PICTURES:
+        counts = " and ".join(f"{len(values)} of {name}" for name, values in lists.items())
+        raise OptionError(f"the call has {counts}", remedy=f"Pass from 1 to {MAX_PICTURES} of each")
+    each = _spread([options(**{**parameters, "seed": seed}) for seed in seeds], count, "seed")
+    columns = {name: _spread(values, count, name) for name, values in lists.items()}
+    return [
+        Job(options=each[index], **{name: values[index] for name, values in columns.items()}) for index in range(count)
+    ]
+
+
+def has_several_seeds(parameters: Mapping[str, Any]) -> bool:
+    """Whether a call has several seeds: any sequence of numbers, a NumPy array too."""
+    seed = parameters.get("seed")
+    return isinstance(seed, Iterable) and not isinstance(seed, str | bytes)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if is_several(value) else [value]
+
+
+def _spread(items: list[Item], count: int, name: str) -> list[Item]:
+    if len(items) == 1:
+        return items * count
+    if len(items) != count:
+        raise OptionError(
+            f"{len(items)} of {name} for {count} pictures", remedy=f"Pass 1 or {count}: they are paired one to one"
+        )
+    return items

@@ -1,0 +1,210 @@
+"""From what a caller asks for to what the loop runs: pairing, checking everything beforehand, forming batches.
+
+Must not import a backend.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pixrt.bundles.manifest import Manifest
+from pixrt.bundles.tokenizer import Tokenizer, Tokens
+from pixrt.errors import OptionError
+from pixrt.options.tasks import GenerateOptions, Options, PictureOptions, draw_seed
+from pixrt.pictures.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
+from pixrt.pictures.images import measure_picture
+from pixrt.pictures.inputs import Prepared, Styles, prepare_masked, prepare_picture, prepare_style
+from pixrt.pictures.masks import load_mask, mask_region
+from pixrt.tasks.jobs import Job
+
+# Of the instruction and the negative prompt together, so that the parameters fit into every format's metadata.
+MAX_TEXT_BYTES = 60_000
+_BLUR_SHARE = 128  # a mask fades in over 4 pixels of 512
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A job that has been checked; `index` is its place in the call's results.
+
+    The picture's header has been read, its pixels have not, unless they are `prepared`: `size` is its width and height.
+    `options` are resolved, and have a seed.
+    """
+
+    index: int
+    job: Job
+    size: Size
+    geometry: Geometry
+    tokens: Tokens
+    negative_tokens: Tokens
+    options: Options
+    prepared: Prepared | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed, drawn when none was given."""
+        assert self.options.seed is not None
+        return self.options.seed
+
+    @property
+    def batch_key(self) -> tuple[object, ...]:
+        """What is the same for all pictures that run together: the task, the working size, the solver and its steps."""
+        options = self.options
+        solver = options.scheduler, options.steps, options.eta, options.start
+        return type(options), self.job.mask is None, self.geometry.padded, *solver
+
+    def prepare(self, manifest: Manifest, styles: Styles) -> Prepared:
+        """Decode the pictures, where that has not been done. Raises PictureError, also for one that has changed."""
+        if self.prepared is not None:
+            return self.prepared
+        job, ready = self.job, Prepared()
+        if job.image is not None and job.mask is not None:
+            blur = getattr(self.options, "mask_blur", 0)
+            ready = prepare_masked(job.image, job.mask, self.size, self.geometry, blur)
+        elif job.image is not None:
+            ready = prepare_picture(job.image, self.size, self.geometry)
+        if job.style is None:
+            return ready
+        style = prepare_style(job.style, manifest, styles)
+        return dataclasses.replace(ready, style=style.pixels, sha256={**ready.sha256, "style": style.sha256})
+
+
+def make_requests(
+    jobs: Sequence[Job], manifest: Manifest, tokenizer: Tokenizer, *, most_pixels: int = MAX_WORKING_PIXELS
+) -> list[Request]:
+    """Check everything that jobs name before anything runs: texts, options, and the pictures' headers.
+
+    Raises OptionError; PictureError, also for a working picture of more than `most_pixels`.
+    """
+    tokens: dict[str, Tokens] = {}
+    sizes: dict[int, Size] = {}
+    return [
+        _make_request(index, job, manifest, tokenizer, tokens, sizes, most_pixels) for index, job in enumerate(jobs)
+    ]
+
+
+def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Request]]:
+    """Group requests that can run together, in order, at most `max_batch` in a group."""
+    groups: dict[object, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.batch_key, []).append(request)
+    return [group[i : i + max_batch] for group in groups.values() for i in range(0, len(group), max_batch)]
+
+
+def _make_request(
+    index: int,
+    job: Job,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    tokens: dict[str, Tokens],
+    sizes: dict[int, Size],
+    most_pixels: int,
+) -> Request:
+    """One job's; texts and pictures that stand in several are looked at once."""
+    options = _with_seed(_for_bundle(job.options, manifest))
+    _check_texts(job.text, options.negative_prompt)
+    for text in (job.text, options.negative_prompt):
+        if text not in tokens:
+            tokens[text] = tokenizer.encode(text)
+    for source in (job.image, job.style):
+        if source is not None and id(source) not in sizes:
+            sizes[id(source)] = measure_picture(source)
+    size = sizes.get(id(job.image), (0, 0))
+    options = _with_mask(job, size, options)
+    geometry = _geometry(job, size, options, manifest, most_pixels)
+    return Request(index, job, size, geometry, tokens[job.text], tokens[options.negative_prompt], options)
+
+
+def _check_texts(instruction: object, negative_prompt: str) -> None:
+    if not isinstance(instruction, str):
+        raise OptionError(f"an instruction is {type(instruction).__name__}", remedy="Pass a string")
+    try:
+        length = sum(len(json.dumps(text, ensure_ascii=False).encode()) for text in (instruction, negative_prompt))
+    except UnicodeEncodeError as error:
+        raise OptionError("the instruction or negative prompt is not valid Unicode", remedy="Pass UTF-8") from error
+    if length > MAX_TEXT_BYTES:
+        raise OptionError(
+            f"the instruction and the negative prompt take {length} bytes together, more than {MAX_TEXT_BYTES}",
+            remedy="Shorten them: the text encoder reads a few dozen words",
+        )
+
+
+def _geometry(job: Job, size: Size, options: Options, manifest: Manifest, most_pixels: int) -> Geometry:
+    if isinstance(options, GenerateOptions):
+        return _new_picture(options, manifest, most_pixels)
+    assert isinstance(options, PictureOptions)
+    if options.resize == "floor8" and options.resolution is not None:
+        raise OptionError(
+            f"resolution is {options.resolution}, and resize is floor8, which keeps the picture's own size",
+            remedy="Leave the resolution out, or choose resize exact or fit",
+        )
+    sizes = {
+        "resolution": options.resolution or manifest.native_resolution,
+        "multiple": manifest.size_multiple,
+        "most_pixels": most_pixels,
+    }
+    if job.mask is None:
+        return plan_geometry(*size, options.resize, **sizes)
+    mask = load_mask(job.mask, size)  # also where all of the picture is worked on: what is wrong with it is told now
+    padding = getattr(options, "mask_padding", None)
+    left, top, right, bottom = (0, 0, *size) if padding is None else mask_region(mask, padding, size)
+    region = plan_geometry(right - left, bottom - top, "exact", **sizes)
+    return dataclasses.replace(region, crop=(left, top, right, bottom))
+
+
+def _new_picture(options: GenerateOptions, manifest: Manifest, most_pixels: int) -> Geometry:
+    multiple = manifest.size_multiple
+    size = options.width or 0, options.height or 0
+    if size[0] % multiple or size[1] % multiple:
+        raise OptionError(
+            f"the picture would be {size[0]} x {size[1]} pixels",
+            remedy=f"Give multiples of {multiple} for this bundle",
+        )
+    check_size(*size, "the picture")
+    return plan_geometry(*size, "exact", resolution=max(size), multiple=multiple, most_pixels=most_pixels)
+
+
+def _for_bundle(options: Options, manifest: Manifest) -> Options:
+    """Resolved options, without a guidance by the picture where the network does not see it. Raises OptionError."""
+    if manifest.task != "edit" and getattr(options, "image_guidance_scale", 1.0) != 1.0:
+        scale = getattr(options, "image_guidance_scale", None)
+        if scale is not None:
+            raise OptionError(
+                f"image_guidance_scale is {scale}, and the network of {manifest.name!r} does not see the picture",
+                remedy="Leave it out, or use a bundle of an edit checkpoint",
+            )
+        options = _replace(options, image_guidance_scale=1.0)
+    native = manifest.native_resolution
+    if isinstance(options, GenerateOptions):
+        options = _replace(options, width=options.width or native, height=options.height or native)
+    elif isinstance(options, PictureOptions) and options.resize != "floor8":
+        options = _replace(options, resolution=options.resolution or native)
+    return options.resolve(manifest.defaults)
+
+
+def _with_mask(job: Job, size: Size, options: Options) -> Options:
+    """Options that are about a mask, filled in where there is one. Raises OptionError where they do not fit."""
+    if job.mask is None:
+        for name in ("mask_blur", "mask_padding"):
+            if getattr(options, name, None) is not None:
+                raise OptionError(f"{name} is {getattr(options, name)}, and there is no mask", remedy="Give a mask")
+        return options
+    if isinstance(options, PictureOptions) and options.resize != "exact":
+        raise OptionError(
+            f"resize is {options.resize}, which changes the picture's size, and there is a mask",
+            remedy="Leave resize out: what is outside the mask stays as it is",
+        )
+    blur = max(1, max(size) // _BLUR_SHARE)
+    return _replace(options, mask_blur=blur) if getattr(options, "mask_blur", 0) is None else options
+
+
+def _with_seed(options: Options) -> Options:
+    if options.seed is not None:
+        return options
+    return _replace(options, seed=draw_seed())
+
+
+def _replace(options: Options, **values: Any) -> Options:
+    """With other values, also of fields that only some tasks have."""
+    return dataclasses.replace(options, **values)

@@ -1,0 +1,188 @@
+"""Galleries: batches of one size, what is broken, what is done already, and results that do not depend on any of it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo import BLUE
+from pixrt import Editor, OutputError
+from pixrt.apps.entries import read_entries
+from pixrt.apps.gallery import Gallery, Outcome
+from pixrt.apps.journal import JOURNAL_NAME, open_journal
+from pixrt.editor.editor import Runner
+from pixrt.errors import BackendError, PixrtError
+
+SIZES = ((64, 64), (64, 64), (96, 64), (48, 64))
+JOB = {"options": {"seed": 1}}
+PARAMETERS = {"steps": 1, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def null() -> Iterator[Editor]:
+    with Editor("demo", backend="null", max_batch=4) as editor:
+        yield editor
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Twelve pictures of three sizes in two folders, a broken one and one cut short among them."""
+    folder = tmp_path / "pictures"
+    for number in range(12):
+        path = folder / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shade = np.random.default_rng(number).integers(0, 256, (*SIZES[number % 4][::-1], 3), np.uint8)
+        Image.fromarray(shade).save(path)
+    (folder / "a" / "04.png").write_bytes(b"not a picture")
+    whole = (folder / "b" / "07.png").read_bytes()
+    (folder / "b" / "07.png").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def run_gallery(runner: Runner, pictures: Path, output: Path, **more: Any) -> list[Outcome]:
+    with open_journal(output, JOB) as journal:
+        gallery = Gallery(runner, output, journal, max_batch=4, **more)
+        return list(gallery.run(read_entries([str(pictures)], BLUE, PARAMETERS, output)))
+
+
+def test_all_that_can_be_edited_is_and_the_rest_is_told(null: Editor, pictures: Path, tmp_path: Path) -> None:
+    outcomes = run_gallery(null, pictures, tmp_path / "out")
+    failed = {outcome.entry.path.name: str(outcome.error) for outcome in outcomes if outcome.state == "failed"}
+    assert failed.keys() == {"04.png", "07.png"}
+    assert "cannot be decoded" in failed["07.png"]
+    assert len(outcomes) == 12
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 10
+    rows = [json.loads(line) for line in (tmp_path / "out" / JOURNAL_NAME).read_text().splitlines()]
+    assert rows[0]["job"] == JOB
+    assert [row["state"] for row in rows[1:]].count("done") == 10
+
+
+def test_pictures_of_one_size_run_together(null: Editor, pictures: Path, tmp_path: Path, spy: list[int]) -> None:
+    run_gallery(null, pictures, tmp_path / "out")
+    assert sorted(spy) == [1, 2, 3, 4]  # 5 of 64 x 64, 3 of 96 x 64 less one, 3 of 48 x 64 less one
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each call of the runner has."""
+    seen: list[int] = []
+    original = Runner.run
+
+    def counting(self: Any, requests: Any, **more: Any) -> Any:
+        seen.append(len(requests))
+        return original(self, requests, **more)
+
+    monkeypatch.setattr(Runner, "run", counting)
+    return seen
+
+
+def test_what_is_done_is_left_alone(null: Editor, pictures: Path, tmp_path: Path, spy: list[int]) -> None:
+    output = tmp_path / "out"
+    run_gallery(null, pictures, output)
+    (output / "a" / "02.png").unlink()  # its line stays
+    Image.new("RGB", (64, 64)).save(pictures / "b" / "05.png")  # another picture now
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.png")}
+    spy.clear()
+    outcomes = run_gallery(null, pictures, output)
+    assert sum(spy) == 2
+    assert sum(outcome.skipped for outcome in outcomes) == 10
+    touched = {path.name for path, was in before.items() if path.stat().st_mtime_ns != was}
+    assert touched == {"05.png"}
+
+
+def test_what_failed_is_tried_again_when_asked(null: Editor, pictures: Path, tmp_path: Path) -> None:
+    run_gallery(null, pictures, tmp_path / "out")
+    again = [outcome for outcome in run_gallery(null, pictures, tmp_path / "out", retry_failed=True) if outcome.error]
+    assert {outcome.entry.path.name for outcome in again} == {"04.png", "07.png"}
+    Image.new("RGB", (64, 64)).save(pictures / "a" / "04.png")
+    states = {o.entry.path.name: o.state for o in run_gallery(null, pictures, tmp_path / "out", retry_failed=True)}
+    assert (states["04.png"], states["07.png"]) == ("done", "failed")
+
+
+def test_one_picture_that_fails_does_not_take_its_batch_with_it(
+    null: Editor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Runner.run
+
+    def failing(self: Any, requests: Any, **more: Any) -> Any:
+        if any(request.job.image.name == "08.png" for request in requests):
+            raise PixrtError("the decoded picture is not finite", remedy="None")
+        return original(self, requests, **more)
+
+    monkeypatch.setattr(Runner, "run", failing)
+    failed = {o.entry.path.name for o in run_gallery(null, pictures, tmp_path / "out") if o.state == "failed"}
+    assert failed == {"04.png", "07.png", "08.png"}
+
+
+def test_a_device_that_is_lost_ends_the_run(
+    null: Editor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: Any, requests: Any, **more: Any) -> Any:
+        raise BackendError("the device is lost", remedy="None")
+
+    monkeypatch.setattr(Runner, "run", lost)
+    with pytest.raises(BackendError, match="lost"):
+        run_gallery(null, pictures, tmp_path / "out")
+
+
+def test_a_full_disk_ends_the_run(
+    null: Editor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, path: Path, **more: Any) -> None:
+        raise OutputError("the disk is full", remedy="None")
+
+    monkeypatch.setattr("pixrt.editor.result.EditResult.save", full)
+    with pytest.raises(OutputError, match="full"):
+        run_gallery(null, pictures, tmp_path / "out")
+
+
+def test_few_are_held_whatever_the_sizes(null: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that fill batches and such that never do: never more than a few batches between decoding and writing."""
+    folder, held, most = tmp_path / "many", 0, 0
+    folder.mkdir()
+    for number in range(120):
+        width = 64 if number % 2 else 64 + 4 * (number % 40)
+        Image.new("RGB", (width, 64)).save(folder / f"{number}.png", compress_level=1)
+    prepare, write, lock = Gallery._prepare, Gallery._write, threading.Lock()
+
+    def preparing(self: Any, waiting: Any) -> Any:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return prepare(self, waiting)
+
+    def writing(self: Any, *given: Any) -> Any:
+        nonlocal held
+        written = write(self, *given)
+        with lock:
+            held -= 1
+        return written
+
+    monkeypatch.setattr(Gallery, "_prepare", preparing)
+    monkeypatch.setattr(Gallery, "_write", writing)
+    assert all(outcome.state == "done" for outcome in run_gallery(null, folder, tmp_path / "out"))
+    assert held == 0
+    assert most <= 4 * 4 + 1
+
+
+def test_results_are_those_of_single_edits(editor: Editor, pictures: Path, tmp_path: Path) -> None:
+    """Byte for byte, the parameters inside included: from a table in another order, resumed, in batches."""
+    table = tmp_path / "jobs.jsonl"
+    rows = [{"image": f"pictures/a/{n:02d}.png", "output": f"{n}.png", "seed": n, "steps": 2} for n in (8, 0, 2, 6, 10)]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    output = tmp_path / "out"
+    entries = list(read_entries([str(table)], BLUE, {}, output))
+    with open_journal(output, JOB) as journal:
+        assert len(list(Gallery(editor, output, journal, max_batch=2).run(entries[1:3]))) == 2
+    with open_journal(output, JOB) as journal:
+        assert len(list(Gallery(editor, output, journal, max_batch=4).run(entries[::-1]))) == 5
+    for row in rows:
+        path = tmp_path / "alone.png"
+        editor.edit(tmp_path / str(row["image"]), BLUE, steps=2, seed=row["seed"]).save(path)  # type: ignore[call-overload]
+        assert path.read_bytes() == (output / str(row["output"])).read_bytes()

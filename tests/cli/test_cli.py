@@ -1,0 +1,126 @@
+"""The command line as a user meets it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pixrt
+from demo import BLUE, SCENE, Run, files
+from pixrt.cli import edit as edit_module
+
+
+def test_an_edit(run: Run, tmp_path: Path) -> None:
+    outcome = run("edit", "scene.png", BLUE, "-o", "out.png", "--seed", 7, "--steps", 3)
+    assert outcome.code == 0
+    assert outcome.out == "out.png  64 x 64  seed 7\n"
+    assert "demonstration model" in outcome.err
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (64, 64)
+    assert files(tmp_path) == {"scene.png", "out.png"}
+    assert (tmp_path / "scene.png").read_bytes() == SCENE.read_bytes()
+
+
+def test_several_pictures_into_a_folder(run: Run, tmp_path: Path) -> None:
+    scene = Image.open(SCENE).convert("RGB")
+    scene.save(tmp_path / "b.jpg")
+    scene.resize((96, 64)).save(tmp_path / "c.webp", lossless=True)
+    outcome = run("edit", "scene.png", "b.jpg", "c.webp", BLUE, "-o", "new/folder", "--steps", 2, "--json")
+    assert outcome.code == 0
+    lines = [json.loads(line) for line in outcome.out.splitlines()]
+    assert {line["output"] for line in lines} == {f"new/folder/{name}" for name in ("scene.png", "b.jpg", "c.webp")}
+    assert {(line["width"], line["height"]) for line in lines} == {(64, 64), (96, 64)}
+    for line in lines:
+        assert line["times"]["denoise_ms"] > 0
+        assert line["parameters"]["instruction"] == BLUE
+        assert Path(tmp_path / line["output"]).is_file()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
+def test_from_repeats_an_edit(run: Run, tmp_path: Path, suffix: str) -> None:
+    flags = ["--steps", 3, "--scheduler", "euler_ancestral", "--guidance-interval", 0, 0.7, "--negative-prompt", "冬"]
+    assert run("edit", "scene.png", BLUE, "-o", f"one{suffix}", *flags).code == 0
+    assert run("edit", "scene.png", "--from", f"one{suffix}", "-o", f"two{suffix}").code == 0
+    assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+    # A flag given now comes before the earlier one.
+    outcome = run("edit", "scene.png", "--from", f"one{suffix}", "-o", "x.png", "--steps", 1, "--json")
+    parameters = json.loads(outcome.out)["parameters"]
+    assert (parameters["steps"], parameters["scheduler"]) == (1, "euler_ancestral")
+    assert parameters["guidance_interval"] == [0.0, 0.7]
+
+
+def test_from_another_checkpoint_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("edit", "scene.png", BLUE, "-o", "one.png", "--steps", 1).code == 0
+    monkeypatch.setattr(edit_module, "read_parameters", lambda path: pixrt_parameters(tmp_path) | {"model_sha256": "0"})
+    assert "another checkpoint" in run("edit", "scene.png", "--from", "one.png", "-o", "two.png", "--steps", 1).err
+
+
+def pixrt_parameters(folder: Path) -> dict[str, Any]:
+    from pixrt.pictures.codecs import read_parameters
+
+    return read_parameters(folder / "one.png")
+
+
+def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
+    outcome = run("edit", "scene.png", BLUE, "-o", "not/yet", "--dry-run", "--json", "--seed", 1)
+    assert outcome.code == 0
+    facts = json.loads(outcome.out)
+    assert (facts["network_calls"], facts["network_rows"], facts["working_size"]) == (20, 60, [64, 64])
+    assert files(tmp_path) == {"scene.png"}
+
+
+def test_other_commands(run: Run, tmp_path: Path) -> None:
+    assert run("--version").out == f"pixrt {pixrt.__version__}\n"
+    for words in ([], ["--help"], ["edit", "--help"]):
+        outcome = run(*words)
+        assert outcome.code == 0
+        assert "Usage: pixrt" in outcome.out
+    assert "demo" in run("models").out
+    assert json.loads(run("models", "--json").out)["name"] == "demo"
+    assert "sample  float32 [batch, 8, height, width]" in run("inspect", "demo").out
+    assert json.loads(run("inspect", "demo", "--json").out)["unet_in_channels"] == 8
+    assert "holds no parameters" in run("inspect", "scene.png").out
+    run("edit", "scene.png", BLUE, "-o", "out.png", "--steps", 1, "--seed", 3)
+    assert json.loads(run("inspect", "out.png", "--json").out)["parameters"]["seed"] == 3
+
+
+def test_doctor(run: Run) -> None:
+    outcome = run("doctor")
+    assert outcome.code == 0
+    assert "self-test: one step at 64 px on ort-cpu" in outcome.out
+    assert "backend ort-cuda" in outcome.out
+
+
+def test_every_option_has_a_flag(run: Run) -> None:
+    import dataclasses
+
+    text = run("edit", "--help").out
+    for field in dataclasses.fields(pixrt.EditOptions):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_names_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
+    name = "a :heart: [red]b\x1b[31m.png"
+    (tmp_path / name).write_bytes(SCENE.read_bytes())
+    outcome = run("edit", name, "x :heart: [bold]", "-o", "out", "--steps", 1, "--json")
+    facts = json.loads(outcome.out)
+    assert (facts["input"], facts["parameters"]["instruction"]) == (name, "x :heart: [bold]")
+    assert "\x1b" not in outcome.out
+    outcome = run("edit", name, "x", "-o", "out", "--steps", 1)
+    assert outcome.out.startswith(r"out/a :heart: [red]b\x1b[31m.png  64 x 64")
+
+
+def test_truncation_is_said(run: Run) -> None:
+    err = run("edit", "scene.png", "red " * 80, "-o", "o.png", "--steps", 1, "--negative-prompt", "blue " * 90).err
+    assert "the last 5 tokens of the instruction" in err
+    assert "the last 15 tokens of the negative prompt" in err
+
+
+def test_pixels_of_a_jpeg_are_those_of_the_edit(run: Run, tmp_path: Path) -> None:
+    run("edit", "scene.png", BLUE, "-o", "o.png", "--steps", 3, "--seed", 1)
+    run("edit", "scene.png", BLUE, "-o", "o.jpg", "--steps", 3, "--seed", 1)
+    exact, lossy = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("o.png", "o.jpg"))
+    assert np.abs(exact - lossy).mean() < 2

@@ -1,0 +1,178 @@
+"""Calls of the Python API: steps reported, edits stopped, wrong arguments named."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pixrt
+from demo import BLUE, INVERT, QUICK, pixels
+from pixrt import Cancelled, EditOptions, Editor, Job, OptionError, PictureError
+from pixrt.core.networks import Networks
+
+WRONG_CALLS: list[tuple[Any, Any, dict[str, Any]]] = [
+    ([], BLUE, {}),
+    (["x.png"], [], {}),
+    ([1, 2, 3], [BLUE, INVERT], {}),
+    (None, None, {}),
+    ("examples/scene.png", 5, {}),
+    ("examples/scene.png", {BLUE}, {}),
+    ("examples/scene.png", [BLUE, None], {}),
+    (["examples/scene.png"] * 3, BLUE, {"seed": [1, 2]}),
+    ("examples/scene.png", BLUE, {"seed": []}),
+    ("examples/scene.png", BLUE, {"steps": None, "scheduler": "heun"}),
+    ("examples/scene.png", BLUE, {"resolution": 48, "resize": "floor8"}),
+    ("examples/scene.png", BLUE, {"steps": 1000, "scheduler": "lcm"}),
+    ("examples/scene.png", BLUE, {"eta": 0.5, "scheduler": "euler"}),
+]
+
+
+@pytest.mark.parametrize("call", WRONG_CALLS)
+def test_wrong_calls(editor: Editor, call: tuple[Any, Any, dict[str, Any]]) -> None:
+    image, instruction, parameters = call
+    with pytest.raises((OptionError, PictureError)) as caught:
+        editor.edit(image, instruction, **parameters)
+    assert caught.value.remedy
+
+
+def test_an_unknown_parameter(editor: Editor, scene: Image.Image) -> None:
+    with pytest.raises(TypeError, match="guidance"):
+        editor.edit(scene, BLUE, guidance=3)  # type: ignore[call-overload]
+
+
+def test_numpy_numbers_are_numbers(editor: Editor, scene: Image.Image) -> None:
+    ours = editor.edit(scene, BLUE, steps=np.int64(2), seed=np.uint32(5), guidance_scale=np.float32(2))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(pixels(ours.image), pixels(editor.edit(scene, BLUE, **QUICK).image))
+    assert type(ours.parameters["seed"]) is int
+
+
+def test_steps_are_reported_and_previews_come_closer(editor: Editor, scene: Image.Image) -> None:
+    seen: list[tuple[int, int]] = []
+    previews: list[Image.Image] = []
+
+    def on_step(info: pixrt.StepInfo) -> None:
+        seen.append((info.step, info.total))
+        previews.append(info.preview())
+        assert info.pictures == (0,)
+        assert info.latents.shape == (1, 4, 16, 16)
+
+    result = editor.edit(scene, BLUE, steps=10, seed=7, on_step=on_step)
+    assert seen == [(step, 10) for step in range(1, 11)]
+    assert previews[0].size == (16, 16)
+    # The map is linear and the built-in VAE is not, so colours are coarse; what is where shows.
+    small = pixels(result.image.resize((16, 16), Image.Resampling.BOX)).ravel()
+    likeness = [float(np.corrcoef(pixels(preview).ravel(), small)[0, 1]) for preview in previews]
+    assert likeness[-1] > 0.6
+    np.testing.assert_array_less(np.abs(pixels(previews[-1]) - pixels(previews[-2])).mean(), 8)
+
+
+def test_several_batches_count_through(scene: Image.Image) -> None:
+    seen: list[tuple[int, int, tuple[int, ...]]] = []
+    with Editor(max_batch=2) as editor:
+        editor.edit(
+            [scene] * 3, BLUE, steps=2, on_step=lambda info: seen.append((info.step, info.total, info.pictures))
+        )
+    assert seen == [(1, 4, (0, 1)), (2, 4, (0, 1)), (3, 4, (2,)), (4, 4, (2,))]
+
+
+def test_false_cancels_within_one_step(editor: Editor, scene: Image.Image) -> None:
+    seen: list[int] = []
+
+    def stop_at_three(info: pixrt.StepInfo) -> bool:
+        seen.append(info.step)
+        return info.step < 3
+
+    with pytest.raises(Cancelled, match="after 3 of 20"):
+        editor.edit(scene, BLUE, seed=1, on_step=stop_at_three)
+    assert seen == [1, 2, 3]
+
+
+def test_what_on_step_raises_comes_through_and_leaves_no_trace(editor: Editor, scene: Image.Image) -> None:
+    expected = editor.edit(scene, BLUE, scheduler="unipc", steps=4, seed=1)
+
+    def fail(info: pixrt.StepInfo) -> None:
+        if info.step == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        editor.edit(scene, INVERT, scheduler="unipc", steps=4, seed=2, on_step=fail)
+    again = editor.edit(scene, BLUE, scheduler="unipc", steps=4, seed=1)
+    np.testing.assert_array_equal(pixels(expected.image), pixels(again.image))
+
+
+def test_a_bundle_for_another_task(tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    from pixrt.bundles.store import BUILT_IN
+
+    shutil.copytree(BUILT_IN / "demo", tmp_path / "four")
+    manifest = json.loads((tmp_path / "four" / "manifest.json").read_text())
+    manifest["unet_in_channels"] = 4
+    (tmp_path / "four" / "manifest.json").write_text(json.dumps(manifest))
+    with (
+        Editor(tmp_path / "four", backend="null") as editor,
+        pytest.raises(OptionError, match="text-to-image") as caught,
+    ):
+        editor.edit("examples/scene.png", BLUE)
+    assert "8 input channels" in caught.value.remedy
+
+
+@pytest.mark.parametrize("arguments", [{"max_batch": 0}, {"max_batch": 65}, {"max_batch": "2"}, {"backend": "tpu"}])
+def test_wrong_editors(arguments: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        Editor(**arguments)
+
+
+@pytest.fixture
+def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Networks._call
+
+    def broken(self: Networks, component: Any, stage: str, *rest: Any) -> Any:
+        answer = original(self, component, stage, *rest)
+        if stage == "decode":
+            answer[0, 0, 0] = np.nan
+        return answer
+
+    monkeypatch.setattr(Networks, "_call", broken)
+
+
+@pytest.mark.usefixtures("overflowing")
+def test_a_picture_that_is_not_finite_is_an_error(scene: Image.Image) -> None:
+    with Editor() as editor, pytest.raises(pixrt.PixrtError, match="1 of 12288 values that are not finite"):
+        editor.edit(scene, BLUE, **QUICK)
+
+
+def test_an_editor_inside_its_own_callback(editor: Editor, scene: Image.Image) -> None:
+    def again(info: pixrt.StepInfo) -> None:
+        editor.edit(scene, INVERT, **QUICK)
+
+    with pytest.raises(pixrt.PixrtError, match="on_step used the editor"):
+        editor.edit(scene, BLUE, on_step=again, **QUICK)
+    editor.edit(scene, BLUE, **QUICK)  # and the lock is free again
+
+
+def test_low_memory_closes_the_network_of_a_cancelled_edit(scene: Image.Image) -> None:
+    with Editor(low_memory=True) as editor:
+        with pytest.raises(Cancelled):
+            editor.edit(scene, BLUE, on_step=lambda info: False, **QUICK)
+        assert not editor._networks._engines
+
+
+def test_a_picture_that_changes_while_it_waits(editor: Editor, scene: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "it.png"
+    scene.save(path)
+    pictures: list[Any] = [scene.resize((80, 64)), path]
+    results = editor.run(editor.check([Job(options=EditOptions(**QUICK), image=each, text=BLUE) for each in pictures]))
+    next(results)
+    scene.resize((32, 32)).save(path)
+    with pytest.raises(PictureError, match="was 64 x 64 before"):
+        next(results)
+
+
+def test_a_schedule_that_there_is_not_fails_at_the_call(editor: Editor, scene: Image.Image) -> None:
+    requests = editor.check([Job(options=EditOptions(steps=60, scheduler="lcm"), image=scene, text=BLUE)])
+    with pytest.raises(OptionError):
+        editor.run(requests)

@@ -1,0 +1,72 @@
+"""A network in plain NumPy behind the `Engine` protocol, for tests of the loop."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixrt.backends.host import HostCall, HostLoop
+from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.bundles.manifest import ComponentSpec, ExportCheck, TensorSpec
+
+TOKENS, WIDTH = 7, 5
+
+
+def unet_spec(dtype: Any = "float32", channels: int = 4, source: int = 4) -> ComponentSpec:
+    return ComponentSpec(
+        file="unet.onnx",
+        inputs=(
+            TensorSpec("sample", dtype, ("batch", channels + source, "height", "width")),
+            TensorSpec("timestep", "float32", ("batch",)),
+            TensorSpec("encoder_hidden_states", dtype, ("batch", TOKENS, WIDTH)),
+        ),
+        outputs=(TensorSpec("out_sample", dtype, ("batch", channels, "height", "width")),),
+        kept_fp32=(),
+        check=ExportCheck(0, 0, 0),
+    )
+
+
+class NumpyEngine:
+    """Computes `out_sample = network(sample, timestep, encoder_hidden_states)` and counts its rows."""
+
+    def __init__(
+        self, network: Callable[[Array, Array, Array], Array], dtype: Any = "float32", source: int = 4
+    ) -> None:
+        self._network = network
+        self._spec = unet_spec(dtype, source=source)
+        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
+        self.rows: list[int] = []
+        self.samples: list[Array] = []
+
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        return np.zeros(shape, dtype)
+
+    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+        return HostLoop(self, shapes, layout)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
+        check_binding(self._spec, tensors)
+
+        def call() -> None:
+            self.rows.append(len(tensors["sample"]))
+            self.samples.append(tensors["sample"].copy())
+            tensors["out_sample"][:] = self._network(
+                tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"]
+            )
+
+        return HostCall(tensors, held, call)
+
+    def refit(self, weights: Iterable[NewWeight]) -> bool:
+        return False
+
+    def close(self) -> None:
+        return None
+
+
+def smooth_network(sample: Array, timestep: Array, context: Array) -> NDArray[np.float32]:
+    """A bounded function of every input, different per row."""
+    noisy, source = sample[:, :4].astype(np.float32), sample[:, 4:].astype(np.float32)
+    text = context.astype(np.float32).mean(axis=(1, 2))[:, None, None, None]
+    time = (timestep / 1000)[:, None, None, None]
+    return np.tanh(0.7 * noisy + 0.3 * source * text + 0.1 * time).astype(np.float32)

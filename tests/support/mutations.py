@@ -1,0 +1,203 @@
+"""Does a test notice? Take one copy, wait or address update out of the CUDA backend at a time, and run its tests.
+
+    python tests/support/mutations.py [NAME...]
+
+prints a line per mutation and ends with 1 if the tests pass without one of them. It takes minutes; pycuda must be
+installed (`tests/support/cuda_driver/install_pycuda.py`).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = ROOT / "runtime" / "pixrt"
+CALLS, CUDA, REFIT = "backends/tensorrt/calls.py", "backends/tensorrt/cuda.py", "backends/tensorrt/refit.py"
+EXECUTION, MEMORY, ENGINES = (
+    "backends/tensorrt/execution.py",
+    "backends/tensorrt/memory.py",
+    "backends/tensorrt/plan.py",
+)
+# Name: file, what is there, what is put in its place.
+MUTATIONS = {
+    "call: no upload": (CALLS, "            upload()\n", "            pass\n"),
+    "call: no download": (CALLS, "            self._device.download(array, memory)\n", "            pass\n"),
+    "call: no wait": (
+        CALLS,
+        "        self._repeated(self._work)\n        self._device.synchronize()\n",
+        "        self._repeated(self._work)\n",
+    ),
+    "call: nothing is held": (
+        CALLS,
+        "        self._device.copy(self._memory[name], copy, copy.bytes, target_offset=offset)\n",
+        "",
+    ),
+    "call: held at the wrong place": (CALLS, "target_offset=offset)", "target_offset=offset - self._held[name])"),
+    "call: all of the sample is sent": (CALLS, "array.nbytes // (rows * size) * held", "array.nbytes // rows"),
+    "call: ordinary memory is not staged": (CALLS, "            np.copyto(pinned, array)\n", "            pass\n"),
+    "loop: nothing is held": (
+        CALLS,
+        "        self._device.copy(self._memory[name], copy, copy.bytes, target_offset=row * copy.bytes)\n",
+        "",
+    ),
+    "loop: every row is held in the first": (CALLS, "target_offset=row * copy.bytes", "target_offset=0"),
+    "loop: no tables": (
+        CALLS,
+        "            self._device.upload(memory, pinned)\n            self._in_use",
+        "            self._in_use",
+    ),
+    "loop: the first row of every table": (CALLS, "offset=index * bytes_", "offset=0"),
+    "loop: no row of a table": (
+        CALLS,
+        "            self._device.copy(target, table, bytes_, offset=index * bytes_)\n",
+        "            pass\n",
+    ),
+    "loop: no start": (
+        CALLS,
+        "                self._device.upload(self._memory[name], pinned)\n",
+        "                pass\n",
+    ),
+    "loop: the last run's history": (
+        CALLS,
+        "            else:\n                self._device.fill_zero(self._memory[name])\n",
+        "",
+    ),
+    "loop: nothing is carried": (
+        CALLS,
+        "            self._device.copy(self._memory[given], self._memory[made], self._memory[made].bytes)\n",
+        "            pass\n",
+    ),
+    "loop: no download": (CALLS, "        self._device.download(pinned, self._memory[name])\n", ""),
+    "loop: no wait before reading": (
+        CALLS,
+        "        self._device.synchronize()\n        return pinned.copy()",
+        "        return pinned.copy()",
+    ),
+    "loop: no wait before loading": (
+        CALLS,
+        "        self._device.synchronize()  # an earlier run may still read what is overwritten here\n",
+        "",
+    ),
+    "scratch: its move is not told": (
+        EXECUTION,
+        "        if not self.is_current:\n            scratch",
+        "        if self._generation < 0:\n            scratch",
+    ),
+    "scratch: a graph outlives its move": (
+        EXECUTION,
+        "            self._graph = None\n            work()\n            return\n",
+        "            work()\n            return\n",
+    ),
+    "scratch: too small": (
+        MEMORY,
+        "            self._memory = self._device.allocate(bytes_)\n",
+        "            self._memory = self._device.allocate(bytes_ // 2)\n",
+    ),
+    "addresses: one is forgotten": (
+        EXECUTION,
+        "for name, block in memory.items():\n            if not",
+        "for name, block in list(memory.items())[1:]:\n            if not",
+    ),
+    "held: another array may get the identity": (
+        MEMORY,
+        "self._copies[key] = values, converted, memory",
+        "self._copies[key] = np.empty(0), converted, memory",
+    ),
+    "held: one dtype for all": (
+        MEMORY,
+        "converted = np.ascontiguousarray(values, dtype)",
+        "converted = np.ascontiguousarray(values)",
+    ),
+    "held: never uploaded": (MEMORY, "            self._device.upload(memory, converted)\n", ""),
+    "loop: inputs are not zero at first": (
+        CALLS,
+        "            if name in self._inputs:\n                device.fill_zero(self._memory[name])\n",
+        "",
+    ),
+    "scratch: never told": (
+        EXECUTION,
+        "            self._context.set_device_memory(scratch.memory.address, scratch.memory.bytes)\n",
+        "",
+    ),
+    "plan: its loading is not waited for": (
+        ENGINES,
+        "                    self._owner.device.settle()  # the library loads on streams of its own\n",
+        "",
+    ),
+    "refit: is not waited for": (ENGINES, "        device.settle()\n", ""),
+    "pinned: not zero at first": (CUDA, "        array[...] = 0\n", ""),
+    "dropped: never freed": (
+        CUDA,
+        "                self._dropped.popleft().free()\n",
+        "                self._dropped.popleft()\n",
+    ),
+    "dropped: freed while in use": (
+        CUDA,
+        "            self._stream.synchronize()\n        finally:\n            while self._dropped",
+        "            pass\n        finally:\n            while self._dropped",
+    ),
+    "dropped: contexts go in any thread": (
+        EXECUTION,
+        "            self._owner.device.drop(_Dropped(self._context, self._plan))\n",
+        "            pass\n",
+    ),
+    "refit: while it runs": (
+        ENGINES,
+        "        device.synchronize()  # an engine must not be running while it is refitted\n",
+        "",
+    ),
+    "refit: graphs keep the earlier weights": (ENGINES, "        self._owner.scratch.renew()\n", ""),
+    "refit: earlier weights stay": (
+        REFIT,
+        "        for name, (weight, digest) in self._bases.items():\n",
+        "        for name, (weight, digest) in [(n, b) for n, b in self._bases.items() if n in self._current]:\n",
+    ),
+}
+
+
+def mutated(name: str) -> str:
+    """The file without it. Raises ValueError where it is not found, or not once."""
+    file, old, new = MUTATIONS[name]
+    text = (PACKAGE / file).read_text(encoding="utf-8")
+    if text.count(old) != 1:
+        raise ValueError(f"{name}: what it takes out stands {text.count(old)} times in {file}")
+    return text.replace(old, new)
+
+
+def passes(name: str | None) -> bool:
+    """Whether the tests pass, without one of these."""
+    with tempfile.TemporaryDirectory() as scratch:
+        package = Path(scratch) / "pixrt"
+        shutil.copytree(PACKAGE, package)
+        if name is not None:
+            (package / MUTATIONS[name][0]).write_text(mutated(name), encoding="utf-8")
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([scratch, os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "simulated", "-p", "no:cacheprovider"]
+        command += [
+            f"tests/simulated/test_{name}.py" for name in ("tensorrt", "tensorrt_failures", "tensorrt_engines", "cuda")
+        ]
+        command += ["--deselect", "tests/simulated/test_tensorrt.py::TestTraffic::test_a_thousand_edits_leave_nothing"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):  # neither passed nor failed: they did not run
+        sys.exit(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def main(names: list[str]) -> int:
+    """Run them all, or those named."""
+    if not passes(None):
+        sys.exit("the tests fail as the code is")
+    left = []
+    for name in names or MUTATIONS:
+        noticed = not passes(name)
+        print(f"{'noticed' if noticed else 'SURVIVES':9} {name}", flush=True)
+        left += [] if noticed else [name]
+    print(f"{len(names or MUTATIONS)} mutations, {len(left)} not noticed")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
