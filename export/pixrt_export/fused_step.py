@@ -12,8 +12,8 @@ import onnx
 from onnx.helper import make_node, make_tensor_value_info
 
 from pixrt.bundles.manifest import ExportCheck
-from pixrt.core.fused import COLUMNS, DEPTH, coefficient_rows
-from pixrt.core.plan import Schedule
+from pixrt.core.fused import GUIDANCE, PAUSED, STEPS, TABLE
+from pixrt.core.track import COLUMNS, DEPTH, steps_of
 from pixrt.errors import ExportMismatch
 from pixrt.maths.guidance import Branch
 from pixrt.maths.solvers import build_table
@@ -47,8 +47,15 @@ def write_step_graph(unet: Path, target: Path) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     defaults = [value for value in graph.input if value.name in weights]  # what fp16-weights stores as inputs
 
-    table = build("Unsqueeze", ["coefficients", build.ints("axes_23", [2, 3])])  # [B, COLUMNS, 1, 1]
+    rows = build("Reshape", ["table", build.ints("every_row", [-1, len(TABLE)])])
+    row = build("Gather", [rows, "at"], axis=0)  # [B, TABLE]
     plain = len(COLUMNS) - DEPTH
+    numbers, weights_of, timesteps, paused = build.split(row, [len(COLUMNS), len(GUIDANCE), 1, 1])
+    # Each slot's timestep, for its rows.
+    flat = build("Squeeze", [timesteps, build.ints("axis_1", [1])])
+    build("Gather", [flat, "row_to_latents"], axis=0, output="timestep")
+    is_paused = build("Greater", [paused, build.number("half", 0.5)])  # [B, 1]
+    table = build("Unsqueeze", [numbers, build.ints("axes_23", [2, 3])])  # [B, COLUMNS, 1, 1]
     columns = build.split(table, [1] * plain + [DEPTH])
     at = dict(zip(COLUMNS, columns[:-1], strict=False))
     scaled = build("Mul", ["latents", at["input_scale"]])
@@ -63,7 +70,7 @@ def write_step_graph(unet: Path, target: Path) -> None:
     after = _Builder("after")
     output = after("Cast", ["out_sample"], to=FLOAT) if kind == HALF else "out_sample"
     picked = after("Gather", [output, "branch_rows"], axis=0)  # [B, 3, C, h, w]
-    weight = after("Unsqueeze", ["guidance", after.ints("axes_234", [2, 3, 4])])
+    weight = after("Unsqueeze", [weights_of, after.ints("axes_234", [2, 3, 4])])
     ones = after.ints("axis_1", [1])
     guided = after("ReduceSum", [after("Mul", [picked, weight]), ones], keepdims=0)
     past = after("Mul", ["history", after("Unsqueeze", [columns[-1], after.ints("axis_2", [2])])])
@@ -76,10 +83,13 @@ def write_step_graph(unet: Path, target: Path) -> None:
     sources = (("anchor", "anchor_alpha"), ("anchor_noise", "anchor_sigma"), ("denoised", "anchor_denoised"))
     known = after("Sum", [after("Mul", [source, at[column]]) for source, column in sources])
     held = after("Mul", ["where", known])
-    after("Add", [after("Mul", [free, moved]), held], output="next_latents")
+    keeps = after("Unsqueeze", [is_paused, after.ints("axes_23", [2, 3])])  # [B, 1, 1, 1]
+    after("Where", [keeps, "latents", after("Add", [after("Mul", [free, moved]), held])], output="next_latents")
     bounds = (after.ints("newest", [0]), after.ints("kept", [DEPTH - 1]), ones)
     kept = after("Slice", ["history", *bounds])
-    after("Concat", [after("Unsqueeze", [stored, ones]), kept], axis=1, output="next_history")
+    shifted = after("Concat", [after("Unsqueeze", [stored, ones]), kept], axis=1)
+    keeps = after("Unsqueeze", [keeps, after.ints("axis_4", [4])])
+    after("Where", [keeps, "history", shifted], output="next_history")
 
     for node in graph.node:
         node.input[:] = ["context" if name == "encoder_hidden_states" else name for name in node.input]
@@ -97,10 +107,9 @@ def write_step_graph(unet: Path, target: Path) -> None:
         "context": (kind, ["rows", "tokens", width]),
         "row_to_latents": (INT32, ["rows"]),
         "row_to_source": (INT32, ["rows"]),
-        "timestep": (FLOAT, ["rows"]),
         "branch_rows": (INT32, ["batch", len(Branch)]),
-        "guidance": (FLOAT, ["batch", len(Branch)]),
-        "coefficients": (FLOAT, ["batch", len(COLUMNS)]),
+        "table": (FLOAT, ["batch", STEPS, len(TABLE)]),
+        "at": (INT32, ["batch"]),
         "where": (FLOAT, ["batch", 1, "height", "width"]),
         "anchor": (FLOAT, latents),
         "anchor_noise": (FLOAT, latents),
@@ -155,7 +164,7 @@ class _Builder:
 
 
 def check_step_graph(unet: Path, step: Path, seed: int = 0) -> ExportCheck:
-    """One step of a mixed batch (two pictures at different steps, five rows) against the UNet's own graph and NumPy.
+    """One step of three slots (two at different steps, with five rows, one paused) against the UNet's graph and NumPy.
 
     The next latents are held to the tolerance as they are. Predictions are sums over the branches, which multiply the
     rounding of an FP16 network's outputs by up to the sum of guidance's weights: their error is divided by that. Raises
@@ -165,7 +174,7 @@ def check_step_graph(unet: Path, step: Path, seed: int = 0) -> ExportCheck:
     given = _example(session, np.random.default_rng(seed))
     expected = _reference(open_session(unet), given)
     made = dict(zip(expected, session.run(list(expected), given), strict=True))
-    allowed = dict.fromkeys(expected, np.abs(given["guidance"]).sum(1).max()) | {"next_latents": 1.0}
+    allowed = dict.fromkeys(expected, np.abs(_picked(given)[1]).sum(1).max()) | {"next_latents": 1.0}
     errors = [
         np.abs(made[name] - value).ravel() / np.abs(value).max() / allowed[name] for name, value in expected.items()
     ]
@@ -183,26 +192,30 @@ def check_step_graph(unet: Path, step: Path, seed: int = 0) -> ExportCheck:
 def _example(session: Any, draw: np.random.Generator) -> Arrays:
     """Inputs for two pictures at different steps of different solvers, which together use every coefficient.
 
-    The first has three branches, the second two; what the loop computes before the step is drawn.
+    The first has three branches, the second two, the third slot is paused; what the loop computes before the step is
+    drawn.
     """
-    sizes = {"batch": 2, "rows": 5, "sources": 3, "tokens": 77, "height": 8, "width": 12}
+    sizes = {"batch": 3, "rows": 5, "sources": 4, "tokens": 77, "height": 8, "width": 12}
     dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int32)": np.int32}
     given: dict[str, Any] = {}
     for value in session.get_inputs():
         shape = [sizes.get(size, size) for size in value.shape]
         given[value.name] = draw.standard_normal(shape).astype(dtypes[value.type])
+    guidance = ((7.5, -6, -0.5), (3, -2, 0))
+    for slot, ((solver, step), weights, timestep) in enumerate(zip(_STEPS, guidance, (901.5, 41), strict=True)):
+        given["table"][slot, step] = (*_coefficients(solver, step), *weights, timestep, 0)
+    given["table"][2, PAUSED, -1] = 1
+    steps = (*(step for _, step in _STEPS), PAUSED)
     given |= {
+        "at": np.array([step + slot * STEPS for slot, step in enumerate(steps)], np.int32),
         "row_to_latents": np.array([0, 1, 0, 1, 0], np.int32),
-        "timestep": np.array([901.5, 41, 901.5, 41, 901.5], np.float32),
-        "branch_rows": np.array([[0, 2, 4], [1, 3, 1]], np.int32),
-        "guidance": np.array([[7.5, -6, -0.5], [3, -2, 0]], np.float32),
+        "branch_rows": np.array([[0, 2, 4], [1, 3, 1], [0, 0, 0]], np.int32),
     }
-    coefficients = [_coefficients(name, step) for name, step in _STEPS]
-    given["coefficients"] = np.stack(coefficients)
     given["where"] = draw.random(given["where"].shape, np.float32)
-    given["latents"] /= given["coefficients"][:, :1, None, None]  # as large as the solver's own scale has them
+    scale = _picked(given)[0][:2, :1, None, None]
+    given["latents"][:2] /= scale  # as large as the solver's own scale has them
     if "source" in given:
-        given["row_to_source"] = np.array([0, 1, 0, 1, 2], np.int32)
+        given["row_to_source"] = np.array([0, 1, 0, 1, 3], np.int32)
     return given
 
 
@@ -212,37 +225,45 @@ def _coefficients(scheduler: str, step: int) -> np.ndarray[Any, Any]:
     Steered a little: the rounding of an FP16 network's prediction comes into the next latents by that share.
     """
     table = build_table(scheduler, _NOISE, 20)
-    nothing = np.zeros((len(table), 1, len(Branch)))
-    held, steered = (
-        coefficient_rows(Schedule(table, nothing, steer)) for steer in (None, np.full((len(table), 1), STEER))
-    )
-    row: np.ndarray[Any, Any] = held[step, 0]
-    row[COLUMNS.index("anchor_denoised")] = steered[step, 0, COLUMNS.index("anchor_denoised")]
+    nothing = np.zeros((len(table), len(Branch)))
+    held, steered = (steps_of(table, nothing, steer).coefficients for steer in (None, np.full(len(table), STEER)))
+    row: np.ndarray[Any, Any] = held[step].copy()
+    row[COLUMNS.index("anchor_denoised")] = steered[step, COLUMNS.index("anchor_denoised")]
     return row
+
+
+def _picked(given: Arrays) -> tuple[np.ndarray[Any, Any], ...]:
+    """Coefficients `[B, COLUMNS]`, guidance `[B, 3]`, timesteps `[B]` and whether paused `[B]`, of the rows of `at`."""
+    rows = given["table"].reshape(-1, len(TABLE))[given["at"]]
+    split = len(COLUMNS)
+    return rows[:, :split], rows[:, split : split + len(Branch)], rows[:, -2], rows[:, -1] > 0.5
 
 
 def _reference(unet: Any, given: Arrays) -> Arrays:
     """The same step in NumPy, with the UNet's own graph; see `pixrt.core.fused`."""
     latents = given["latents"]
-    c = dict(zip(COLUMNS, given["coefficients"].T[:, :, None, None, None], strict=True))  # [B, 1, 1, 1] each
+    coefficients, guidance, timesteps, paused = _picked(given)
+    c = dict(zip(COLUMNS, coefficients.T[:, :, None, None, None], strict=True))  # [B, 1, 1, 1] each
     halves = [(latents * c["input_scale"])[given["row_to_latents"]].astype(given["context"].dtype)]
     if "source" in given:
         halves.append(given["source"][given["row_to_source"]])
     feeds = {
         "sample": np.concatenate(halves, 1),
-        "timestep": given["timestep"],
+        "timestep": timesteps[given["row_to_latents"]],
         "encoder_hidden_states": given["context"],
     }
     rows = unet.run(["out_sample"], feeds)[0].astype(np.float32)
-    guided = (given["guidance"][:, :, None, None, None] * rows[given["branch_rows"]]).sum(1)
+    guided = (guidance[:, :, None, None, None] * rows[given["branch_rows"]]).sum(1)
     past = sum(c[f"history_{k}"] * given["history"][:, k] for k in range(DEPTH))
     stored = c["store_x"] * latents + c["store_output"] * guided
     moved = c["x"] * latents + c["output"] * guided + c["noise"] * given["noise"] + past
     denoised = c["denoised_x"] * latents + c["denoised_output"] * guided
     known = c["anchor_alpha"] * given["anchor"] + c["anchor_sigma"] * given["anchor_noise"]
     known += c["anchor_denoised"] * denoised
+    advanced = (1 - given["where"] * c["loss"]) * moved + given["where"] * known
+    shifted = np.concatenate([stored[:, None], given["history"][:, : DEPTH - 1]], 1)
     return {
-        "next_latents": (1 - given["where"] * c["loss"]) * moved + given["where"] * known,
-        "next_history": np.concatenate([stored[:, None], given["history"][:, : DEPTH - 1]], 1),
+        "next_latents": np.where(paused[:, None, None, None], latents, advanced),
+        "next_history": np.where(paused[:, None, None, None, None], given["history"], shifted),
         "denoised": denoised,
     }

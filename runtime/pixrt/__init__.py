@@ -15,8 +15,10 @@ from pixrt._version import __version__
 if TYPE_CHECKING:
     from pixrt.bundles.store import Bundle, open_bundle
     from pixrt.editor.editor import Editor
+    from pixrt.editor.events import Failed, Made, StepInfo, Stepped
     from pixrt.editor.history import Session
-    from pixrt.editor.result import EditResult, Estimate, StepInfo
+    from pixrt.editor.result import EditResult, Estimate
+    from pixrt.editor.run import Run
     from pixrt.errors import (
         BackendError,
         BundleAltered,
@@ -46,7 +48,11 @@ _HOME = {
     "StyleOptions": "options.tasks",
     "Job": "tasks.jobs",
     "EditResult": "editor.result",
-    "StepInfo": "editor.result",
+    "StepInfo": "editor.events",
+    "Stepped": "editor.events",
+    "Made": "editor.events",
+    "Failed": "editor.events",
+    "Run": "editor.run",
     "Session": "editor.history",
     "Bundle": "bundles.store",
     "open_bundle": "bundles.store",
@@ -80,17 +86,21 @@ __all__ = [
     "EngineError",
     "Estimate",
     "ExportMismatch",
+    "Failed",
     "GenerateOptions",
     "Img2ImgOptions",
     "InpaintOptions",
     "Job",
     "LoraError",
+    "Made",
     "OptionError",
     "OutputError",
     "PictureError",
     "PixrtError",
+    "Run",
     "Session",
     "StepInfo",
+    "Stepped",
     "StyleOptions",
     "__version__",
     "open_bundle",

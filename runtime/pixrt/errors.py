@@ -15,11 +15,14 @@
     ├── TrainingError            exit  8   training cannot go on
     ├── DataError                exit  9   training data cannot be used
     ├── PackageMissing           exit 10   a command needs packages that are not installed
+    ├── SomeFailed               exit  *   some of several pictures failed: the exit code of the first of them
     └── Cancelled                exit 130  stopped by the caller (on_step) or by Ctrl-C
 
 A message says what is wrong with the numbers, then what to do: both are arguments, so neither is forgotten. Must not
 import anything of pixrt.
 """
+
+from collections.abc import Sequence
 
 
 class PixrtError(Exception):
@@ -103,6 +106,17 @@ class Cancelled(PixrtError):
     """The edit was stopped before its last step, by `on_step` or by Ctrl-C."""
 
     exit_code = 130
+
+
+class SomeFailed(PixrtError):
+    """Some of several pictures failed, and were told of; the others are made. The exit code is that of the first."""
+
+    def __init__(self, failures: Sequence[PixrtError]) -> None:
+        super().__init__(
+            f"{len(failures)} of the pictures failed",
+            remedy="What each needs is said above; the others are made",
+        )
+        self.exit_code = failures[0].exit_code
 
 
 class TrainingError(PixrtError):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
 from pixrt.bundles.manifest import ComponentSpec, ExportCheck, TensorSpec
+from pixrt.errors import BackendError
 
 TOKENS, WIDTH = 7, 5
 
@@ -37,6 +38,7 @@ class NumpyEngine:
         self._spec = unet_spec(dtype, source=source)
         self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self.rows: list[int] = []
+        self.fails = False
         self.samples: list[Array] = []
 
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
@@ -48,14 +50,19 @@ class NumpyEngine:
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         check_binding(self._spec, tensors)
 
-        def call() -> None:
-            self.rows.append(len(tensors["sample"]))
-            self.samples.append(tensors["sample"].copy())
-            tensors["out_sample"][:] = self._network(
-                tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"]
-            )
+        def prepare(arrays: Mapping[str, Array]) -> Callable[[], None]:
+            def call() -> None:
+                if self.fails:
+                    raise BackendError("the network failed", remedy="Try again")
+                self.rows.append(len(arrays["sample"]))
+                self.samples.append(arrays["sample"].copy())
+                arrays["out_sample"][:] = self._network(
+                    arrays["sample"], arrays["timestep"], arrays["encoder_hidden_states"]
+                )
 
-        return HostCall(tensors, held, call)
+            return call
+
+        return HostCall(tensors, held, prepare)
 
     def refit(self, weights: Iterable[NewWeight]) -> bool:
         return False

@@ -1,6 +1,6 @@
-"""Editing with PyTorch networks while they are trained: the runtime's own plan and loop, a PyTorch network inside."""
+"""Editing with PyTorch networks while they are trained: the runtime's own tracks and pool, a PyTorch network inside."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,11 @@ from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight
 from pixrt.bundles.manifest import TensorSpec
 from pixrt.bundles.tokenizer import Tokenizer
-from pixrt.core.buffers import Workspace
-from pixrt.core.pipeline import denoise
-from pixrt.core.plan import make_schedule, plan_batch
+from pixrt.core.pool import HostPool
+from pixrt.core.rows import Rows
+from pixrt.core.track import make_steps, make_track
 from pixrt.options.tasks import EditOptions
-from pixrt.tasks.tasks import edit_conditioning
+from pixrt.tasks.edit import edit_conditioning
 from pixrt_export.training.pictures import to_pictures, to_tensor
 
 
@@ -45,16 +45,17 @@ class TorchUNet:
 
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """Tie the network to these arrays: it reads and writes them where they are."""
-        sample, timestep, context, out = (
-            torch.from_numpy(tensors[spec.name]) for spec in (*self.inputs, *self.outputs)
-        )
+        return HostCall(tensors, held, self._prepare)
+
+    def _prepare(self, arrays: Mapping[str, Array]) -> Callable[[], None]:
+        sample, timestep, context, out = (torch.from_numpy(arrays[spec.name]) for spec in (*self.inputs, *self.outputs))
 
         def run() -> None:
             device = self.unet.device
             with torch.no_grad():
                 out.copy_(self.unet(sample.to(device), timestep.to(device), context.to(device)).sample)
 
-        return HostCall(tensors, held, run)
+        return run
 
     def refit(self, weights: Iterable[NewWeight]) -> bool:
         """The weights are the module's own."""
@@ -82,10 +83,13 @@ class TorchEditor:
         sources = self.vae.encode(to_tensor(pictures).to(device)).latent_dist.mean.cpu().float().numpy()
         ids = torch.tensor([self.tokenizer.encode(text).ids for text in ("", *texts)])
         null, *contexts = self.text_encoder(ids.to(device)).last_hidden_state.cpu().float().numpy()
-        schedule = make_schedule([self.options] * len(texts), self.scheduler)
-        workspace = Workspace(TorchUNet(self.unet), len(texts), sources.shape[2:], ids.shape[1])
-        plan = plan_batch(workspace, schedule, range(len(texts)), edit_conditioning(contexts, null, list(sources)))
-        for _ in denoise(plan):
-            pass
-        latents = torch.from_numpy(plan.latents()) / self.vae.config["scaling_factor"]
+        steps, shape = make_steps(self.options, self.scheduler), (sources.shape[1], *sources.shape[2:])
+        rows = Rows(TorchUNet(self.unet), len(texts) * steps.most_branches, sources.shape[2:], ids.shape[1])
+        pool = HostPool(rows, len(texts), shape, len(texts) * steps.most_branches)
+        for seed, (context, source) in enumerate(zip(contexts, sources, strict=True)):
+            pool.join(make_track(steps, seed, edit_conditioning(context, null, source), shape))
+        for _ in range(len(steps)):
+            pool.step()
+        states = np.stack([pool.leave(slot) for slot in range(len(texts))])
+        latents = torch.from_numpy(states) / self.vae.config["scaling_factor"]
         return to_pictures(self.vae.decode(latents.to(device)).sample)

@@ -1,7 +1,7 @@
-"""A gallery edited in batches: pictures decoded ahead of the networks, grouped by size, written behind them.
+"""A gallery: pictures decoded ahead of the networks, grouped by size, made in pools, written behind.
 
-What is held at any time is two batches of decoded pictures and two of results, whatever the gallery's length. Must not
-import a backend.
+What is held at any time is three batches of decoded pictures and two of results, whatever the gallery's length. Must
+not import a backend.
 """
 
 import dataclasses
@@ -12,13 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pixrt.apps.entries import Entry
 from pixrt.apps.journal import Journal, State
+from pixrt.editor.events import Event, Failed, Made
 from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
-from pixrt.errors import BackendError, Cancelled, OptionError, OutputError, PictureError, PixrtError
+from pixrt.errors import BackendError, OptionError, OutputError, PictureError, PixrtError
 from pixrt.files import make_folder
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.requests import Request
@@ -65,7 +66,7 @@ class Gallery:
         runner: the opened bundle.
         folder: where results go.
         journal: of that folder.
-        max_batch: pictures in a batch; the runner's or less.
+        max_batch: pictures that are decoded together; the runner's.
         quality: of JPEG, WebP and AVIF.
         retry_failed: edit again what has failed before.
     """
@@ -91,27 +92,47 @@ class Gallery:
         """Every entry's outcome, in the order in which they are finished.
 
         A picture that cannot be read or edited is an outcome with an error, and the rest goes on. Raises OutputError
-        where results cannot be written, BackendError where the networks fail for a single picture too: what is in the
+        if results cannot be written, BackendError if the networks fail for a single picture too: what is in the
         journal by then is done.
         """
-        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
+        with (
+            ThreadPoolExecutor(READERS) as readers,
+            ThreadPoolExecutor(WRITERS) as writers,
+            self._runner.events((), steps=False) as run,
+        ):
+            making: dict[int, _Waiting] = {}
             writing: deque[Future[Outcome]] = deque()
-            try:
-                for batch in self._prepared(entries, readers):
-                    if isinstance(batch, Outcome):
-                        yield batch
-                        continue
-                    for waiting, result in self._edit(batch):
-                        writing.append(writers.submit(self._write, waiting.entry, waiting.key, result))
+
+            def advance(most_waiting: int) -> Iterator[Outcome]:
+                while run.waiting > most_waiting or (making and not most_waiting):
+                    event = next(run)
+                    writing.append(self._submit(writers, making.pop(event.index), event))
                     while len(writing) > self._max_batch or (writing and writing[0].done()):
                         yield writing.popleft().result()
+
+            try:
+                for number, found in enumerate(self._prepared(entries, readers)):
+                    if isinstance(found, Outcome):
+                        yield found
+                        continue
+                    making[number] = found
+                    run.add(dataclasses.replace(found.request, index=number))
+                    yield from advance(self._max_batch)
+                yield from advance(0)
                 while writing:
                     yield writing.popleft().result()
             finally:
                 readers.shutdown(cancel_futures=True)  # what is being written is finished
 
-    def _prepared(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[Batch | Outcome]:
-        """Batches with their pictures decoded: while one is edited, the next one is prepared."""
+    def _submit(self, writers: ThreadPoolExecutor, waiting: _Waiting, event: Event) -> "Future[Outcome]":
+        """Have an event's outcome written. Raises BackendError: the next picture would fail as well."""
+        if isinstance(event, Failed) and isinstance(event.error, BackendError):
+            raise event.error
+        result = event.result if isinstance(event, Made) else cast(Failed, event).error
+        return writers.submit(self._write, waiting.entry, waiting.key, result)
+
+    def _prepared(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[_Waiting | Outcome]:
+        """Decoded pictures, those of one size after each other: while a batch is made, the next one is prepared."""
         preparing: deque[list[Future[_Waiting | Outcome]]] = deque()
         for batch in self._batches(entries, readers):
             if isinstance(batch, Outcome):
@@ -119,21 +140,21 @@ class Gallery:
                 continue
             preparing.append([readers.submit(self._prepare, waiting) for waiting in batch])
             if len(preparing) > 1:
-                yield from _sorted_out(preparing.popleft())
-        while preparing:
-            yield from _sorted_out(preparing.popleft())
+                yield from (future.result() for future in preparing.popleft())
+        for futures in preparing:
+            yield from (future.result() for future in futures)
 
     def _batches(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[Batch | Outcome]:
-        """Batches of pictures that can run together, and outcomes of entries that need no run or cannot."""
+        """Batches of pictures of one working size, and outcomes of entries that need no run or cannot."""
         buckets: dict[object, Batch] = {}
         for found in _ahead(readers, self._look, entries, 4 * self._max_batch):
             if isinstance(found, Outcome):
                 yield found
                 continue
-            bucket = buckets.setdefault(found.request.batch_key, [])
+            bucket = buckets.setdefault(found.request.geometry.padded, [])
             bucket.append(found)
             if len(bucket) == self._max_batch:
-                yield buckets.pop(found.request.batch_key)
+                yield buckets.pop(found.request.geometry.padded)
             elif sum(map(len, buckets.values())) > _WAITING_BATCHES * self._max_batch:
                 yield buckets.pop(max(buckets, key=lambda key: len(buckets[key])))
         yield from buckets.values()
@@ -162,23 +183,6 @@ class Gallery:
             return self._failed(waiting.entry, waiting.key, error)
         return dataclasses.replace(waiting, request=dataclasses.replace(request, prepared=prepared))
 
-    def _edit(self, batch: Batch) -> Iterator[tuple[_Waiting, EditResult | PixrtError]]:
-        """Edit a batch; where it fails, each picture alone, so that one does not take the others with it."""
-        requests = [dataclasses.replace(waiting.request, index=place) for place, waiting in enumerate(batch)]
-        try:
-            for result in self._runner.run(requests):
-                yield batch[result.index], result
-        except Cancelled:
-            raise
-        except PixrtError as error:
-            if len(batch) == 1:
-                if isinstance(error, BackendError):
-                    raise
-                yield batch[0], error
-                return
-            for waiting in batch:
-                yield from self._edit([waiting])
-
     def _write(self, entry: Entry, key: str, result: EditResult | PixrtError) -> Outcome:
         """Save a result, then its line in the journal."""
         if isinstance(result, PixrtError):
@@ -206,15 +210,6 @@ def _ahead(
             yield begun.popleft().result()
     while begun:
         yield begun.popleft().result()
-
-
-def _sorted_out(preparing: list[Future[_Waiting | Outcome]]) -> Iterator[Batch | Outcome]:
-    """What could not be prepared, then the batch of the rest."""
-    found = [future.result() for future in preparing]
-    yield from (one for one in found if isinstance(one, Outcome))
-    batch = [one for one in found if isinstance(one, _Waiting)]
-    if batch:
-        yield batch
 
 
 def _key(entry: Entry) -> str:

@@ -39,7 +39,7 @@ def source_as_result(picture: Picture, geometry: Geometry, *, masked: bool) -> N
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one cell gave. `denoise_ms` and `decode_ms` are its share of its batch's: every picture has the same."""
+    """What one cell gave. `denoise_ms` is its share of the steps that it took with others, by the branches that ran."""
 
     scheduler: str
     steps: int

@@ -26,7 +26,7 @@ class NullEngine:
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """Check the arrays; the call does nothing."""
         check_binding(self._spec, tensors)
-        return HostCall(tensors, held, _nothing)
+        return HostCall(tensors, held, lambda arrays: _nothing)
 
     def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
         """See `Engine.bind_loop`."""
@@ -54,7 +54,9 @@ class NullBackend:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
 
-    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+    def shapes(
+        self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
+    ) -> tuple[SizeRange, ...]:
         """None: every shape is taken."""
         return ()
 

@@ -31,48 +31,64 @@ class NewWeight:
     values: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopLayout:
-    """What a loop is told of a network's tensors.
+    """What a loop is told of a network's tensors. All but those in `rows` have the slots as their first axis, or none.
 
-    `carried` maps inputs to the outputs that they take their next value from; `rows` names the tensors whose first
-    axis is rows, of which a step may run the first few only.
+    Attributes:
+        carried: inputs, by name, and the outputs that they take their next value from.
+        rows: the tensors whose first axis is rows, of which a step may run the first few only.
+        table: an input `[slots, T, ...]` with a row for each step of each slot, and
+        index: the input `[slots]` that picks them, counted over all slots: slot * T + at.
+        streamed: inputs of which a slot has a row of its own for every step.
     """
 
     carried: Mapping[str, str]
     rows: frozenset[str]
+    table: str
+    index: str
+    streamed: frozenset[str]
 
 
 class BoundCall(Protocol):
     """A network tied to fixed arrays: it reads the inputs and writes the outputs."""
 
-    def __call__(self) -> None:
-        """Run once, and wait for the outputs. Raises BackendError when the backend fails."""
+    def __call__(self, rows: int | None = None) -> None:
+        """Run once, and wait for the outputs; with `rows` on the first ones of every tensor only.
+
+        Raises BackendError when the backend fails.
+        """
 
     def hold(self, name: str, row: int, values: Array) -> None:
-        """Set the held part of one row of an input; it stays until it is set again.
+        """Set the held part of one row of an input; it stays until it is set again, whatever number of rows runs.
 
         `values` must not change as long as they exist: a backend may keep a copy on its device.
         """
 
 
 class BoundLoop(Protocol):
-    """A network tied to its own outputs: what it writes at one step it reads at the next, wherever that is kept."""
+    """A network tied to its own outputs: what it writes at one step it reads at the next, wherever that is kept.
+
+    It has slots, which begin and go on independently of each other.
+    """
 
     def hold(self, name: str, row: int, values: Array) -> None:
         """Set one row of an input that the steps do not change, as `BoundCall.hold`."""
 
-    def load(self, tables: Mapping[str, Array], start: Mapping[str, Array]) -> None:
-        """Begin a run: `tables` are the inputs of every step, `[N, ...]`, `start` the first values of what is carried.
+    def load(self, slot: int, given: Mapping[str, Array], streams: Mapping[str, Array]) -> None:
+        """Begin a slot: its row of inputs, and its rows of what is streamed, `[N, ...]`, one for every step.
 
-        What is carried and not in `start` begins as zeros; an input in neither keeps what it has.
+        What is carried and not given begins as zeros. Other slots are not touched.
         """
 
-    def step(self, index: int, rows: int) -> None:
-        """Run step `index`, with the first `rows` rows of every input and output that has rows. May return early."""
+    def step(self, at: Sequence[int], rows: int) -> None:
+        """Run one step, of every slot the one that `at` says, with the first `rows` rows. May return early."""
 
-    def read(self, name: str) -> Array:
-        """A copy of an output of the last step. Waits for it. Raises BackendError when the backend failed."""
+    def read(self, name: str, slot: int) -> Array:
+        """A copy of a slot's row of an output of the last step. Waits for it. Raises BackendError if it failed."""
+
+    def wait(self) -> None:
+        """Return when the last step has run. Raises BackendError if it failed."""
 
 
 class Engine(Protocol):
@@ -147,10 +163,13 @@ class Backend(Protocol):
         `refit`: with other weights than its own.
         """
 
-    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
-        """The shapes of its first input that a component takes here, where engines were built for some; else none.
+    def shapes(
+        self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
+    ) -> tuple[SizeRange, ...]:
+        """The shapes of an input that a component takes here, if engines were built for some; else none.
 
-        `refit`: with other weights than its own.
+        `refit`: with other weights than its own. `tensor` names the input, the first one if it is None; an engine has
+        the same place in the answers for all of them.
         """
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> Engine:

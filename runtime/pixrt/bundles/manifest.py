@@ -185,8 +185,8 @@ TENSORS = {
     Component.VAE_DECODER_FP32: (("latent_sample",), ("sample",)),
     Component.UNET_STEP: (
         (
-            *("latents", "history", "noise", "source", "context", "row_to_latents", "row_to_source", "timestep"),
-            *("branch_rows", "guidance", "coefficients", "where", "anchor", "anchor_noise"),
+            *("latents", "history", "noise", "source", "context", "row_to_latents", "row_to_source"),
+            *("branch_rows", "table", "at", "where", "anchor", "anchor_noise"),
         ),
         ("next_latents", "next_history", "denoised"),
     ),

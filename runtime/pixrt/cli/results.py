@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixrt.bundles.engine_spec import LIBRARY_OF
 from pixrt.cli.console import say, warn
+from pixrt.errors import PixrtError
 
 if TYPE_CHECKING:
     from pixrt.bundles.manifest import LoraSpec
@@ -97,6 +98,14 @@ def print_result(path: str, target: Path, result: "EditResult", as_json: bool) -
     """One line of what was made."""
     text = f"{target}  {result.image.width} x {result.image.height}  seed {result.seed}"
     say(json.dumps({"input": path, **result_facts(target, result)}) if as_json else text)
+
+
+def print_failure(path: str, error: PixrtError, as_json: bool, *, several: bool) -> None:
+    """A picture that could not be made, one of several: the error of a single one is the command's."""
+    if as_json:
+        say(json.dumps({"input": path, "error": str(error)}))
+    if several:
+        warn(str(error) if path in str(error) else f"{path}: {error}")
 
 
 def result_facts(target: Path, result: "EditResult") -> dict[str, Any]:

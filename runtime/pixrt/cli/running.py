@@ -1,7 +1,7 @@
 """What the commands that make pictures share: their flags, and running checked jobs with progress."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,17 @@ from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import backend_name
-from pixrt.cli.results import Notes, print_estimate, print_result, warn_beforehand
-from pixrt.errors import OptionError
+from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand
+from pixrt.errors import OptionError, PixrtError, SomeFailed
 from pixrt.files import make_folder
 from pixrt.options.tasks import BACKENDS
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
     from pixrt.editor.editor import Editor
+    from pixrt.editor.events import Failed, Made
     from pixrt.tasks.jobs import Job
+    from pixrt.tasks.requests import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,33 +100,64 @@ class Running:
 
         `earlier` are the parameters in the picture that is repeated.
         """
+        from pixrt.editor.events import Failed
+
         if self.build_first(jobs):
             return
         with self.open() as editor:
             if not self.quiet:
                 warn_beforehand(editor, repeat, earlier or {})
-            requests = editor.check(jobs)
+            failures: list[PixrtError] = []
+
+            def fail(index: int, error: PixrtError) -> None:
+                failures.append(error)
+                print_failure(names[index], error, self.as_json, several=len(jobs) > 1)
+
+            requests = editor.check(jobs, on_refused=fail)
             if self.dry_run:
                 for estimate in editor.estimate(requests):
                     index = estimate.request.index
                     print_estimate(names[index], targets[index], estimate, editor.loras, self.as_json)
-                return
-            started, notes = time.perf_counter(), Notes(self.quiet)
-            with self.progress("making") as show:
+            else:
+                started, notes = time.perf_counter(), Notes(self.quiet)
                 # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
-                for result in editor.run(requests, on_step=lambda info: show(info.step, info.total)):
-                    target = targets[result.index]
+                for event in self.follow(editor, requests, "making"):
+                    if isinstance(event, Failed):
+                        fail(event.index, event.error)
+                        continue
+                    result, target = event.result, targets[event.index]
                     make_folder(target.parent)
                     result.save(target, quality=self.quality)
-                    print_result(names[result.index], target, result, self.as_json)
+                    print_result(names[event.index], target, result, self.as_json)
                     notes.add(result)
-            notes.tell()
-            if not self.quiet and not self.as_json:
-                warn(f"{len(jobs)} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
+                notes.tell()
+                if not self.quiet and not self.as_json:
+                    made = len(jobs) - len(failures)
+                    warn(f"{made} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
+            if failures:
+                raise failures[0] if len(jobs) == 1 else SomeFailed(failures)
+
+    def follow(self, editor: "Editor", requests: "Sequence[Request]", what: str) -> "Iterator[Made | Failed]":
+        """Make pictures, with a bar that counts their steps."""
+        from pixrt.editor.events import Stepped
+
+        done, total = 0, sum(estimate.steps for estimate in editor.estimate(requests))
+        with self.progress(what) as show, editor.events(requests, steps=not self.hides_progress) as run:
+            for event in run:
+                if isinstance(event, Stepped):
+                    done += 1
+                    show(done, total)
+                else:
+                    yield event
+
+    @property
+    def hides_progress(self) -> bool:
+        """Whether nobody sees a bar."""
+        return self.quiet or self.as_json
 
     def progress(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """A bar on standard error, where that is a terminal and wanted."""
-        return progress(what, hidden=self.quiet or self.as_json)
+        return progress(what, hidden=self.hides_progress)
 
     def build_first(self, jobs: "Sequence[Job]") -> bool:
         """Build the engines that jobs lack, where that is asked for; whether that, as a dry run, was all."""

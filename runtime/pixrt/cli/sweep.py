@@ -57,7 +57,6 @@ def sweep(
     from pixrt.pictures.images import load_picture, to_image
     from pixrt.pictures.masks import load_mask
     from pixrt.tasks.jobs import Job
-    from pixrt.tasks.requests import form_batches
 
     given = {name: parameters.pop(name) for name in _LISTS if name in parameters}
     swept = {name: parse_axis(name, text) for name, text in given.items()}
@@ -84,13 +83,12 @@ def sweep(
         names = [file_name(cell, axes) for cell in cells]
         targets = plan_outputs([*names, *sheets], output, keep=keep, made=True)
         _require_json(json_file, output, keep)
-        batches = form_batches(requests, running.max_batch)
         estimates = editor.estimate(requests)  # also what has no schedule is told before anything runs
         if running.dry_run:
-            _print_plan(batches, estimates, sheet)
+            _print_plan(estimates, sheet)
             return
         started = time.perf_counter()
-        once = _warm_up(editor, max(batches, key=len))
+        once = _warm_up(editor, requests[: running.max_batch])
         measured, last = _make(editor, estimates, targets, source, running)
         common = {name: value for name, value in last.parameters.items() if name not in swept} | {
             "task": "sweep",
@@ -121,8 +119,8 @@ def sweep(
         notes.tell()
         if not running.quiet:
             warn(
-                "distance (mean absolute) and RMS are to the source, of 255. A batch is of one solver and number of"
-                " steps, and its pictures share its time equally."
+                "distance (mean absolute) and RMS are to the source, of 255. Cells advance together, and share a"
+                " step's time by the branches that they run."
                 f" What comes once is not in it: networks opened in {once.load_ms:.0f} ms, texts encoded in"
                 f" {once.text_ms:.0f} ms, the source in {once.encode_ms:.0f} ms, a step to warm up"
             )
@@ -141,24 +139,19 @@ def _require_json(path: Path | None, output: Path, keep: Sequence[Path]) -> None
         require_outputs(json_file=path, pictures=())
 
 
-def _print_plan(batches: "Sequence[Sequence[Request]]", estimates: "Sequence[Estimate]", sheet: "Sheet") -> None:
+def _print_plan(estimates: "Sequence[Estimate]", sheet: "Sheet") -> None:
     """What a dry run says: all in all, then for each solver and number of steps."""
-    of_batches = [(batch[0].options, len(batch), estimates[batch[0].index].network_calls) for batch in batches]
-    total = sum(count for _, _, count in of_batches)
     pages = ", ".join(f"{page.size[0]} x {page.size[1]}" for page in sheet.pages)
-    say(f"{len(estimates)} cells, {_counted(len(batches))}: {total} network calls, and 1 to warm up; sheet {pages}")
-    for solver in dict.fromkeys((options.scheduler, options.steps) for options, _, _ in of_batches):
-        mine = [(count, calls) for options, count, calls in of_batches if (options.scheduler, options.steps) == solver]
-        cells, made = sum(count for count, _ in mine), sum(calls for _, calls in mine)
-        say(f"{solver[0]}, {solver[1]} steps: {cells} cells, {_counted(len(mine))}, {made} network calls")
-
-
-def _counted(batches: int) -> str:
-    return f"{batches} batch{'es' * (batches > 1)}"
+    rows = sum(estimate.network_rows for estimate in estimates)
+    say(f"{len(estimates)} cells: {rows} branch evaluations, and a step to warm up; sheet {pages}")
+    solvers = [(estimate.request.options.scheduler, estimate.request.options.steps) for estimate in estimates]
+    for solver in dict.fromkeys(solvers):
+        mine = [estimate.network_rows for estimate, its in zip(estimates, solvers, strict=True) if its == solver]
+        say(f"{solver[0]}, {solver[1]} steps: {len(mine)} cells, {sum(mine)} branch evaluations")
 
 
 def _warm_up(editor: "Editor", batch: "Sequence[Request]") -> "StageTimes":
-    """One step as the largest batch, so that no figure has in it what comes once; the times of what came."""
+    """One step of as many cells as advance together, so that no figure has in it what comes once; the times of that."""
     first = {"preset": None, "scheduler": "ddim", "steps": 1}
     jobs = [
         dataclasses.replace(request.job, options=dataclasses.replace(request.options, **first))  # type: ignore[arg-type]
@@ -177,23 +170,26 @@ def _make(
 ) -> "tuple[list[Measured], EditResult]":
     """Make and save the pictures as they come; what was measured of each, in the sweep's order, and the last result."""
     from pixrt.apps.sweep_table import Measured, strength
+    from pixrt.editor.events import Failed
     from pixrt.pictures.images import load_picture
 
     requests, measured = [estimate.request for estimate in estimates], dict[int, Measured]()
     make_folder(targets[0].parent)
-    with running.progress("sweeping") as show:
-        for result in editor.run(requests, on_step=lambda info: show(info.step, info.total)):
-            result.save(targets[result.index])
-            options, share = result.options, estimates[result.index].batch
-            assert options.scheduler is not None
-            assert options.steps is not None
-            measured[result.index] = Measured(
-                scheduler=options.scheduler,
-                steps=options.steps,
-                strength=strength(load_picture(result.image).rgb, source),
-                denoise_ms=result.times.denoise_ms / share,
-                decode_ms=result.times.decode_ms / share,
-            )
+    for event in running.follow(editor, requests, "sweeping"):
+        if isinstance(event, Failed):
+            raise event.error
+        result = event.result
+        result.save(targets[result.index])
+        options = result.options
+        assert options.scheduler is not None
+        assert options.steps is not None
+        measured[result.index] = Measured(
+            scheduler=options.scheduler,
+            steps=options.steps,
+            strength=strength(load_picture(result.image).rgb, source),
+            denoise_ms=result.times.denoise_share_ms,
+            decode_ms=result.times.decode_ms,
+        )
     return [measured[index] for index in sorted(measured)], result
 
 

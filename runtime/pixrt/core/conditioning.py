@@ -1,13 +1,18 @@
-"""What a batch of pictures is conditioned on: all that a task decides. Pure data; must not import a backend."""
+"""What one picture is conditioned on: all that a task decides. Pure data; must not import a backend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array
 from pixrt.maths.guidance import Branch
 
+Latents = NDArray[np.float32]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Anchor:
     """Clean latents that a picture is held to, or steered to.
 
@@ -23,22 +28,20 @@ class Anchor:
     where: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Conditioning:
-    """One array per picture, B of them, for every branch. An array may stand for several pictures or branches.
+    """One picture's; an array may stand for several branches, and for several pictures.
 
     Arrays are not changed once they are here: a backend may keep copies of them on its device.
 
     Attributes:
         contexts: text embeddings `[L, D]`.
         sources: source latents `[C', h, w]`; a branch that is absent sees the null picture, zeros.
-        initial: clean latents `[C, h, w]` that the loop begins with, noised to its first level; noise alone where there
-            are none.
-        anchors: what each picture is held to, with the noise of the beginning, or steered to where the schedule says
-            how far.
+        initial: clean latents `[C, h, w]` that the loop begins with, noised to its first level; None is noise alone.
+        anchor: what the picture is held to, with the noise of the beginning, or steered to, as far as its steps say.
     """
 
-    contexts: Mapping[Branch, Sequence[Array]]
-    sources: Mapping[Branch, Sequence[Array]] = field(default_factory=dict)
-    initial: Sequence[Array] = ()
-    anchors: Sequence[Anchor] = ()
+    contexts: Mapping[Branch, Array]
+    sources: Mapping[Branch, Array] = field(default_factory=dict)
+    initial: Array | None = None
+    anchor: Anchor | None = None

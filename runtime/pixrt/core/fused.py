@@ -1,193 +1,175 @@
 """The fused step: input scaling, the network, guidance and the solver's update as one graph, one call per step.
 
-Nothing has to cross to the host between the first and the last step. Everything that differs from step to step is a row
-of a table. Letters: B pictures, R rows (network evaluations), S source latents, N steps. Must not import a backend.
+Between the first and the last step no latents cross to the host. Everything that differs from step to step is a row of
+a slot's table, on the device since the picture joined; a step names the rows, 4 bytes a slot. Letters: B slots, R rows
+(network evaluations), T rows of a table. Must not import a backend.
 
-The graph computes, for picture b with the rows r = branch_rows[b] of its three branches, and its stored predictions p,
+The graph computes what `track` says for every slot, with the columns of the row of `table` `[B, T, TABLE]` that `at`
+picks, and for the slot b with the rows r = branch_rows[b] of its three branches
 
-    sample[r] = concat(input_scale * x[row_to_latents[r]], source[row_to_source[r]])
-    output[b] = sum over branches of guidance[b] * network(sample, timestep, context)[branch_rows[b]]
-    stored    = store_x * x + store_output * output
-    moved     = x_coefficient * x + output_coefficient * output + noise_coefficient * noise + sum_k history_k * p_k
-    x'        = (1 - loss * where) * moved
-                + where * (anchor_alpha * anchor + anchor_sigma * anchor_noise + anchor_denoised * denoised)
-    denoised  = denoised_x * x + denoised_output * output
+    sample[r]   = concat(input_scale * latents[row_to_latents[r]], source[row_to_source[r]])
+    timestep[r] = the timestep of slot row_to_latents[r]
+    output[b]   = sum over branches of guidance[b] * network(sample, timestep, context)[branch_rows[b]]
 
-with the coefficients of `schedulers.table`, a row of `COLUMNS` per picture. Rows may belong to pictures at different
-steps: nothing in the graph is common to two pictures.
+and where a row says `paused` the slot keeps its latents and its history to the bit. Nothing in the graph is common to
+two slots.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pixrt.backends.protocol import Array, BoundLoop, Engine, LoopLayout
-from pixrt.core.buffers import Latents
-from pixrt.core.conditioning import Conditioning
-from pixrt.core.plan import Schedule, initial_state
-from pixrt.maths.guidance import Branch, active_branches
-from pixrt.maths.noise import draw_noise
+from pixrt.backends.protocol import Array, Engine, LoopLayout
+from pixrt.core.conditioning import Latents
+from pixrt.core.pool import Occupancy
+from pixrt.core.rows import Taken, padded
+from pixrt.core.track import COLUMNS, DEPTH, Steps, Track
+from pixrt.maths.guidance import Branch
 
-DEPTH = 4  # stored predictions that the graph holds: as many as PNDM looks back on
-COLUMNS = (
-    *("input_scale", "x", "output", "noise", "store_x", "store_output", "denoised_x", "denoised_output"),
-    *("loss", "anchor_alpha", "anchor_sigma", "anchor_denoised"),
-    *(f"history_{k}" for k in range(DEPTH)),
-)
+STEPS = 1024  # rows of a table: the most steps that options allow, PNDM's one more, and one in which a slot is paused
+PAUSED = STEPS - 1
+GUIDANCE = tuple(f"guidance_{branch.name.lower()}" for branch in Branch)
+TABLE = (*COLUMNS, *GUIDANCE, "timestep", "paused")
 LAYOUT = LoopLayout(
     carried={"latents": "next_latents", "history": "next_history"},
-    rows=frozenset({"context", "row_to_latents", "row_to_source", "timestep"}),
+    rows=frozenset({"context", "row_to_latents", "row_to_source"}),
+    table="table",
+    index="at",
+    streamed=frozenset({"noise"}),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FusedPlan:
-    """A batch on a loop: `rows` tells for every step how many rows run, the first ones of all."""
-
-    loop: BoundLoop
-    rows: tuple[int, ...]
-
-    def latents(self) -> Latents:
-        """The latents after the last step, `[B, C, h, w]`."""
-        return self.loop.read("next_latents")
-
-    def denoised(self) -> Latents:
-        """The clean latents that the last step predicts, `[B, C, h, w]`."""
-        return self.loop.read("denoised")
-
-
 # One array per index for good: what is held keeps its identity.
 _INDICES = tuple(np.array(index, np.int32) for index in range(256))
 
 
-class FusedWorkspace:
-    """The loops for B pictures of h x w latents, one per number of branches, bound at the first request."""
+class FusedPool:
+    """See `Pool`: slots on a loop, of h x w latents. `taken` are the numbers of rows that the engine takes."""
 
-    def __init__(self, engine: Engine, batch: int, size: tuple[int, int], tokens: int) -> None:
-        self._engine = engine
-        self._table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
-        channels = self._table["latents"].fixed(1)
-        self._tokens = tokens
-        self.shape = (batch, channels, *size)
-        self.null: Array | None = None
-        if "source" in self._table:
-            self.null = np.zeros((self._table["source"].fixed(1), *size), self._table["source"].dtype)
-        self._no_latents: Array = np.zeros((channels, *size), np.float32)
-        self._nowhere: Array = np.zeros((1, *size), np.float32)
-        self._loops: dict[int, BoundLoop] = {}
-
-    def condition(
-        self, loop: BoundLoop, branches: Sequence[Branch], conditioning: Conditioning, noise: NDArray[np.float32]
+    def __init__(
+        self, engine: Engine, slots: int, size: tuple[int, int], tokens: int, most_rows: int, taken: Taken = ()
     ) -> None:
-        """Write what stays the same over an edit; the null picture is the last of the sources."""
-        batch = self.shape[0]
-        if self.null is not None:
-            for item, source in enumerate(next(iter(conditioning.sources.values()), ())):
-                loop.hold("source", item, source)
-            loop.hold("source", batch, self.null)
-        for number, branch in enumerate(branches):
-            for item, context in enumerate(conditioning.contexts[branch]):
-                row = number * batch + item
-                loop.hold("context", row, context)
-                loop.hold("row_to_latents", row, _INDICES[item])
-                if self.null is not None:
-                    has_source = branch in conditioning.sources
-                    loop.hold("row_to_source", row, _INDICES[item if has_source else batch])
-        for item in range(batch):
-            anchor = conditioning.anchors[item] if conditioning.anchors else None
-            loop.hold("where", item, anchor.where if anchor else self._nowhere)
-            loop.hold("anchor", item, anchor.latents if anchor else self._no_latents)
-            loop.hold("anchor_noise", item, noise[item] if anchor else self._no_latents)
-
-    def loop(self, branches: int) -> BoundLoop:
-        """The loop with `branches` rows per picture."""
-        if branches not in self._loops:
-            self._loops[branches] = self._engine.bind_loop(self._shapes(branches * self.shape[0]), LAYOUT)
-        return self._loops[branches]
-
-    def _shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        batch, channels, *size = self.shape
-        latents, history = (batch, channels, *size), (batch, DEPTH, channels, *size)
+        table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
+        channels = table["latents"].fixed(1)
+        self._occupancy = Occupancy(slots, most_rows)
+        self._shape = (channels, *size)
+        self._has_source = "source" in table
+        self._padded = [padded(count, taken) for count in range(most_rows + 1)]
+        rows = max(self._padded)
+        latents, history = (slots, *self._shape), (slots, DEPTH, *self._shape)
         shapes: dict[str, tuple[int, ...]] = {
             "latents": latents,
             "history": history,
             "noise": latents,
-            "context": (rows, self._tokens, self._table["context"].fixed(2)),
+            "context": (rows, tokens, table["context"].fixed(2)),
             "row_to_latents": (rows,),
-            "timestep": (rows,),
-            "branch_rows": (batch, len(Branch)),
-            "guidance": (batch, len(Branch)),
-            "coefficients": (batch, len(COLUMNS)),
-            "where": (batch, 1, *size),
+            "branch_rows": (slots, len(Branch)),
+            "table": (slots, STEPS, len(TABLE)),
+            "at": (slots,),
+            "where": (slots, 1, *size),
             "anchor": latents,
             "anchor_noise": latents,
             "next_latents": latents,
             "next_history": history,
             "denoised": latents,
         }
-        if self.null is not None:
-            shapes |= {"source": (batch + 1, *self.null.shape), "row_to_source": (rows,)}
-        return shapes
+        if self._has_source:
+            # The null picture is the last of the sources.
+            shapes |= {"source": (slots + 1, table["source"].fixed(1), *size), "row_to_source": (rows,)}
+        self._loop = engine.bind_loop(shapes, LAYOUT)
+        self._nothing: Latents = np.zeros(self._shape, np.float32)
+        self._nowhere: Latents = np.zeros((1, *size), np.float32)
+        self._paused = np.zeros((STEPS, len(TABLE)), np.float32)
+        self._paused[PAUSED, TABLE.index("paused")] = 1
+        self._held: dict[tuple[str, int], Array] = {}
+        self._picked: dict[tuple[int, ...], Array] = {}
+        if self._has_source:
+            self._hold("source", slots, np.zeros(shapes["source"][1:], table["source"].dtype))
+        for slot in range(slots):
+            self._loop.load(slot, {"table": self._paused}, {})
+        self.bytes = sum(int(np.prod(shape)) * np.dtype(table[name].dtype).itemsize for name, shape in shapes.items())
 
+    def fits(self, steps: Steps) -> bool:
+        """See `Pool.fits`."""
+        return self._occupancy.fits(steps)
 
-def plan_fused(
-    workspace: FusedWorkspace, schedule: Schedule, seeds: Sequence[int], conditioning: Conditioning
-) -> FusedPlan:
-    """The plan of one batch, with the noise of each picture's seed, loaded onto the loop."""
-    batch, table = len(seeds), schedule.table
-    noise = draw_noise(seeds, schedule.draws, workspace.shape[1:])
-    branches, used = order_branches(schedule.weights)
-    tables: dict[str, Array] = {
-        "timestep": np.repeat(table.timesteps[:, None], len(branches) * batch, 1).astype(np.float32),
-        "coefficients": coefficient_rows(schedule),
-        **guidance_tables(schedule.weights, branches),
-    }
-    if schedule.draws:
-        tables["noise"] = noise[1:]
-    loop = workspace.loop(len(branches))
-    workspace.condition(loop, branches, conditioning, noise[0])
-    loop.load(tables, {"latents": initial_state(table, noise[0], conditioning)})
-    return FusedPlan(loop, tuple(count * batch for count in used))
+    def join(self, track: Track) -> int:
+        """See `Pool.join`: writes the slot's own rows, and nothing of other slots."""
+        slot = self._occupancy.join(track)
+        try:
+            self._begin(slot, track)
+        except BaseException:
+            self._occupancy.leave(slot)
+            raise
+        return slot
 
+    def _begin(self, slot: int, track: Track) -> None:
+        steps, anchor = track.steps, track.conditioning.anchor
+        table = self._paused.copy()
+        table[: len(steps)] = np.column_stack(
+            (steps.coefficients, steps.guidance, steps.timesteps, np.zeros(len(steps), np.float32))
+        )
+        noise = np.zeros((steps.draws, *self._shape), np.float32)
+        track.draw(noise)
+        sources = track.conditioning.sources
+        if self._has_source and sources:
+            self._hold("source", slot, next(iter(sources.values())))
+        self._hold("where", slot, anchor.where if anchor else self._nowhere)
+        self._hold("anchor", slot, anchor.latents if anchor else self._nothing)
+        self._hold("anchor_noise", slot, track.initial_noise if anchor else self._nothing)
+        self._loop.load(slot, {"table": table, "latents": track.start}, {"noise": noise} if steps.draws else {})
 
-def coefficient_rows(schedule: Schedule) -> NDArray[np.float32]:
-    """A batch's coefficients `[N, B, COLUMNS]`, as the graph takes them."""
-    table = schedule.table
-    anchoring = dict(zip(("loss", "anchor_alpha", "anchor_sigma", "anchor_denoised"), schedule.anchoring, strict=True))
-    columns = {
-        **anchoring,
-        **{f"history_{k}": table.history[:, k, None] for k in range(table.depth)},
-    }
-    rows = np.zeros((*schedule.weights.shape[:2], len(COLUMNS)), np.float32)
-    for column, name in enumerate(COLUMNS):
-        if not name.startswith("history_") or name in columns:
-            rows[:, :, column] = columns[name] if name in columns else getattr(table, name)[:, None]
-    return rows
+    def step(self, slots: Collection[int] | None = None) -> list[int]:
+        """See `Pool.step`. Rows are written anew only where another picture or branch has come to them."""
+        occupancy, row = self._occupancy, 0
+        stepping = occupancy.stepping(slots)
+        at = [PAUSED] * len(occupancy.tracks)
+        for slot in set(range(len(at))).difference(stepping):
+            self._hold_branches(slot, (0, 0, 0))  # a row that there is, whatever number of them runs
+        for slot in stepping:
+            at[slot], conditioning = occupancy.at[slot], occupancy.track(slot).conditioning
+            branches = occupancy.branches(slot)
+            # A branch that does not run has the picture's own first row and a weight of zero, so that no value of
+            # another picture, finite or not, can enter.
+            picked = [row] * len(Branch)
+            for number, branch in enumerate(branches, row):
+                picked[branch] = number
+                self._hold("context", number, conditioning.contexts[branch])
+                self._hold("row_to_latents", number, _INDICES[slot])
+                if self._has_source:
+                    has_source = branch in conditioning.sources
+                    self._hold("row_to_source", number, _INDICES[slot if has_source else len(at)])
+            self._hold_branches(slot, tuple(picked))
+            row += len(branches)
+        if stepping:
+            self._loop.step(at, self._padded[row])
+        return occupancy.advance(stepping)
 
+    def wait(self) -> None:
+        """See `Pool.wait`."""
+        self._loop.wait()
 
-def order_branches(weights: NDArray[np.float64]) -> tuple[tuple[Branch, ...], list[int]]:
-    """The branches in the order of their rows, and how many of them every step of `weights` `[N, B, 3]` runs.
+    def leave(self, slot: int) -> Latents:
+        """See `Pool.leave`."""
+        latents = self.latents(slot)
+        self._occupancy.leave(slot)
+        return latents
 
-    A step runs the first few, so those that run at most steps come first. Where one step's branches are not among
-    another's (text guidance of zero inside a window), some run with a weight of zero, which changes nothing.
-    """
-    steps = (weights != 0.0).any(1).sum(0)
-    order = tuple(sorted((branch for branch in Branch if steps[branch]), key=lambda branch: -steps[branch]))
-    return order, [1 + max(order.index(branch) for branch in active_branches(row)) for row in weights]
+    def latents(self, slot: int) -> Latents:
+        """See `Pool.latents`."""
+        if self._occupancy.at[slot]:
+            return self._loop.read("next_latents", slot)
+        return self._occupancy.track(slot).start.copy()
 
+    def denoised(self, slot: int) -> Latents:
+        """See `Pool.denoised`."""
+        return self._loop.read("denoised", slot)
 
-def guidance_tables(weights: NDArray[np.float64], branches: Sequence[Branch]) -> Mapping[str, Array]:
-    """`guidance` `[N, B, 3]`, and `branch_rows` `[N, B, 3]`: which row is each branch of each picture.
+    def _hold(self, name: str, row: int, values: Array) -> None:
+        if self._held.get((name, row)) is not values:
+            self._loop.hold(name, row, values)
+            self._held[name, row] = values
 
-    A branch that does not run has the picture's own first row and a weight of zero, so that no value of another
-    picture, finite or not, can enter.
-    """
-    batch = weights.shape[1]
-    rows = np.zeros(weights.shape, np.int32)
-    rows[:] = np.arange(batch)[:, None]
-    for step, row in enumerate(weights):
-        for branch in active_branches(row):
-            rows[step, :, branch] = branches.index(branch) * batch + np.arange(batch)
-    return {"guidance": weights.astype(np.float32), "branch_rows": rows}
+    def _hold_branches(self, slot: int, picked: tuple[int, ...]) -> None:
+        """`picked` are the rows of a slot's branches; the same rows are always the same array."""
+        if picked not in self._picked:
+            self._picked[picked] = np.array(picked, np.int32)
+        self._hold("branch_rows", slot, self._picked[picked])

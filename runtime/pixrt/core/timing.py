@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Wall-clock milliseconds per stage. A batch's stages are shared: each of its pictures reports the whole batch.
+    """Wall-clock milliseconds per stage, of one picture. Steps are shared: each picture in them reports the whole step.
 
     `load_ms` opens networks that were not open yet; `prepare_ms` and `finish_ms` are the pictures' own work (decoding,
-    scaling, colour), the rest are the networks.
+    scaling, colour), the rest are the networks. `denoise_share_ms` is the picture's share of its steps, by network
+    evaluations: over all pictures these are the time that the loop took.
     """
 
     load_ms: float = 0.0
@@ -21,6 +22,7 @@ class StageTimes:
     denoise_ms: float = 0.0
     decode_ms: float = 0.0
     finish_ms: float = 0.0
+    denoise_share_ms: float = 0.0
 
     @property
     def model_ms(self) -> float:
@@ -51,6 +53,10 @@ class Stopwatch:
         finally:
             self._charge()
             self._open.pop()
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count time that was measured elsewhere as `NAME_ms`."""
+        self._ms[f"{name}_ms"] += 1000 * seconds
 
     def _charge(self) -> None:
         now = time.perf_counter()

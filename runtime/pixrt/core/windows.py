@@ -1,4 +1,4 @@
-"""What of a picture each network runs on at once, and which network runs the loop: decided before anything is opened.
+"""On what of a picture each network runs at once, and which network runs the loop: decided before anything is opened.
 
 Must not import a backend.
 """
@@ -7,51 +7,53 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from pixrt.backends.protocol import Backend
+from pixrt.bundles.engine_spec import SizeRange
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
-from pixrt.core.fused import order_branches
-from pixrt.core.plan import Schedule
+from pixrt.core.rows import Taken
 from pixrt.errors import EngineError
-from pixrt.maths.guidance import active_branches
 from pixrt.maths.tiles import Sides, Tiling, fit_tiling, make_tiling
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How one batch's loop runs: by which network, on which windows, how many branches of a picture at every step.
+    """How a picture's loop runs: by which network, on which tiles. Pictures of the same work can share a call.
 
-    The windows are in latents of `scale` x `scale` pixels.
+    The tiles are in latents of `scale` x `scale` pixels.
     """
 
     network: Component
     tiling: Tiling
-    branches: tuple[int, ...]
     scale: int
 
     @property
-    def rows(self) -> int:
-        """Network evaluations of one picture: every branch of every step on every window."""
-        return sum(self.branches) * self.tiling.count
-
-    @property
-    def window_size(self) -> tuple[int, int]:
-        """Width and height of a window in pixels."""
+    def tile_size(self) -> tuple[int, int]:
+        """Width and height of a tile in pixels."""
         height, width = self.tiling.window
         return self.scale * width, self.scale * height
 
     @property
     def tile(self) -> int | None:
-        """The longer side of a window in pixels, None where it is the whole picture."""
-        return max(self.window_size) if self.tiling.count > 1 else None
+        """The longer side of a tile in pixels, None if it is the whole picture."""
+        return max(self.tile_size) if self.tiling.count > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a pool may have: `slots`, and of rows `most`, in the numbers that the engine takes."""
+
+    slots: int
+    most: int
+    taken: Taken
 
 
 class Windows:
-    """The windows of a bundle's networks on a backend.
+    """The tiles of a bundle's networks on a backend.
 
-    `tile` is the side of a window in pixels; with None a network takes the whole picture, or where the backend has
-    engines for some shapes alone, and none of this picture's, windows of the largest square that it has one for.
-    `unet` is the network of the loop. The fused step carries the latents from one step to the next, so it cannot run
-    on windows of them: there the plain UNet runs in its place.
+    `tile` is the side of a tile in pixels; with None a network takes the whole picture, or if the backend has engines
+    for some shapes only, and none of this picture's, tiles of the largest square that it has one for. `unet` is the
+    network of the loop. The fused step carries the latents from one step to the next, so it cannot run on tiles of
+    them: there the plain UNet runs in its place.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, unet: Component, tile: int | None) -> None:
@@ -62,9 +64,10 @@ class Windows:
         self._tile = None if tile is None else tile // bundle.manifest.vae_scale
 
     def tiling(self, component: Component, size: Sides, axes: tuple[int, int], *, refit: bool) -> Tiling:
-        """The windows, in latents, of a picture of h x w latents. `axes` are the first two of the network's input.
+        """The tiles, in latents, of a picture of h x w latents.
 
-        `refit`: with other weights than its own.
+        `axes` are the first two of the network's input, the first one at least so large. `refit`: with other weights
+        than its own.
         """
         if self._tile is not None:
             return make_tiling(size, self._tile)
@@ -73,26 +76,52 @@ class Windows:
         pixels = scale if component is Component.VAE_ENCODER else 1
 
         def takes(window: Sides) -> bool:
-            given = (*axes, pixels * window[0], pixels * window[1])
-            return not shapes or any(shape.holds(given) for shape in shapes)
+            given = (axes[1], pixels * window[0], pixels * window[1])
+            return not shapes or any(_takes(shape, axes[0], given) for shape in shapes)
 
         return fit_tiling(size, max(1, self._manifest.size_multiple // scale), takes)
 
-    def work(self, schedule: Schedule, batch: int, size: Sides, refitted: Container[Component]) -> Work:
-        """How the loop of B pictures of h x w latents runs; `refitted` are the networks with other weights.
+    def work(self, branches: int, size: Sides, refitted: Container[Component]) -> Work:
+        """How the loop of a picture of h x w latents runs, with so many branches at most.
 
-        Raises EngineError where it needs several windows, and the backend has the fused step alone.
+        `refitted` are the networks with other weights. Raises EngineError if it needs several tiles, and the backend
+        has only the fused step.
         """
+        scale = self._manifest.vae_scale
         if self._unet is Component.UNET_STEP:
-            axes = batch, self._manifest.latent_channels
+            axes = 1, self._manifest.latent_channels
             tiling = self.tiling(self._unet, size, axes, refit=self._unet in refitted)
             if tiling.count == 1:
-                return Work(self._unet, tiling, tuple(order_branches(schedule.weights)[1]), self._manifest.vae_scale)
+                return Work(self._unet, tiling, scale)
             self._require_unet(size, Component.UNET in refitted)
-        branches = tuple(len(active_branches(row)) for row in schedule.weights)
-        axes = batch * max(branches), self._manifest.unet_in_channels
-        tiling = self.tiling(Component.UNET, size, axes, refit=Component.UNET in refitted)
-        return Work(Component.UNET, tiling, branches, self._manifest.vae_scale)
+        axes = branches, self._manifest.unet_in_channels
+        return Work(Component.UNET, self.tiling(Component.UNET, size, axes, refit=Component.UNET in refitted), scale)
+
+    def capacity(self, work: Work, slots: int, branches: int, refitted: Container[Component]) -> Capacity:
+        """How many of `slots` pictures, with so many branches at most, the engines of a work take at once."""
+        refit, size = work.network in refitted, work.tiling.window
+        shapes = self._backend.shapes(self._bundle, work.network, refit=refit)
+        if work.network is Component.UNET:
+            channels = self._manifest.unet_in_channels
+            taken = [(shape.min[0], shape.max[0]) for shape in shapes if shape.holds((shape.min[0], channels, *size))]
+            return Capacity(
+                slots, min(slots * branches, max((most for _, most in taken), default=slots * branches)), taken
+            )
+        rows = self._backend.shapes(self._bundle, work.network, refit=refit, tensor="context")
+        fitting = [
+            (latents, contexts)
+            for latents, contexts in zip(shapes, rows, strict=True)
+            if latents.holds((latents.min[0], self._manifest.latent_channels, *size))
+        ]
+        if not fitting:
+            return Capacity(slots, slots * branches, ())
+        slots = max(max(latents.min[0], min(slots, latents.max[0])) for latents, _ in fitting)
+        taken = [
+            (contexts.min[0], contexts.max[0])
+            for latents, contexts in fitting
+            if latents.min[0] <= slots <= latents.max[0]
+        ]
+        return Capacity(slots, min(slots * branches, max(most for _, most in taken)), taken)
 
     def _require_unet(self, size: Sides, refit: bool) -> None:
         problem = self._backend.problem(self._bundle, Component.UNET, refit=refit)
@@ -104,3 +133,8 @@ class Windows:
                 remedy=f"Build the UNet (`pixrt build {self._bundle.folder} --component unet`), or the fused step for"
                 " that size, or use a smaller resolution",
             )
+
+
+def _takes(shape: SizeRange, least: int, rest: tuple[int, ...]) -> bool:
+    """Whether an engine takes an input of these axes behind the first, with `least` or more there."""
+    return least <= shape.max[0] and shape.holds((max(least, shape.min[0]), *rest))

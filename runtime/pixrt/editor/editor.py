@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, Union, Unpack, overload
 
+from pixrt.editor.events import OnStep
 from pixrt.editor.history import Session
-from pixrt.editor.result import EditResult, OnStep
+from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
 from pixrt.options.parameters import (
     EditParameters,

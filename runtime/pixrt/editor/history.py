@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pixrt.editor.result import EditResult, OnStep, options_from
+from pixrt.editor.events import OnStep
+from pixrt.editor.result import EditResult, options_from
 from pixrt.editor.runner import Runner
 from pixrt.errors import OptionError, PictureError
 from pixrt.options.parameters import EditParameters

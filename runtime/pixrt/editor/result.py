@@ -3,23 +3,19 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pixrt._version import __version__
-from pixrt.bundles.manifest import LoraSpec, Manifest
-from pixrt.core.buffers import Latents
-from pixrt.core.pipeline import LoopState
+from pixrt.bundles.manifest import LoraSpec
 from pixrt.core.timing import StageTimes
-from pixrt.errors import Cancelled, PictureError
+from pixrt.errors import PictureError
 from pixrt.options.tasks import Options
 from pixrt.pictures.codecs import save_picture
+from pixrt.tasks.registry import TASKS
 from pixrt.tasks.requests import Request
-from pixrt.tasks.tasks import TASKS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,7 +35,7 @@ class EditResult:
         working_size: width and height in pixels of what the networks saw, padding included.
         network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran, for each
             window where there are several.
-        times: where the time went; shared by the pictures of a batch.
+        times: where the time went.
         model, model_sha256, precision, notice: which checkpoint it was, exported how, and what a user should know.
         loras: the LoRAs that were in use.
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
@@ -131,74 +127,17 @@ def options_from(parameters: dict[str, Any], where: str, kind: type[Options]) ->
 class Estimate:
     """What an edit would do, without doing it: see `EditResult` for the fields.
 
-    `batch` is the number of pictures that run together with it, `branches` how many branches of the guidance its steps
-    run, each number once. `windows` is on how many windows, of `window_size` (width, height) in pixels, every step runs
-    the network; 1 is the whole working picture. `network_calls` and `network_rows` are those of all windows.
+    `steps` are the loop's, `batch` the number of pictures that can run together with it, `branches` how many branches
+    of the guidance its steps run, each number once. `windows` is on how many tiles, of `window_size` (width, height) in
+    pixels, every step runs the network; 1 is the whole working picture. `network_calls` and `network_rows` are those of
+    all tiles.
     """
 
     request: Request
+    steps: int
     network_calls: int
     network_rows: int
     batch: int
     branches: tuple[int, ...]
     windows: int
     window_size: tuple[int, int]
-
-
-class StepInfo:
-    """What `on_step` is told. `step` counts from 1 to `total` over the whole call."""
-
-    def __init__(
-        self, step: int, total: int, requests: Sequence[Request], state: LoopState, manifest: Manifest
-    ) -> None:
-        self.step = step
-        self.total = total
-        self._requests = requests
-        self._state = state
-        self._manifest = manifest
-
-    @property
-    def pictures(self) -> tuple[int, ...]:
-        """Which pictures of the call this step was for, by their place in it."""
-        return tuple(request.index for request in self._requests)
-
-    @property
-    def latents(self) -> Latents:
-        """A copy of the latents after this step, `[B, C, h, w]`, in the solver's own scale."""
-        return self._state.latents()
-
-    def preview(self, item: int = 0) -> "Image.Image":
-        """The predicted picture of the batch's `item`, one pixel per latent, through a linear latent-to-RGB map.
-
-        It can be asked for during the callback only: the next step reuses the arrays.
-        """
-        from PIL import Image
-
-        predicted = self._state.denoised()
-        matrix = np.asarray(self._manifest.preview, np.float32)  # [C + 1, 3]
-        rgb = np.einsum("chw,cr->hwr", predicted[item], matrix[:-1]) + matrix[-1]
-        return Image.fromarray(np.rint((rgb / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8))
-
-
-OnStep = Callable[[StepInfo], object]
-"""Called after every step; returning False, or raising, stops the edit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Reports steps to the caller, who may stop the edit."""
-
-    on_step: OnStep | None
-    before: int
-    total: int
-
-    def tell(self, number: int, batch: Sequence[Request], state: LoopState, manifest: Manifest) -> None:
-        """After step `number` of a batch. Raises Cancelled where the caller returns False."""
-        if self.on_step is None:
-            return
-        info = StepInfo(self.before + number, self.total, batch, state, manifest)
-        if self.on_step(info) is False:
-            raise Cancelled(
-                f"the edit was stopped by on_step after {info.step} of {info.total} steps",
-                remedy="Return anything but False from on_step to go on",
-            )

@@ -14,22 +14,20 @@ from pixrt.bundles.manifest import Component, LoraSpec, Manifest
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.core.networks import Networks
-from pixrt.core.pipeline import LoopState
-from pixrt.core.plan import Schedule, make_schedule
-from pixrt.core.timing import Stopwatch
+from pixrt.core.track import make_steps
 from pixrt.core.windows import Work
-from pixrt.editor.result import EditResult, Estimate, OnStep, Progress
-from pixrt.editor.stages import latents_size, run_batch
-from pixrt.errors import OptionError, PixrtError
+from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
+from pixrt.editor.result import EditResult, Estimate
+from pixrt.editor.run import OpenBundle, Run
+from pixrt.errors import Cancelled, OptionError, PixrtError
 from pixrt.lora.merging import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.lora.weights import WeightTable, read_table
 from pixrt.maths.tiles import check_tile
 from pixrt.options.tasks import BackendName
 from pixrt.pictures.geometry import MAX_PIXELS, MAX_WORKING_PIXELS
-from pixrt.pictures.inputs import Styles
 from pixrt.tasks.jobs import Job
-from pixrt.tasks.requests import Request, form_batches, make_requests
-from pixrt.tasks.tasks import require
+from pixrt.tasks.registry import require
+from pixrt.tasks.requests import OnRefused, Request, make_requests
 
 MAX_BATCH = 64
 
@@ -37,15 +35,16 @@ MAX_BATCH = 64
 class Runner:
     """A bundle, opened and checked, on one backend.
 
-    Networks are opened at the first edit that needs them and kept; so are the loop's arrays (per shape and batch), the
-    embeddings of recent instructions and the latents of recent pictures. Calls from several threads take turns.
+    Networks are opened at the first edit that needs them and kept; so are the pools that pictures advance in, the
+    embeddings of recent instructions and the latents of recent pictures. Calls from several threads take turns, step by
+    step.
 
     Args:
         bundle: a bundle's folder, or a name that `pixrt models` lists.
         backend: "auto" takes the fastest one available.
         threads: for CPU kernels; None is one per core.
-        max_batch: most pictures in one network call.
-        tile: in larger pictures the networks see overlapping windows of `tile` x `tile` pixels, and their outputs are
+        max_batch: most pictures that advance together.
+        tile: in larger pictures the networks see overlapping tiles of `tile` x `tile` pixels, and their outputs are
             joined (MultiDiffusion, Bar-Tal et al. 2023). None is the whole picture, or the largest square that the
             backend has an engine for.
         low_memory: close each network when its stage is over: less memory, slower second edits.
@@ -84,7 +83,6 @@ class Runner:
         self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizer)
         self._max_batch = max_batch
         self._lock = threading.Lock()
-        self._editing: int | None = None  # the thread whose turn it is
         self._closed = False
         self._loras = LoraSet((), {}, {})
         options = BackendOptions(
@@ -125,7 +123,9 @@ class Runner:
         return self._loras.specs
 
     def set_loras(self, loras: Sequence[LoraInput]) -> None:
-        """Use these LoRAs in place of those in use, from the next batch on; none of them for an empty list.
+        """Use these LoRAs in place of those in use; none of them for an empty list.
+
+        Pictures that are being made are begun again with them.
 
         The networks that a LoRA comes to or goes from are opened again when they are next needed, with weights merged
         as `pixrt export --lora` merges them; nothing is left of earlier ones. What is wrong leaves all as it was.
@@ -157,72 +157,92 @@ class Runner:
                     weights = partial(replacements, self._bundle.folder, places, given) if given else None
                     self._networks.replace(network, weights)
 
-    def check(self, jobs: Sequence[Job]) -> list[Request]:
+    def check(self, jobs: Sequence[Job], *, on_refused: OnRefused | None = None) -> list[Request]:
         """Check jobs before any network runs: texts, options, whether they fit the bundle, and the pictures' headers.
 
-        Raises OptionError, PictureError, BundleError.
+        Raises OptionError, BundleError; PictureError for the first picture that is refused, unless `on_refused` is
+        told of each, by its place, and the others go on.
         """
         for job in jobs:
             require(job, self.manifest, self._loras.specs)
         most = MAX_WORKING_PIXELS if self.tile is None else MAX_PIXELS
-        return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most)
+        return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most, on_refused=on_refused)
 
     def run(self, requests: Sequence[Request], *, on_step: OnStep | None = None) -> Iterator[EditResult]:
-        """Make the pictures of checked jobs, and yield each batch's results when they are done.
+        """Make the pictures of checked jobs, and yield each result when it is done.
 
-        Pictures of one task, working size, solver and number of steps run together, whatever their texts, scales and
-        seeds; `EditResult.index` is the job's place in what was checked. Pixels are decoded batch by batch, so that a
-        long list takes no more memory than a short one. Raises PictureError, BackendError; OptionError, by the call
-        itself, for steps that have no schedule; Cancelled where `on_step` returned False.
+        Pictures of one working size run together, whatever their tasks, solvers, steps, scales and texts;
+        `EditResult.index` is the job's place in what was checked. Pixels are decoded when there is room for them, so
+        that a long list takes no more memory than a short one. Raises PictureError, BackendError, and what else makes a
+        picture fail: `events` goes on with the others. Raises OptionError, by the call itself, for steps that have no
+        schedule; Cancelled if `on_step` returned False.
         """
-        batches = [(batch, self._schedule(batch)) for batch in form_batches(requests, self._max_batch)]
-        return self._run(batches, on_step)
+        for request in requests:
+            make_steps(request.options, self.manifest.scheduler)
+        return self._results(self.events(requests, steps=on_step is not None), on_step)
 
-    def _run(
-        self, batches: Sequence[tuple[Sequence[Request], Schedule]], on_step: OnStep | None
-    ) -> Iterator[EditResult]:
-        total, before = sum(schedule.calls for _, schedule in batches), 0
-        styles: Styles = {}
-        for batch, schedule in batches:
-            progress = Progress(on_step, before, total)
-            with self._turn():
-                results = self._run_batch(batch, schedule, styles, progress)
-            before += schedule.calls
-            yield from results
+    @staticmethod
+    def _results(run: Run, on_step: OnStep | None) -> Iterator[EditResult]:
+        with run:
+            for event in run:
+                if isinstance(event, Failed):
+                    raise event.error
+                if isinstance(event, Made):
+                    yield event.result
+                elif on_step is not None and asks_to_stop(on_step(event)):
+                    raise Cancelled(
+                        f"the edit was stopped by on_step after {event.step} of {event.of} steps",
+                        remedy="Return anything but False from on_step to go on",
+                    )
+
+    def events(self, requests: Sequence[Request], *, steps: bool = True) -> Run:
+        """Make the pictures of checked jobs; iterate for `Stepped`, `Made` and `Failed`, or cancel some of them.
+
+        They are sorted so that those of one working size follow each other; with none there is room for `max_batch`
+        that are added later. `steps` may be False if nobody wants to know of single steps: a device then need not wait
+        for the host.
+        """
+        grouped = self._grouped(requests)
+        slots = min(self._max_batch, max(map(len, grouped.values()), default=self._max_batch))
+        requests = [request for group in grouped.values() for request in group]
+        opened = OpenBundle(self.manifest, self._networks, self._backend.name, lambda: self._loras.specs, self._turn)
+        return Run(opened, requests, slots=slots, steps=steps)
 
     def estimate(self, requests: Sequence[Request]) -> list[Estimate]:
         """What checked jobs would take, without opening a network. Raises OptionError; EngineError as `run` does."""
         found: dict[int, Estimate] = {}
-        for batch in form_batches(requests, self._max_batch):
-            schedule = self._schedule(batch)
-            work = self._work(batch, schedule)
-            windows, branches = work.tiling.count, tuple(sorted(set(work.branches)))
-            of_each = schedule.calls * windows, work.rows, len(batch), branches, windows, work.window_size
-            found |= {request.index: Estimate(request, *of_each) for request in batch}
+        for work, group in self._grouped(requests).items():
+            together = self._networks.slots(work, min(self._max_batch, len(group)))
+            for request in group:
+                steps, tiles = make_steps(request.options, self.manifest.scheduler), work.tiling.count
+                found[request.index] = Estimate(
+                    request=request,
+                    steps=len(steps),
+                    network_calls=len(steps) * tiles,
+                    network_rows=steps.rows * tiles,
+                    batch=together,
+                    branches=tuple(sorted(set(map(len, steps.branches)))),
+                    windows=tiles,
+                    window_size=work.tile_size,
+                )
         return [found[request.index] for request in requests]
 
-    def _schedule(self, batch: Sequence[Request]) -> Schedule:
-        return make_schedule([request.options for request in batch], self.manifest.scheduler)
-
-    def _work(self, batch: Sequence[Request], schedule: Schedule) -> Work:
-        return self._networks.work(schedule, len(batch), latents_size(batch, self.manifest))
+    def _grouped(self, requests: Sequence[Request]) -> dict[Work, list[Request]]:
+        """Requests that can run together, in order."""
+        groups: dict[Work, list[Request]] = {}
+        for request in requests:
+            branches = make_steps(request.options, self.manifest.scheduler).most_branches
+            work = self._networks.work(branches, request.latents_size(self.manifest))
+            groups.setdefault(work, []).append(request)
+        return groups
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait until no other thread edits.
-
-        Raises PixrtError inside a step callback, which would wait for itself, and for a closed editor.
-        """
-        if self._editing == threading.get_ident():
-            raise PixrtError("on_step used the editor that is calling it", remedy="Use another Editor there")
+        """Wait until no other thread uses the networks. Raises PixrtError for a closed editor."""
         with self._lock:
             if self._closed:
                 raise PixrtError("the editor is closed", remedy="Make another Editor")
-            self._editing = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._editing = None
+            yield
 
     def close(self) -> None:
         """Free the networks, arrays and the device. The editor cannot be used afterwards."""
@@ -242,37 +262,3 @@ class Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _run_batch(
-        self, batch: Sequence[Request], schedule: Schedule, styles: Styles, progress: Progress
-    ) -> list[EditResult]:
-        networks, manifest, clock = self._networks, self.manifest, Stopwatch()
-
-        def after_step(number: int, state: LoopState) -> None:
-            progress.tell(number, batch, state, manifest)
-
-        made = run_batch(networks, batch, schedule, manifest, clock, styles, after_step)
-        work = self._work(batch, schedule)
-        return [
-            EditResult(
-                index=request.index,
-                image=image,
-                instruction=request.job.text,
-                options=request.options,
-                dropped_tokens=request.tokens.dropped,
-                dropped_negative_tokens=request.negative_tokens.dropped,
-                working_size=request.geometry.padded,
-                network_rows=work.rows,
-                times=clock.times(),
-                backend=self._backend.name,
-                model=manifest.name,
-                model_sha256=manifest.source.sha256,
-                precision=manifest.precision,
-                notice=manifest.notice,
-                loras=self._loras.specs,
-                decoded_in_fp32=second_try,
-                tile=work.tile,
-                inputs_sha256=prepared.sha256,
-            )
-            for (image, prepared, second_try), request in zip(made, batch, strict=True)
-        ]

@@ -1,106 +1,105 @@
-"""One batch through the stages of a task: pictures prepared, encoded, denoised, decoded, finished.
+"""One picture before and after the loop: prepared and encoded into a track; decoded and finished into a result.
 
 Must not import a backend.
 """
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.bundles.manifest import Component, Manifest
-from pixrt.core.buffers import Latents
-from pixrt.core.conditioning import Conditioning
+from pixrt.bundles.manifest import LoraSpec, Manifest
+from pixrt.core.conditioning import Latents
 from pixrt.core.networks import Networks
-from pixrt.core.pipeline import LoopState, denoise
-from pixrt.core.plan import Schedule
 from pixrt.core.timing import Stopwatch
+from pixrt.core.track import Steps, Track, make_track
+from pixrt.core.windows import Work
+from pixrt.editor.result import EditResult
 from pixrt.pictures.images import from_network, with_alpha
 from pixrt.pictures.inputs import Prepared, Styles
 from pixrt.pictures.masks import paste
+from pixrt.tasks.registry import condition
 from pixrt.tasks.requests import Request
-from pixrt.tasks.tasks import TaskInputs, condition
+from pixrt.tasks.task import TaskInputs
 
 if TYPE_CHECKING:
     from PIL import Image
 
-AfterStep = Callable[[int, LoopState], None]
-Made = tuple["Image.Image", Prepared, bool]
-"""A picture, what it was made of, and whether it took the FP32 decoder."""
+
+@dataclass(slots=True, eq=False)
+class Making:
+    """A picture on its way: how it will run, what it was made of, and where its time went."""
+
+    request: Request
+    steps: Steps
+    work: Work
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    prepared: Prepared = field(default_factory=Prepared)
+    done: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Network evaluations of its next step."""
+        return len(self.steps.branches[self.done])
 
 
-def run_batch(
-    networks: Networks,
-    batch: Sequence[Request],
-    schedule: Schedule,
-    manifest: Manifest,
-    clock: Stopwatch,
-    styles: Styles,
-    after_step: AfterStep,
-) -> list[Made]:
-    """Make the pictures of requests with one `batch_key`. Raises PictureError, PixrtError."""
+def encode(making: Making, networks: Networks, manifest: Manifest, styles: Styles) -> Track:
+    """Decode and encode a picture and its texts. Raises PictureError, PixrtError."""
+    request, clock, encoders = making.request, making.clock, networks.encoders
     with clock.stage("prepare"):
-        given = [request.prepare(manifest, styles) for request in batch]
-    conditioning = _encode(networks, batch, given, manifest, clock)
-    with networks.stage(Component.UNET):
-        latents = _denoise(networks, batch, schedule, conditioning, manifest, clock, after_step)
-    with networks.stage(Component.VAE_DECODER):
-        decoded = [networks.decode(item, clock) for item in latents]
-    with clock.stage("finish"):
-        return [
-            (_finish(pixels, prepared, request), prepared, second_try)
-            for (pixels, second_try), prepared, request in zip(decoded, given, batch, strict=True)
-        ]
-
-
-def _encode(
-    networks: Networks, batch: Sequence[Request], given: Sequence[Prepared], manifest: Manifest, clock: Stopwatch
-) -> Conditioning:
-    with networks.stage(Component.TEXT_ENCODER):
-        nulls = [networks.text(request.negative_tokens.ids, clock) for request in batch]
-        texts = [networks.text(request.tokens.ids, clock) for request in batch]
-    with networks.stage(Component.VAE_ENCODER), clock.stage("prepare"):
-        inputs = [
-            TaskInputs(
-                options=request.options,
-                text=text,
-                null_text=null,
-                pixels=each.pixels,
-                mask=each.mask,
-                style=each.style,
-            )
-            for request, each, text, null in zip(batch, given, texts, nulls, strict=True)
-        ]
-        return condition(inputs, lambda pixels: networks.source(pixels, clock), manifest)
-
-
-def _denoise(
-    networks: Networks,
-    batch: Sequence[Request],
-    schedule: Schedule,
-    conditioning: Conditioning,
-    manifest: Manifest,
-    clock: Stopwatch,
-    after_step: AfterStep,
-) -> Latents:
-    """The loop. Its plan does not outlive it: with `low_memory` the network is closed after it."""
-    seeds = [request.seed for request in batch]
-    plan = networks.plan(schedule, seeds, latents_size(batch, manifest), conditioning, clock)
+        making.prepared = prepared = request.prepare(manifest, styles)
+    null_text = encoders.text(request.negative_tokens.ids, clock)
+    text = encoders.text(request.tokens.ids, clock)
+    with clock.stage("prepare"):
+        given = TaskInputs(
+            options=request.options,
+            manifest=manifest,
+            encode=lambda pixels: encoders.source(pixels, clock),
+            text=text,
+            null_text=null_text,
+            pixels=prepared.pixels,
+            mask=prepared.mask,
+            style=prepared.style,
+        )
+        conditioning = condition(given)
     with clock.stage("denoise"):
-        for number, state in enumerate(denoise(plan), 1):
-            after_step(number, state)
-        return plan.latents()
+        shape = (manifest.latent_channels, *request.latents_size(manifest))
+        return make_track(making.steps, request.seed, conditioning, shape)
 
 
-def latents_size(batch: Sequence[Request], manifest: Manifest) -> tuple[int, int]:
-    """Height and width of a batch's latents."""
-    width, height = batch[0].geometry.padded
-    return height // manifest.vae_scale, width // manifest.vae_scale
+def finish(
+    making: Making, latents: Latents, networks: Networks, manifest: Manifest, backend: str, loras: tuple[LoraSpec, ...]
+) -> EditResult:
+    """Decode a picture's last state. Raises PixrtError for one that is not finite."""
+    request, clock, prepared, work = making.request, making.clock, making.prepared, making.work
+    pixels, second_try = networks.encoders.decode(latents, clock)
+    with clock.stage("finish"):
+        image = _finish(pixels, prepared, request)
+    return EditResult(
+        index=request.index,
+        image=image,
+        instruction=request.job.text,
+        options=request.options,
+        dropped_tokens=request.tokens.dropped,
+        dropped_negative_tokens=request.negative_tokens.dropped,
+        working_size=request.geometry.padded,
+        network_rows=making.steps.rows * work.tiling.count,
+        times=clock.times(),
+        backend=backend,
+        model=manifest.name,
+        model_sha256=manifest.source.sha256,
+        precision=manifest.precision,
+        notice=manifest.notice,
+        loras=loras,
+        decoded_in_fp32=second_try,
+        tile=work.tile,
+        inputs_sha256=prepared.sha256,
+    )
 
 
 def _finish(pixels: NDArray[np.float32], prepared: Prepared, request: Request) -> "Image.Image":
-    """The result: with a mask over the original, which stays as it is outside the mask, else alone."""
+    """The result: with a mask over the original, which stays as it is outside the mask, else by itself."""
     from PIL import Image
 
     image, geometry = from_network(pixels, request.geometry), request.geometry

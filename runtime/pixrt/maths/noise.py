@@ -1,25 +1,20 @@
-"""Noise per picture: seeded per picture, so it does not depend on the batch, the position in it or the backend.
+"""Noise per picture: seeded per picture, so it does not depend on the pictures beside it, or on the backend.
 
 Pure maths. The order of draws is diffusers': first the initial latents, then one draw per network call.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def draw_noise(
-    seeds: Sequence[int], calls: int, shape: tuple[int, int, int], *, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Standard normal noise `[1 + calls, B, *shape]` for B seeds: the initial latents, then one draw per call.
+def draw_noise(seed: int, out: NDArray[np.float32], *, skip: int = 0) -> None:
+    """Fill `out` `[draws, C, h, w]` with standard normal noise of a seed, after its first `skip` draws.
 
-    `calls` may be 0 where the solver adds no noise; `out` is filled where it is given. Philox (Salmon et al. 2011)
-    keyed by the seed alone.
+    Philox (Salmon et al. 2011) keyed by the seed only.
     """
-    noise = np.empty((1 + calls, len(seeds), *shape), np.float32) if out is None else out
-    for index, seed in enumerate(seeds):
-        generator = np.random.Generator(np.random.Philox(seed))
-        for draw in noise[:, index]:
-            generator.standard_normal(dtype=np.float32, out=draw)
-    return noise
+    generator = np.random.Generator(np.random.Philox(seed))
+    if len(out):
+        for _ in range(skip):
+            generator.standard_normal(dtype=np.float32, out=out[0])
+    for draw in out:
+        generator.standard_normal(dtype=np.float32, out=draw)

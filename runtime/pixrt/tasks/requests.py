@@ -1,17 +1,17 @@
-"""From what a caller asks for to what the loop runs: pairing, checking everything beforehand, forming batches.
+"""From what a caller asks for to what is run: everything is checked beforehand.
 
 Must not import a backend.
 """
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pixrt.bundles.manifest import Manifest
 from pixrt.bundles.tokenizer import Tokenizer, Tokens
-from pixrt.errors import OptionError
+from pixrt.errors import OptionError, PictureError
 from pixrt.options.tasks import GenerateOptions, Options, PictureOptions, draw_seed
 from pixrt.pictures.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
 from pixrt.pictures.images import measure_picture
@@ -47,12 +47,10 @@ class Request:
         assert self.options.seed is not None
         return self.options.seed
 
-    @property
-    def batch_key(self) -> tuple[object, ...]:
-        """What is the same for all pictures that run together: the task, the working size, the solver and its steps."""
-        options = self.options
-        solver = options.scheduler, options.steps, options.eta, options.start
-        return type(options), self.job.mask is None, self.geometry.padded, *solver
+    def latents_size(self, manifest: Manifest) -> tuple[int, int]:
+        """Height and width of the working picture's latents."""
+        width, height = self.geometry.padded
+        return height // manifest.vae_scale, width // manifest.vae_scale
 
     def prepare(self, manifest: Manifest, styles: Styles) -> Prepared:
         """Decode the pictures, where that has not been done. Raises PictureError, also for one that has changed."""
@@ -70,26 +68,33 @@ class Request:
         return dataclasses.replace(ready, style=style.pixels, sha256={**ready.sha256, "style": style.sha256})
 
 
+OnRefused = Callable[[int, PictureError], None]
+"""Told of a picture that is refused, by its place; the others go on."""
+
+
 def make_requests(
-    jobs: Sequence[Job], manifest: Manifest, tokenizer: Tokenizer, *, most_pixels: int = MAX_WORKING_PIXELS
+    jobs: Sequence[Job],
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    *,
+    most_pixels: int = MAX_WORKING_PIXELS,
+    on_refused: OnRefused | None = None,
 ) -> list[Request]:
     """Check everything that jobs name before anything runs: texts, options, and the pictures' headers.
 
-    Raises OptionError; PictureError, also for a working picture of more than `most_pixels`.
+    Raises OptionError; without `on_refused` also PictureError, as for a working picture of more than `most_pixels`.
     """
     tokens: dict[str, Tokens] = {}
     sizes: dict[int, Size] = {}
-    return [
-        _make_request(index, job, manifest, tokenizer, tokens, sizes, most_pixels) for index, job in enumerate(jobs)
-    ]
-
-
-def form_batches(requests: Sequence[Request], max_batch: int) -> list[list[Request]]:
-    """Group requests that can run together, in order, at most `max_batch` in a group."""
-    groups: dict[object, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(request.batch_key, []).append(request)
-    return [group[i : i + max_batch] for group in groups.values() for i in range(0, len(group), max_batch)]
+    requests = []
+    for index, job in enumerate(jobs):
+        try:
+            requests.append(_make_request(index, job, manifest, tokenizer, tokens, sizes, most_pixels))
+        except PictureError as error:
+            if on_refused is None:
+                raise
+            on_refused(index, error)
+    return requests
 
 
 def _make_request(

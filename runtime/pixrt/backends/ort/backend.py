@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,17 @@ class OrtEngine:
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """See `Engine.bind`."""
         check_binding(self._spec, tensors)
-        binding = self._session.io_binding()
+        return HostCall(tensors, held, partial(self._prepare, self._session))
+
+    def _prepare(self, session: Any, arrays: Mapping[str, Array]) -> "_OrtCall":
+        binding = session.io_binding()
         for tensor in self._spec.inputs:
-            array = tensors[tensor.name]
+            array = arrays[tensor.name]
             binding.bind_input(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
         for tensor in self._spec.outputs:
-            array = tensors[tensor.name]
+            array = arrays[tensor.name]
             binding.bind_output(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
-        return HostCall(tensors, held, _OrtCall(self._session, binding, dict(tensors), self._spec.file, self._on_host))
+        return _OrtCall(session, binding, arrays, self._spec.file, self._on_host)
 
     def refit(self, weights: Iterable[NewWeight]) -> bool:
         """A session is bound to the weights that it was opened with."""
@@ -158,7 +162,9 @@ class OrtBackend:
         """See `Backend.problem`."""
         return None if component in bundle.manifest.components else f"the bundle has no {component}"
 
-    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+    def shapes(
+        self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
+    ) -> tuple[SizeRange, ...]:
         """None: every shape is taken."""
         return ()
 

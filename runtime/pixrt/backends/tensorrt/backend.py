@@ -87,15 +87,16 @@ class TensorRtBackend:
             return error.problem
         return None
 
-    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
+    def shapes(
+        self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
+    ) -> tuple[SizeRange, ...]:
         """See `Backend.shapes`: those of every engine that can run here; none where there is no engine, either."""
         try:
             engines = self.engines(bundle, component, refit=refit)
         except EngineError:
             return ()
-        name = bundle.manifest.component(component).inputs[0].name
-        profiles = (profile.inputs for spec in engines for profile in spec.profiles)
-        return tuple(inputs[name] for inputs in profiles if name in inputs)
+        name = tensor or bundle.manifest.component(component).inputs[0].name
+        return tuple(profile.inputs[name] for spec in engines for profile in spec.profiles if name in profile.inputs)
 
     def engines(self, bundle: Bundle, component: Component, *, refit: bool = False) -> list[EngineSpec]:
         """The component's engines that can run here, static shapes first. Raises EngineError where there is none.

@@ -173,24 +173,28 @@ class Device:
         last.synchronize()
         return float(first.time_till(last))
 
-    def upload(self, target: "Memory", source: Array) -> None:
-        """Copy a C-contiguous array to device memory.
+    def upload(self, target: "Memory", source: Array, offset: int = 0) -> None:
+        """Copy a C-contiguous array to device memory, `offset` bytes from its beginning.
 
         It must stay as it is until the stream has come that far.
         """
-        driver.memcpy_htod_async(target.address, source, self._stream)
+        driver.memcpy_htod_async(target.address + offset, source, self._stream)
 
-    def download(self, target: Array, source: "Memory") -> None:
-        """Copy from device memory to a C-contiguous pinned array; returns early."""
-        driver.memcpy_dtoh_async(target, source.address, self._stream)
+    def download(self, target: Array, source: "Memory", offset: int = 0) -> None:
+        """Copy from device memory, `offset` bytes from its beginning, to a C-contiguous pinned array; returns early."""
+        driver.memcpy_dtoh_async(target, source.address + offset, self._stream)
 
     def copy(self, target: "Memory", source: "Memory", bytes_: int, target_offset: int = 0, offset: int = 0) -> None:
         """Copy within device memory; returns early."""
         driver.memcpy_dtod_async(target.address + target_offset, source.address + offset, bytes_, self._stream)
 
-    def fill_zero(self, target: "Memory") -> None:
-        """Set device memory to zero; returns early."""
-        driver.memset_d8_async(target.address, 0, target.bytes, self._stream)
+    def fill_zero(self, target: "Memory", offset: int = 0, bytes_: int | None = None) -> None:
+        """Set device memory to zero, all of it or so many bytes from `offset` on; returns early."""
+        driver.memset_d8_async(target.address + offset, 0, target.bytes if bytes_ is None else bytes_, self._stream)
+
+    def fill_word(self, target: "Memory", index: int, value: int) -> None:
+        """Set one 32-bit word of device memory. The value travels with the command: nothing has to stay as it is."""
+        driver.memset_d32_async(target.address + 4 * index, value, 1, self._stream)
 
     def strided_upload(self, target: "Memory", source: Array, width: int) -> Callable[[], None]:
         """The upload of the first `width` bytes of every row of a pinned array `[rows, ...]`, to be called often."""

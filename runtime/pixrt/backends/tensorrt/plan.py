@@ -143,8 +143,7 @@ class TensorRtEngine:
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """See `Engine.bind`."""
         check_binding(self._spec, tensors)
-        shapes = {name: array.shape for name, array in tensors.items()}
-        return self._owner.device.run(DeviceCall, self._owner, self._spec, self._execution(shapes), tensors, held or {})
+        return self._owner.device.run(DeviceCall, self._owner, self._spec, self._execution, tensors, held or {})
 
     def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
         """See `Engine.bind_loop`."""

@@ -1,0 +1,33 @@
+"""What a mask selects is filled as the text says. Must not import a backend."""
+
+import numpy as np
+
+from pixrt.backends.protocol import Array
+from pixrt.core.conditioning import Conditioning
+from pixrt.pictures.masks import to_latents
+from pixrt.tasks.task import Task, TaskInputs, beside_text_and_null
+
+
+def _condition(given: TaskInputs) -> Conditioning:
+    """A network made for it sees the mask and the picture without what the mask covers; for another one the rest of the
+    picture is put back after every step (Lugmayr et al. 2022, arXiv:2201.09865, equation 8, without resampling).
+    """
+    starts_anew = not given.options.start
+    sees_mask = given.manifest.task == "inpaint"
+    source = None if starts_anew and sees_mask else given.encode(given.picture)
+    return Conditioning(
+        given.contexts,
+        beside_text_and_null(_masked(given)) if sees_mask else {},
+        initial=None if starts_anew or source is None else given.scaled(source),
+        anchor=None if sees_mask else given.outside(source),
+    )
+
+
+def _masked(given: TaskInputs) -> Array:
+    """The mask's latents and those of the picture without what it covers, `[1 + C, h, w]`."""
+    assert given.mask is not None
+    kept = np.where(given.mask, np.float32(0), given.picture)
+    return np.concatenate([to_latents(given.mask, given.manifest.vae_scale), given.scaled(given.encode(kept))])
+
+
+INPAINT = Task("inpaint", ("inpaint", "generate"), frozenset({"image", "mask"}), frozenset(), _condition)

@@ -1,0 +1,87 @@
+"""Every task by the class of its options, and whether a bundle can do it. Must not import a backend.
+
+task      bundle's UNet channels   takes                 noise only at first    held after each step
+edit      8                        image, mask?          yes                    the image outside the mask
+generate  4, 8 (source zero)                             yes
+img2img   4                        image                 no: the image
+inpaint   9, 4                     image, mask           if strength is 1       4: the image outside the mask
+style     4, 8                     image, style          no: the image          the image in the style
+"""
+
+from collections.abc import Callable, Sequence
+
+from pixrt.bundles.manifest import NETWORKS, Component, LoraSpec, Manifest
+from pixrt.bundles.manifest import Task as BundleTask
+from pixrt.core.conditioning import Conditioning
+from pixrt.errors import OptionError
+from pixrt.options.tasks import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, Options, StyleOptions
+from pixrt.tasks.edit import EDIT
+from pixrt.tasks.generate import GENERATE
+from pixrt.tasks.img2img import IMG2IMG
+from pixrt.tasks.inpaint import INPAINT
+from pixrt.tasks.jobs import Job
+from pixrt.tasks.style import STYLE
+from pixrt.tasks.task import Task, TaskInputs
+
+TASKS: dict[type[Options], Task] = {
+    EditOptions: EDIT,
+    GenerateOptions: GENERATE,
+    Img2ImgOptions: IMG2IMG,
+    InpaintOptions: INPAINT,
+    StyleOptions: STYLE,
+}
+_CHANNELS: dict[BundleTask, Callable[[int], int]] = {
+    "generate": lambda latents: latents,
+    "edit": lambda latents: 2 * latents,
+    "inpaint": lambda latents: 2 * latents + 1,
+}
+_SEES: dict[BundleTask, str] = {
+    "generate": "its network sees noisy latents alone (text-to-image)",
+    "edit": "its network wants a source picture beside them (instruction edits)",
+    "inpaint": "its network wants a mask beside the source (inpainting)",
+}
+_WITHOUT_SOURCE = "; `pixrt export --without-source` makes one of 4 out of this one's checkpoint"
+_ADVICE = {
+    ("edit", "generate"): ", such as InstructPix2Pix",
+    ("edit", "inpaint"): ", such as InstructPix2Pix",
+    ("img2img", "edit"): _WITHOUT_SOURCE,
+    ("inpaint", "edit"): _WITHOUT_SOURCE,
+}
+
+
+def condition(given: TaskInputs) -> Conditioning:
+    """What a picture is conditioned on, by the task of its options."""
+    return TASKS[type(given.options)].condition(given)
+
+
+def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
+    """Raise OptionError unless a bundle's network can do a job's task, and the job has the pictures it takes.
+
+    `loras` are those in use at run time.
+    """
+    task = TASKS.get(type(job.options))
+    if task is None:
+        kinds = ", ".join(kind.__name__ for kind in TASKS)
+        raise OptionError(f"a job's options are {type(job.options).__name__}", remedy=f"Pass one of {kinds}")
+    distilled = manifest.source.loras or loras or manifest.defaults.scheduler == "lcm"
+    if job.options.preset == "turbo" and not distilled:
+        raise OptionError(
+            f"the preset turbo takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",
+            remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
+        )
+    for component in NETWORKS:
+        if component is not Component.VAE_ENCODER or task.needs:
+            manifest.component(component)
+    if manifest.task not in task.bundles:
+        latents = manifest.latent_channels
+        fitting = " or ".join(str(_CHANNELS[kind](latents)) for kind in task.bundles)
+        raise OptionError(
+            f"the bundle {manifest.name!r} cannot {task.name}: {_SEES[manifest.task]},"
+            f" {manifest.unet_in_channels} input channels of {latents}-channel latents",
+            remedy=f"Use a bundle with {fitting} input channels{_ADVICE.get((task.name, manifest.task), '')}",
+        )
+    given = {name for name in ("image", "mask", "style") if getattr(job, name) is not None}
+    for name in sorted(task.needs - given):
+        raise OptionError(f"there is no {name}, and {task.name} takes one", remedy=f"Give the {name}")
+    for name in sorted(given - task.needs - task.may_have):
+        raise OptionError(f"there is a {name}, and {task.name} takes none", remedy=f"Leave the {name} out")
