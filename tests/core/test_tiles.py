@@ -12,25 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo import INVERT, SCENE, Run, pixels
-from fakes import TOKENS, WIDTH, NumpyEngine, unet_spec
-from overhead import allocated
+from fakes import NumpyEngine
 from pixrt import EditOptions, Editor, Job
-from pixrt.backends.null import NullEngine
-from pixrt.core.buffers import Workspace
-from pixrt.core.conditioning import Anchor, Conditioning
-from pixrt.core.pipeline import denoise
-from pixrt.core.plan import Schedule, make_plan
 from pixrt.core.timing import Stopwatch
+from pixrt.core.track import make_track
 from pixrt.errors import OptionError, PictureError
 from pixrt.maths import tiles as tiles_module
-from pixrt.maths.guidance import Branch, guidance_weights
-from pixrt.maths.noise import draw_noise
-from pixrt.maths.solvers import build_table
 from pixrt.maths.tiles import MIN_OVERLAP, Tiling, check_tile, make_tiling
 from pixrt.pictures.geometry import MAX_WORKING_PIXELS
+from pools import anchor_of, conditioning_of, pool_of, states_of, steps_from
 from tiles import psnr, seams
 
-CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 SIZE, TILE = (40, 27), 16  # latents
 
 
@@ -68,22 +60,22 @@ def pointwise(sample: NDArray[Any], timestep: NDArray[Any], context: NDArray[Any
 
 
 def states(tile: int | None, source: int, scheduler: str, dtype: str = "float32") -> list[NDArray[np.float32]]:
-    """Of two pictures with other scales, pulled to anchors, on windows of `tile` or on the whole."""
-    draw, table = np.random.default_rng(3), build_table(scheduler, CONFIG, 5)
-    weights = np.stack([guidance_weights(len(table), *scales, (0.0, 0.7)) for scales in ((7.5, 1.5), (3.0, 1.0))], 1)
-    schedule = Schedule(table, weights, np.full((len(table), 2), 0.4))
-    texts = [draw.standard_normal((TOKENS, WIDTH), np.float32) for _ in range(2)]
-    beside = [draw.standard_normal((source, *SIZE), np.float32) for _ in range(2)]
-    anchors = [Anchor(draw.standard_normal((4, *SIZE), np.float32), draw.random((1, *SIZE), np.float32))] * 2
-    sources = {Branch.TEXT: beside, Branch.IMAGE: beside} if source else {}
-    conditioning = Conditioning(dict.fromkeys(Branch, texts), sources, anchors=anchors)
+    """Of two pictures with other scales, pulled to anchors, on tiles of `tile` or on the whole, one after the other."""
     engine = NumpyEngine(pointwise, dtype, source)
-    workspace = Workspace(engine, 2, SIZE, TOKENS, make_tiling(SIZE, tile) if tile else None)
-    plan = make_plan(workspace, schedule, draw_noise([1, 2], len(table), (4, *SIZE)), conditioning)
-    found = [state.latents() for state in denoise(plan)]
+    pool = pool_of(engine, 2, SIZE, make_tiling(SIZE, tile) if tile else None)
+    tracks = [
+        make_track(
+            steps_from(scheduler, scales, 5, interval=(0.0, 0.7), steer=0.4),
+            seed,
+            conditioning_of(3, source, SIZE, anchor=anchor_of(seed, SIZE)),
+            (4, *SIZE),
+        )
+        for seed, scales in ((1, (7.5, 1.5)), (2, (3.0, 1.0)))
+    ]
+    found = states_of(pool, tracks)
     sides = (min(SIZE[0], tile), min(SIZE[1], tile)) if tile else SIZE
     assert {sample.shape[2:] for sample in engine.samples} == {sides}
-    return found
+    return [state for picture in found for state in picture]
 
 
 class TestLoop:
@@ -96,16 +88,6 @@ class TestLoop:
     def test_in_fp16(self) -> None:
         tiled, whole = (states(tile, 4, "euler", "float16")[-1] for tile in (TILE, None))
         np.testing.assert_allclose(tiled, whole, atol=1e-3 * np.abs(whole).max())  # a bit of 11, guided by up to 7.5
-
-    def test_no_array_is_allocated(self) -> None:
-        size = (64, 48)
-        workspace = Workspace(NullEngine(unet_spec()), 2, size, TOKENS, make_tiling(size, 32))
-        table = build_table("pndm", CONFIG, 8)
-        weights = np.repeat(guidance_weights(len(table), 7.5, 1.5, (0.0, 0.5))[:, None], 2, 1)
-        conditioning = Conditioning(dict.fromkeys(Branch, [np.ones((TOKENS, WIDTH), np.float32)] * 2))
-        noise = draw_noise([0, 1], len(table), (4, *size))
-        plan = make_plan(workspace, Schedule(table, weights, np.zeros((len(table), 2))), noise, conditioning)
-        assert allocated(plan) < 4096  # an array of one window's latents is 16 KiB
 
 
 def sheet() -> Image.Image:
@@ -140,11 +122,12 @@ class TestVae:
     """GroupNorm has other statistics in a window than in the whole picture, so latents and pixels differ."""
 
     def latents(self, editor: Editor, given: NDArray[np.float32]) -> NDArray[np.float32]:
-        editor._networks._sources.clear()
-        return editor._networks.source(given, Stopwatch()) * np.float32(editor.manifest.scaling_factor)
+        encoders = editor._networks.encoders
+        encoders._sources.clear()
+        return encoders.source(given, Stopwatch()) * np.float32(editor.manifest.scaling_factor)
 
     def picture(self, editor: Editor, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        return editor._networks.decode(latents, Stopwatch())[0]
+        return editor._networks.encoders.decode(latents, Stopwatch())[0]
 
     def test_pictures_come_back(self, editor: Editor, tiled: Editor) -> None:
         """Latents differed by 2.6 % of their spread, pixels by 2.6 of 255. The built-in model knows pictures as large

@@ -10,26 +10,28 @@ import pytest
 from demo import pixels
 from exported import Exports
 from peft_loras import make_lora
-from pixrt import EditOptions, Editor, Job
+from pixrt import Editor, Job
 from pixrt.backends.null import NullBackend
 from pixrt.backends.registry import Opened
 from pixrt.bundles.engine_spec import SizeRange
-from pixrt.bundles.manifest import Component, Manifest
+from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle, open_bundle
-from pixrt.core.plan import make_schedule
-from pixrt.core.windows import Windows
+from pixrt.core.windows import Capacity, Windows
 from pixrt.errors import EngineError
 from pixrt.options.tasks import GenerateOptions
 
 
 class BuiltBackend(NullBackend):
-    """Has engines for some shapes alone: by component, (min, max) of its first input."""
+    """Has engines for some shapes only: by component, (min, max) of its first input; by name those of others."""
 
-    def __init__(self, built: dict[Component, Any], missing: Iterable[Component] = ()) -> None:
+    def __init__(self, built: dict[Any, Any], missing: Iterable[Component] = ()) -> None:
         self._built, self._missing = built, missing
 
-    def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:
-        return tuple(SizeRange(low, high, high) for low, high in self._built.get(component, ()))
+    def shapes(
+        self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
+    ) -> tuple[SizeRange, ...]:
+        built = self._built.get(component, ()) if tensor is None else self._built.get(tensor, ())
+        return tuple(SizeRange(low, high, high) for low, high in built)
 
     def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
         return f"there is no engine of {component}" if component in self._missing else None
@@ -45,12 +47,8 @@ def bundle() -> Bundle:
     return open_bundle("demo", verify=False)
 
 
-def windows_of(bundle: Bundle, built: dict[Component, Any], unet: Component = UNET, **given: Any) -> Windows:
+def windows_of(bundle: Bundle, built: dict[Any, Any], unet: Component = UNET, **given: Any) -> Windows:
     return Windows(bundle, BuiltBackend(built, given.pop("missing", ())), unet, given.pop("tile", None))
-
-
-def schedule(manifest: Manifest, **options: Any) -> Any:
-    return make_schedule([EditOptions(steps=4, **options).resolve(manifest.defaults)], manifest.scheduler)
 
 
 class TestTheLargestSquareThatAnEngineTakes:
@@ -69,13 +67,27 @@ class TestTheLargestSquareThatAnEngineTakes:
         ],
     )
     def test_of_the_unet(self, bundle: Bundle, built: Any, size: Any, window: Any) -> None:
-        work = windows_of(bundle, {UNET: built}).work(schedule(bundle.manifest), 1, size, ())
+        work = windows_of(bundle, {UNET: built}).work(3, size, ())
         assert (work.network, work.tiling.window) == (UNET, window)
 
-    def test_of_all_rows_of_a_batch(self, bundle: Bundle) -> None:
-        windows, steps = windows_of(bundle, {UNET: [DYNAMIC]}), schedule(bundle.manifest)
-        assert windows.work(steps, 2, (128, 128), ()).tiling.window == (64, 64)
-        assert windows.work(steps, 3, (128, 128), ()).tiling.window == (128, 128)  # nine rows: no engine has so many
+    def test_of_the_branches_of_a_picture(self, bundle: Bundle) -> None:
+        windows = windows_of(bundle, {UNET: [((1, 8, 32, 32), (2, 8, 64, 96))]})
+        assert windows.work(2, (128, 128), ()).tiling.window == (64, 64)
+        assert windows.work(3, (128, 128), ()).tiling.window == (128, 128)  # no engine has so many rows
+
+    @pytest.mark.parametrize(
+        ("built", "capacity"),
+        [
+            ([], Capacity(4, 12, ())),
+            ([STATIC], Capacity(4, 3, [(3, 3)])),
+            ([DYNAMIC], Capacity(4, 6, [(1, 6)])),
+            ([STATIC, DYNAMIC], Capacity(4, 6, [(3, 3), (1, 6)])),
+            ([((16, 8, 64, 64), (16, 8, 64, 64))], Capacity(4, 12, [(16, 16)])),
+        ],
+    )
+    def test_how_many_rows_a_pool_has(self, bundle: Bundle, built: Any, capacity: Capacity) -> None:
+        windows = windows_of(bundle, {UNET: built})
+        assert windows.capacity(windows.work(3, (64, 64), ()), 4, 3, ()) == capacity
 
     def test_of_the_encoder_in_pixels(self, bundle: Bundle) -> None:
         windows = windows_of(bundle, {ENCODER: [((1, 3, 64, 64), (1, 3, 128, 128))]})
@@ -83,32 +95,47 @@ class TestTheLargestSquareThatAnEngineTakes:
         assert windows.tiling(Component.VAE_DECODER, (40, 40), (1, 4), refit=False).count == 1
 
     def test_a_tile_that_is_asked_for_comes_first(self, bundle: Bundle) -> None:
-        work = windows_of(bundle, {UNET: [STATIC]}, tile=128).work(schedule(bundle.manifest), 1, (40, 40), ())
+        work = windows_of(bundle, {UNET: [STATIC]}, tile=128).work(3, (40, 40), ())
         assert (work.tiling.window, work.tiling.count) == ((32, 32), 4)
-        assert work.rows == 4 * 3 * 4
 
 
 class TestTheFusedStep:
     BUILT = ((1, 4, 64, 64), (1, 4, 64, 64))
 
     def test_runs_what_it_takes_whole(self, bundle: Bundle) -> None:
-        windows = windows_of(bundle, {STEP: [self.BUILT], UNET: [STATIC]}, STEP)
-        work = windows.work(schedule(bundle.manifest, guidance_interval=(0.0, 0.5)), 1, (64, 64), ())
-        assert (work.network, work.tiling.count, work.branches) == (STEP, 1, (3, 3, 1, 1))
+        work = windows_of(bundle, {STEP: [self.BUILT], UNET: [STATIC]}, STEP).work(3, (64, 64), ())
+        assert (work.network, work.tiling.count) == (STEP, 1)
 
-    def test_gives_way_to_the_unet_where_it_does_not(self, bundle: Bundle) -> None:
+    def test_gives_way_to_the_unet_if_it_does_not(self, bundle: Bundle) -> None:
         windows = windows_of(bundle, {STEP: [self.BUILT], UNET: [STATIC]}, STEP)
-        work = windows.work(schedule(bundle.manifest), 1, (100, 100), ())
+        work = windows.work(3, (100, 100), ())
         assert (work.network, work.tiling.window) == (UNET, (64, 64))
         tiled = windows_of(bundle, {}, STEP, tile=64)
-        assert tiled.work(schedule(bundle.manifest), 1, (16, 16), ()).network is STEP
-        assert tiled.work(schedule(bundle.manifest), 1, (16, 17), ()).network is UNET
+        assert tiled.work(3, (16, 16), ()).network is STEP
+        assert tiled.work(3, (16, 17), ()).network is UNET
 
     def test_without_the_unet(self, bundle: Bundle) -> None:
         windows = windows_of(bundle, {STEP: [self.BUILT]}, STEP, missing={UNET})
         with pytest.raises(EngineError, match=r"400 x 260 needs tiles, .* there is no engine of unet") as caught:
-            windows.work(schedule(bundle.manifest), 1, (65, 100), ())
+            windows.work(3, (65, 100), ())
         assert "--component unet" in caught.value.remedy
+
+    @pytest.mark.parametrize(
+        ("slots", "capacity"),
+        [
+            (1, Capacity(1, 3, [(3, 3), (1, 9)])),
+            (2, Capacity(2, 6, [(1, 9)])),
+            (8, Capacity(3, 9, [(1, 9)])),
+        ],
+    )
+    def test_how_many_slots_a_pool_has(self, bundle: Bundle, slots: int, capacity: Capacity) -> None:
+        """One picture has the static engine too; more have the dynamic one, and no more than that takes."""
+        built = {
+            STEP: [self.BUILT, ((1, 4, 32, 32), (3, 4, 64, 64))],
+            "context": [((3, 77, 64), (3, 77, 64)), ((1, 77, 64), (9, 77, 64))],
+        }
+        windows = windows_of(bundle, built, STEP)
+        assert windows.capacity(windows.work(3, (64, 64), ()), slots, 3, ()) == capacity
 
     @pytest.mark.torch
     def test_with_loras(self, exports: Exports, tmp_path: Path) -> None:
@@ -125,9 +152,9 @@ class TestTheFusedStep:
                     result = opened.edit(picture, "x", steps=2, seed=4, resolution=160)
                     assert result.network_rows == 2 * 3 * 2
                     made.append(pixels(result.image))
-                assert STEP not in opened._networks._engines
+                assert STEP not in opened._networks.open
                 opened.edit(picture[:64, :64], "x", steps=1, seed=1)
-                assert (STEP in opened._networks._engines) == fused
+                assert (STEP in opened._networks.open) == fused
         for plain, in_its_place in zip(made[:3], made[3:], strict=True):
             np.testing.assert_array_equal(plain, in_its_place)
         assert np.abs(made[0] - made[1]).max() > 1
