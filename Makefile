@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 
 # The pages and both references as a site; a broken link or a page that is not in the menu is an error.
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "open out/site/index.html"
 
 check-slow: $(VENV)/.dev $(VENV)/.simulated
