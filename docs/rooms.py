@@ -5,6 +5,7 @@ An arrow over several floors gets a place of its own on each, so that it passes 
 
 import re
 import textwrap
+from functools import partial
 from html import escape
 from itertools import pairwise, permutations
 from pathlib import Path
@@ -74,17 +75,16 @@ def _ordered(paths: list[list[Place]], count: int) -> Floors:
         tuple(sorted({place for path in paths for place in path if place[0] == at})) for at in range(count)
     ]
 
-    def cost(order: tuple[Place, ...], at: int) -> float:
+    def cost(at: int, order: tuple[Place, ...]) -> float:
         tried = [*floors[:at], order, *floors[at + 1 :]]
         x = _across(tried)
-        near = [(x[a], x[b]) for a, b in steps if at in (a[0], b[0])]
-        ends = [(x[a], x[b], a[0]) for a, b in steps if at in (a[0], b[0])]
-        crossings = sum((a - c) * (b - d) < 0 for a, b, p in ends for c, d, q in ends if p == q) / 2
-        return 4e4 * crossings + sum((a - b) ** 2 for a, b in near)
+        near = [(x[a], x[b], a[0]) for a, b in steps if at in (a[0], b[0])]
+        crossings = sum((a - c) * (b - d) < 0 for a, b, p in near for c, d, q in near if p == q) / 2
+        return 4e4 * crossings + sum((a - b) ** 2 for a, b, _ in near)
 
     for _ in range(4):
         for at in (*range(count), *reversed(range(count))):
-            floors[at] = min(permutations(sorted(floors[at])), key=lambda order, at=at: cost(order, at))
+            floors[at] = min(permutations(sorted(floors[at])), key=partial(cost, at))
     return floors
 
 

@@ -1,7 +1,7 @@
 """Reading a diffusers-format checkpoint: its configs, its weights' identity, and each network as a PyTorch module.
 
 Nothing is assumed of the architecture that the configs do not say. Pickles are not read, unless asked for, and then
-with PyTorch's `weights_only` loading alone.
+only with PyTorch's `weights_only` loading.
 """
 
 import hashlib

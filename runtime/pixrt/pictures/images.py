@@ -71,7 +71,7 @@ def to_image(picture: Picture) -> "Image.Image":
 
 
 def measure_picture(source: PictureSource) -> tuple[int, int]:
-    """Width and height in pixels of what `load_picture` gives, from the header alone. Raises PictureError."""
+    """Width and height in pixels of what `load_picture` gives, from its header only. Raises PictureError."""
     with _opened(source) as (image, _):
         width, height = image.size
         return (height, width) if _orientation(image) >= _FIRST_ON_ITS_SIDE else (width, height)
