@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint model check-slow clean
+.PHONY: demo test lint docs model check-slow clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -15,7 +15,7 @@ demo: $(VENV)/.runtime
 
 # The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
 
-test: lint $(VENV)/.simulated
+test: lint docs $(VENV)/.simulated
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -m slow tests/engines/test_build_process.py tests/apps/test_gallery_process.py \
 		tests/test_readme.py tests/test_wheel.py
@@ -26,6 +26,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages and both references as a site; a broken link or a page that is not in the menu is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open out/site/index.html"
 
 check-slow: $(VENV)/.dev $(VENV)/.simulated
 	$(BIN)/python -m pytest -m "slow and not gpu and not simulated"
@@ -47,6 +52,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt -e ".[cpu,train,dev]"
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[docs]"
+	@touch $@
 
 # pycuda, compiled against the simulated driver, and the type stubs of TensorRT (--no-deps: they ask for the library).
 $(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt $(VENV)/.dev

@@ -1,6 +1,6 @@
 """ONNX to TensorRT plans, at build time. May import pixrt, never PyTorch.
 
-Names are imported when first used: the command line takes its flags from `options` alone.
+Names are imported when first used: the command line takes its flags from `options` only.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The GPU of this machine, by name and compute capability, asked of the driver's library alone.
+"""The GPU of this machine, by name and compute capability, asked of the driver's library only.
 
 A build needs no more of CUDA than this, so no CUDA binding is imported: neither here nor elsewhere in the package.
 """
@@ -19,7 +19,7 @@ class Gpu:
 
 
 def present_gpu() -> Gpu | None:
-    """The first GPU, or None where there is no driver or no device."""
+    """The first GPU, or None if there is no driver or no device."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -55,9 +55,9 @@ class ErrorLog:
 
 
 def parse(library: Library, path: Path) -> tuple[Parsed, tuple[Unsupported, ...]]:
-    """Read an ONNX file and its external weights. The second of the result is empty where the network is whole.
+    """Read an ONNX file and its external weights. The second of the result is empty if the network is whole.
 
-    Raises EngineError where the library cannot be used.
+    Raises EngineError if the library cannot be used.
     """
     trt = library.module
     log = ErrorLog(library)

@@ -53,7 +53,7 @@ def plan_engines(
 
 
 def default_components(manifest: Manifest) -> tuple[Component, ...]:
-    """Those that the runtime opens: the fused step, where there is one, stands for the UNet."""
+    """Those that the runtime opens: the fused step, if there is one, stands for the UNet."""
     components = tuple(Component(name) for name in manifest.components)
     if Component.UNET_STEP not in components:
         return components

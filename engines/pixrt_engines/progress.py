@@ -31,7 +31,7 @@ class PhaseTree:
             return self._whole()
 
     def finish(self, phase: str) -> None:
-        """The phase is over, also where not all its steps were reported."""
+        """The phase is over, also if not all its steps were reported."""
         with self._lock:
             self._steps.pop(phase, None)
             self._done.pop(phase, None)

@@ -19,7 +19,7 @@ _NO_REFIT = (11, 3, 0)
 def require_possible(library: Library, knobs: Knobs) -> None:
     """Refuse knobs that the library does not have, or that it has and that do not work.
 
-    Raises OptionError, or EngineError where a GPU is needed and there is none.
+    Raises OptionError, or EngineError if a GPU is needed and there is none.
     """
     if library.is_rtx:
         _require_possible_on_rtx(library, knobs)
@@ -46,14 +46,14 @@ def _require_possible_on_rtx(library: Library, knobs: Knobs) -> None:
         if asked:
             raise OptionError(f"{name} builds no engines with {knob}", remedy=remedy)
     if (knobs.refittable or knobs.strip) and present_gpu() is None:
-        raise EngineError(f"{name} builds refittable and stripped engines only where there is a GPU", remedy=_NO_GPU)
+        raise EngineError(f"{name} builds refittable and stripped engines only on a machine with a GPU", remedy=_NO_GPU)
 
 
 _NO_GPU = "Build on a machine with a GPU, or leave --refittable and --strip out"
 
 
 def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: Targets, knobs: Knobs) -> Any:
-    """An `IBuilderConfig` for one profile. Raises EngineError where the library refuses the profile."""
+    """An `IBuilderConfig` for one profile. Raises EngineError if the library refuses the profile."""
     trt = library.module
     config = parsed.builder.create_builder_config()
     flags = {
@@ -98,7 +98,7 @@ def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: 
 
 
 def load_timing_cache(config: Any, folder: Path, name: str) -> None:
-    """Give a build the kernel timings of earlier ones on the same GPU. Raises OutputError where they are unreadable."""
+    """Give a build the kernel timings of earlier ones on the same GPU. Raises OutputError if they are unreadable."""
     path = folder / name
     try:
         data = path.read_bytes() if path.exists() else b""

@@ -47,7 +47,7 @@ class Shelf:
             return parse_manifest(path.read_text(encoding="utf-8"), str(path))
 
     def find(self, key: str) -> EngineSpec | None:
-        """The entry of that key, where its plan is whole too."""
+        """The entry of that key, if its plan is whole too."""
         manifest = self.manifest()
         for spec in manifest.engines:
             if spec.key == key:

@@ -10,7 +10,7 @@ from pixrt_engines.library import Library
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Compute capabilities such as "sm89"; `gpu` names the one an engine is tied to, "" where it is portable."""
+    """Compute capabilities such as "sm89"; `gpu` names the one an engine is tied to, "" if it is portable."""
 
     capabilities: tuple[str, ...]
     gpu: str = ""
@@ -19,14 +19,14 @@ class Targets:
 def resolve_targets(library: Library, wanted: tuple[str, ...]) -> Targets:
     """What was asked for, with "native" replaced by the GPU at hand and nothing by the library's default.
 
-    Raises OptionError for a target the library does not have, EngineError where a GPU is needed and there is none.
+    Raises OptionError for a target the library does not have, EngineError if a GPU is needed and there is none.
     """
     if not library.is_rtx:
         gpu = _require_gpu(f"{library.name} tunes an engine on the GPU it is for")
         other = [target for target in wanted if target not in ("native", gpu.capability)]
         if other:
             raise OptionError(
-                f"target is {other[0]}, and {library.name} builds for the GPU at hand alone ({gpu.name},"
+                f"target is {other[0]}, and {library.name} builds only for the GPU at hand ({gpu.name},"
                 f" {gpu.capability})",
                 remedy="Build on such a GPU, or use --library tensorrt-rtx, which builds for chosen capabilities",
             )

@@ -51,7 +51,7 @@ def check(component: Component, path: Path, given: Sequence[Reference], precisio
         (output,) = session.run(None, feeds)
         errors.append(np.abs(output.astype(np.float64) - reference.output).ravel())
         largest = max(largest, float(np.abs(reference.output).max()))
-    every = np.concatenate(errors) / (largest or 1.0)  # all zero where every weight is
+    every = np.concatenate(errors) / (largest or 1.0)  # all zero if every weight is
     result = ExportCheck(max_error=float(every.max()), mean_error=float(every.mean()), tolerance=TOLERANCE[precision])
     if not result.max_error <= result.tolerance:  # also for NaN
         raise ExportMismatch(

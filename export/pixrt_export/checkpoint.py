@@ -1,7 +1,7 @@
 """Reading a diffusers-format checkpoint: its configs, its weights' identity, and each network as a PyTorch module.
 
 Nothing is assumed of the architecture that the configs do not say. Pickles are not read, unless asked for, and then
-with PyTorch's `weights_only` loading alone.
+only with PyTorch's `weights_only` loading.
 """
 
 import hashlib
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def known_factor(self) -> float | None:
-        """The scaling factor that the UNet was trained with; None where only an AutoencoderTiny's 1.0 says it."""
+        """The scaling factor that the UNet was trained with; None if only an AutoencoderTiny's 1.0 says it."""
         if self.other_vae is not None and self.other_vae.replaced_factor is not None:
             return self.other_vae.replaced_factor
         return None if self.vae_kind == "AutoencoderTiny" and self.scaling_factor == 1.0 else self.scaling_factor
@@ -139,7 +139,7 @@ class Checkpoint:
     def load(self, part: str) -> Any:
         """The network of `part` as a PyTorch module in FP32, in evaluation mode.
 
-        Raises CheckpointError where weights are missing, do not fit the config or hold values that are not finite.
+        Raises CheckpointError if weights are missing, do not fit the config or hold values that are not finite.
         """
         import diffusers
         import torch
@@ -189,13 +189,13 @@ class Checkpoint:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether this is what PyTorch or Python say where memory is short."""
+    """Whether this is what PyTorch or Python say if memory is short."""
     # PyTorch's own type is told by its name: importing it here would take PyTorch's time to read a config.
     short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return short or "DefaultCPUAllocator" in str(error)
 
 
 def raise_if_out_of_memory(error: Exception) -> None:
-    """Raise CheckpointError where memory is short; else do nothing."""
+    """Raise CheckpointError if memory is short; else do nothing."""
     if is_out_of_memory(error):
         raise CheckpointError("the machine ran out of memory", remedy="Use one with more memory") from error

@@ -1,6 +1,6 @@
 """Each network of a bundle as optimum's exporter wants it: a module, and a config naming its tensors.
 
-optimum's own configs are extended where a runtime needs more: the UNet's `timestep` is FP32 and one per sample, the VAE
+optimum's own configs are extended if a runtime needs more: the UNet's `timestep` is FP32 and one per sample, the VAE
 encoder gives the posterior mean, and the tensor names and free dimensions are those of the bundle's tensor table.
 """
 
@@ -61,8 +61,8 @@ def traceables(checkpoint: Checkpoint, scaling: Scaling) -> Iterator[Callable[[]
 def scaling_of(checkpoint: Checkpoint, given: float | None) -> Scaling:
     """How the checkpoint's latents are scaled; `given` is the factor of the VAE that an AutoencoderTiny stands in for.
 
-    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so where the UNet takes unscaled ones too,
-    the factor must be given or be that of the VAE it replaces. Raises CheckpointError where it is missing, or given
+    AutoencoderTiny encodes to *scaled* latents, and its own config says 1.0, so if the UNet takes unscaled ones too,
+    the factor must be given or be that of the VAE it replaces. Raises CheckpointError if it is missing, or given
     without need.
     """
     if checkpoint.vae_kind == "AutoencoderKL":

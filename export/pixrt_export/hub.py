@@ -26,14 +26,14 @@ CONVERT_VAE = _CONVERT.format("AutoencoderKL")
 
 
 def find_checkpoint(name: str, allow_pickle: bool) -> tuple[Path, str]:
-    """A checkpoint's folder and what to call it. Raises CheckpointError where neither the disk nor the hub has it."""
+    """A checkpoint's folder and what to call it. Raises CheckpointError if neither the disk nor the hub has it."""
     return _find(name, lambda files: wanted_files(files, allow_pickle), CONVERT)
 
 
 def find_vae(name: str, allow_pickle: bool) -> tuple[Path, str]:
-    """The folder of a VAE, and what to call it; `name` holds the VAE alone, or is a checkpoint. Raises CheckpointError.
+    """The folder of a VAE, and what to call it; `name` holds only the VAE, or is a checkpoint. Raises CheckpointError.
 
-    Of a checkpoint on the hub the VAE alone is downloaded.
+    Of a checkpoint on the hub only the VAE is downloaded.
     """
     found, id_ = _find(name, lambda files: wanted_vae_files(files, allow_pickle), CONVERT_VAE)
     for folder in (found / "vae", found):
@@ -46,7 +46,7 @@ def find_vae(name: str, allow_pickle: bool) -> tuple[Path, str]:
 
 
 def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
-    """A config; empty where it is missing and not `required`. Raises CheckpointError."""
+    """A config; empty if it is missing and not `required`. Raises CheckpointError."""
     if not path.is_file():
         if required:
             raise CheckpointError(f"{path.parent.name}/{path.name} is missing", remedy="Download the whole checkpoint")
@@ -108,7 +108,7 @@ def wanted_files(files: Iterable[str], allow_pickle: bool) -> list[str]:
 
 
 def wanted_vae_files(files: Iterable[str], allow_pickle: bool) -> list[str]:
-    """What of a hub repository's files is its VAE, be it a checkpoint's or the VAE alone."""
+    """What of a hub repository's files is its VAE, be it a checkpoint's or a VAE's own."""
     every = list(files)
     return _wanted_in("vae/" if "vae/config.json" in every else "", "vae", every, allow_pickle)
 

@@ -25,7 +25,7 @@ _SAMPLE = 64  # values that two weights are first told apart by
 
 
 def layer_shapes(checkpoint: Checkpoint) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The weights' shapes by component and parameter name, out of the configs alone."""
+    """The weights' shapes by component and parameter name, out of the configs only."""
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel.from_config(checkpoint.unet)
         text = transformers.CLIPTextModel(transformers.CLIPTextConfig.from_dict(checkpoint.text_encoder))
@@ -34,7 +34,7 @@ def layer_shapes(checkpoint: Checkpoint) -> dict[str, dict[str, tuple[int, ...]]
 
 
 def merge_into(module: torch.nn.Module, factors: Mapping[str, Sequence[Factor]]) -> None:
-    """Merge LoRAs into a module's weights, in place. Raises LoraError where a sum is not finite."""
+    """Merge LoRAs into a module's weights, in place. Raises LoraError if a sum is not finite."""
     weights = dict(_weights(module))
     with torch.no_grad():
         for name, given in factors.items():
@@ -73,9 +73,9 @@ def find_weights(module: torch.nn.Module, traced: Path) -> dict[str, WeightPlace
 
 
 def follow_weights(found: Mapping[str, WeightPlace], traced: Path, path: Path) -> dict[str, WeightPlace]:
-    """The same weights in the graph at `path`, which `traced` was converted to; their values are held against it.
+    """The same weights in the graph at `path`, which `traced` was converted to; their values must match it.
 
-    Raises CheckpointError where the conversion lost one.
+    Raises CheckpointError if the conversion lost one.
     """
     model = onnx.load(str(path), load_external_data=False)
     initializers = dict(_initializers(model, path))

@@ -81,7 +81,7 @@ def _naming_values(name: str) -> Iterator[None]:
 
 
 def _with_vae(own: Checkpoint, name: str) -> Checkpoint:
-    """The checkpoint with another VAE. Raises CheckpointError where its latents cannot be those of its own VAE."""
+    """The checkpoint with another VAE. Raises CheckpointError if its latents cannot be those of its own VAE."""
     folder, id_ = find_vae(name, own.allow_pickle)
     other = OtherVae(id_, folder, own.known_factor)
     checkpoint = replace(own, vae=read_json(folder / "config.json"), other_vae=other)
@@ -106,7 +106,7 @@ def _with_vae(own: Checkpoint, name: str) -> Checkpoint:
 
 
 def _without_source(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint without its source's channels. Raises CheckpointError where it is none that edits."""
+    """The checkpoint without its source's channels. Raises CheckpointError if it is none that edits."""
     channels, latents = checkpoint.in_channels, checkpoint.latent_channels
     if channels != 2 * latents:
         raise CheckpointError(
@@ -157,7 +157,7 @@ def _require_supported(checkpoint: Checkpoint) -> None:
     if unet.get("out_channels", 4) != latent:
         raise CheckpointError(
             f"the unet has out_channels {unet.get('out_channels')}, the latents have {latent}",
-            remedy="Use a checkpoint that predicts noise or v alone, without a variance",
+            remedy="Use a checkpoint that predicts only noise or v, without a variance",
         )
     if unet.get("cross_attention_dim") != checkpoint.text_encoder.get("hidden_size"):
         raise CheckpointError(

@@ -26,11 +26,11 @@ class ExportOptions:
         notice: shown with every result of the model.
         loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
         allow_pickle: also read `.bin` weights, with PyTorch's `weights_only` loading.
-        vae: where to take the VAE from instead: a diffusers folder or hub id, of a VAE alone or of a checkpoint.
+        vae: where to take the VAE from instead: a diffusers folder or hub id, of only a VAE or of a checkpoint.
         source_scaling_factor: of the VAE that an AutoencoderTiny stands in for; the replaced VAE's own by default.
         without_source: an edit checkpoint as the text-to-image network that it is for source latents of zero.
         steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
-            checkpoint's own scheduler, where None.
+            checkpoint's own scheduler, if None.
         fused_step: also write the fused step graph: see `pixrt.core.fused`.
         overwrite: replace an existing bundle.
 

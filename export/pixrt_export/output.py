@@ -17,7 +17,7 @@ def bundle_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside the output that takes its place when everything went well, and is removed if not.
 
     What stands at the output is moved aside first and removed last, so that at every moment the old bundle or the new
-    one is whole. Raises OutputError before the work begins where the output cannot be used: it is a file or a mount
+    one is whole. Raises OutputError before the work begins if the output cannot be used: it is a file or a mount
     point, is not empty, or (with `overwrite`) is not a bundle and nothing but a bundle.
     """
     try:
@@ -92,7 +92,7 @@ def _put_in_place(folder: Path, target: Path) -> None:
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Give every file the permissions that the umask gave the manifest; the libraries' own are for the owner alone."""
+    """Give every file the permissions that the umask gave the manifest; the libraries' own are only for the owner."""
     mode = (folder / MANIFEST_NAME).stat().st_mode & 0o777
     for path in folder.iterdir():
         path.chmod(mode)

@@ -21,7 +21,7 @@ FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 LIMIT = 65504 / 8
 # Attention masks hold the smallest float. In a softmax anything this far below the scores is as good.
 MASK = -LIMIT / 2
-# What ONNX defines in FP32 alone: whole operators, and single inputs (the region and scales of Resize).
+# What ONNX defines only in FP32: whole operators, and single inputs (the region and scales of Resize).
 FP32_OPERATORS = ("Range",)
 FP32_INPUTS = {"Resize": (1, 2)}
 Feeds = dict[str, np.ndarray[Any, Any]]
@@ -110,7 +110,7 @@ class _Conversion:
         self._versions |= {(name, precision): name for name in node.output if name in self._floats}
 
     def _version(self, name: str, precision: int) -> str:
-        """The name of a value in a precision, made where it does not exist yet. FP16 weights keep their names."""
+        """The name of a value in a precision, made if it does not exist yet. FP16 weights keep their names."""
         if (name, precision) not in self._versions:
             new = f"{name}/fp32" if precision == FLOAT else f"{name}/fp16"
             if name in self._given:

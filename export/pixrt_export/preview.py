@@ -16,7 +16,7 @@ def fit_preview(encoder: Path, scale: int, scaling_factor: float) -> tuple[tuple
 
     `encoder` is the path of the exported VAE encoder, which gives unscaled latents; `scale` is pixels per latent;
     `scaling_factor` makes them what the loop sees. The pictures are synthetic: smooth and flat colours, seeded. Raises
-    CheckpointError where the encoder gives values that are not finite.
+    CheckpointError if the encoder gives values that are not finite.
     """
     session = open_session(encoder)
     dtype = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32

@@ -4,6 +4,6 @@ import os
 
 
 def quiet_libraries() -> None:
-    """Ask for errors alone; to be called before the libraries are imported."""
+    """Ask only for errors; to be called before the libraries are imported."""
     for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB", "DATASETS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")

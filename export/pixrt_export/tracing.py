@@ -20,7 +20,7 @@ EXTERNAL_ABOVE_BYTES = 2**25
 
 
 def trace(network: Traceable, path: Path) -> None:
-    """Trace into `path`, FP32, with the weights beside it (`NAME.onnx_data`) where they are large."""
+    """Trace into `path`, FP32, with the weights beside it (`NAME.onnx_data`) if they are large."""
     with warnings.catch_warnings(), torch.no_grad():
         # The tracer warns of every Python condition on a shape; the check against PyTorch at other shapes decides.
         warnings.simplefilter("ignore")
@@ -49,7 +49,7 @@ def _fix_free_dimensions(network: Traceable, model: onnx.ModelProto) -> None:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model without anything that names the machine or the moment, weights outside where they are large."""
+    """Write a model without anything that names the machine or the moment, weights outside if they are large."""
     _strip(model)
     external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > EXTERNAL_ABOVE_BYTES
     data = path.with_name(f"{path.name}_data")
@@ -78,6 +78,6 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The ONNX file and, where its weights stand outside, their file."""
+    """The ONNX file and, if its weights stand outside, their file."""
     data = path.with_name(f"{path.name}_data")
     return [path, data] if data.exists() else [path]

@@ -16,7 +16,7 @@ from pixrt_export.tracing import save
 # layout, which pays while pictures are large and kernels small: only kernels from this size on are cast.
 SMALLEST = {"MatMul": 2**16, "Gemm": 2**16, "Gather": 2**16, "Conv": 4_000_000}
 LARGEST_VALUE = 65504  # of FP16
-# Which input of the operator is the weight; where it is another input (a constant left factor), it is left alone.
+# Which input of the operator is the weight; if it is another input (a constant left factor), it stays as it is.
 _WEIGHT = {"MatMul": 1, "Gemm": 1, "Gather": 0, "Conv": 1}
 
 
@@ -66,7 +66,7 @@ def _is_large(tensor: onnx.TensorProto, uses: list[tuple[str, int]]) -> bool:
 
 
 def _with_casts(node: onnx.NodeProto, halved: Container[str]) -> Iterator[onnx.NodeProto]:
-    """The node with what makes its FP16 weight FP32: a cast before it, or after it where it only picks rows."""
+    """The node with what makes its FP16 weight FP32: a cast before it, or after it if it only picks rows."""
     index = _WEIGHT.get(node.op_type)
     if index is None or index >= len(node.input) or node.input[index] not in halved:
         yield node

@@ -17,11 +17,11 @@ _PREFIX, _SUFFIX = ".pixrt-", ".tmp"
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it to `path`, else remove it.
 
-    Raises OutputError where the file system refuses (no folder, no permission, disk full).
+    Raises OutputError if the file system refuses (no folder, no permission, disk full).
     """
     temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
     try:
-        # Not by `tempfile`, which would make a file for the owner alone.
+        # Not by `tempfile`, which would make a file only for the owner.
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except (OSError, ValueError) as error:
         raise _refused(path, error) from error
@@ -38,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they do not exist. Raises OutputError."""
+    """Make a folder and those above it, if they do not exist. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,7 +53,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def close_to_others(path: Path | int) -> None:
-    """Take the right to write from group and others: nothing that is code is loaded where others may have changed it.
+    """Take the right to write from group and others: nothing that is code is loaded if others may have changed it.
 
     Takes an open file's descriptor too. Raises OSError.
     """

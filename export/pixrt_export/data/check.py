@@ -34,7 +34,7 @@ def check_pairs(
     """Read every picture of a training set and report what is wrong. `size` is what it will be trained at, in pixels.
 
     `on_progress` is told (samples done, all samples). In memory are the index, a few decoded pairs, and one hash a
-    sample. Raises DataError where the folder is no training set, OptionError for a size or workers below 1.
+    sample. Raises DataError if the folder is no training set, OptionError for a size or workers below 1.
     """
     if size < 1 or workers < 1:
         raise OptionError(f"size is {size} and workers {workers}", remedy="Both must be at least 1")
@@ -50,7 +50,7 @@ def check_pairs(
 
 @dataclass(slots=True)
 class _Look:
-    """What one sample shows. `digest` is there where both pictures could be read."""
+    """What one sample shows. `digest` is there if both pictures could be read."""
 
     index: int
     findings: list[tuple[Fault, Finding]] = field(default_factory=list)

@@ -30,7 +30,7 @@ def plan_fit(source: Size | None, target: Size, size: int) -> Fit:
     """Plan a pair whose pictures have these sizes: the target's short side becomes `size`, the centre is kept.
 
     A source of another size is scaled to what the target is scaled to, so that the crop shows the same of both. Raises
-    PictureError where that would stretch it by more than ASPECT_TOLERANCE.
+    PictureError if that would stretch it by more than ASPECT_TOLERANCE.
     """
     width, height = target
     if source is not None:

@@ -14,7 +14,7 @@ from pixrt_export.data.stored import FolderPairs
 def open_pairs(path: str | Path) -> StoredPairs:
     """Open the training set in a folder. Its index is read and checked; pictures are read when they are loaded.
 
-    Raises DataError where the folder is of no known layout, empty, or has a row that cannot be a sample.
+    Raises DataError if the folder is of no known layout, empty, or has a row that cannot be a sample.
     """
     pairs = read_pairs(path)
     if pairs.bad_rows:

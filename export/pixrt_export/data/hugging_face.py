@@ -32,7 +32,7 @@ class HuggingFacePairs:
     bad_rows: tuple[BadRow, ...] = ()
 
     def __init__(self, folder: Path) -> None:
-        """Open it. Raises DataError where the library, the columns or rows are missing."""
+        """Open it. Raises DataError if the library, the columns or rows are missing."""
         table = _open(folder)
         self._files = [Path(file["filename"]) for file in table.cache_files]
         columns = set(table.column_names)
@@ -80,14 +80,14 @@ class HuggingFacePairs:
         return self._texts[index][TEXT] or ""
 
     def captions(self, index: int) -> Captions | None:
-        """What the pictures of sample `index` show, where the set has columns for it."""
+        """What the pictures of sample `index` show, if the set has columns for it."""
         if not self._captions:
             return None
         row = self._texts[index]
         return captions_of(*(row[name] for name in self._captions))
 
     def pictures(self, index: int) -> tuple[PictureSource | None, PictureSource]:
-        """The encoded bytes of source and target. Raises PictureError where there is no target, or only a path."""
+        """The encoded bytes of source and target. Raises PictureError if there is no target, or only a path."""
         row = self._pictures[index]
         source = None if self._source is None else row[self._source]
         if row[TARGET] is None:

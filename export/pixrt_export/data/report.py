@@ -31,7 +31,7 @@ MEANINGS = {
 }
 # What training would stop at, or learn nothing from. The others are warnings.
 FATAL = (Fault.MALFORMED, Fault.MISSING, Fault.UNREADABLE, Fault.MISPAIRED)
-KEPT = 1000  # findings of each sort, so that a set where everything is wrong does not fill the memory
+KEPT = 1000  # findings of each sort, so that a set in which everything is wrong does not fill the memory
 
 
 @dataclass(frozen=True, slots=True)

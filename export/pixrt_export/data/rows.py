@@ -20,7 +20,7 @@ class Captions:
 
 
 def captions_of(before: object, after: object) -> Captions | None:
-    """Both captions, where both are texts."""
+    """Both captions, if both are texts."""
     if isinstance(before, str) and isinstance(after, str) and not text_fault(before) and not text_fault(after):
         return Captions(before, after)
     return None
@@ -62,16 +62,16 @@ class StoredPairs(PairSet, Protocol):
         ...
 
     def captions(self, index: int) -> Captions | None:
-        """What the pictures of sample `index` show, where the set says so."""
+        """What the pictures of sample `index` show, if the set says so."""
         ...
 
     def pictures(self, index: int) -> tuple[PictureSource | None, PictureSource]:
-        """Source and target of sample `index`, not decoded. Raises PictureError where there is none."""
+        """Source and target of sample `index`, not decoded. Raises PictureError if there is none."""
         ...
 
 
 def text_fault(text: object) -> str | None:
-    """Say why this is not a text that can be tokenized; None where it is."""
+    """Say why this is not a text that can be tokenized; None if it is."""
     if not isinstance(text, str):
         return f"is {type(text).__name__}, not a text"
     try:
@@ -82,7 +82,7 @@ def text_fault(text: object) -> str | None:
 
 
 def path_fault(name: object) -> str | None:
-    """Say why this is not the path of a file in the folder; None where it is. A link may point anywhere."""
+    """Say why this is not the path of a file in the folder; None if it is. A link may point anywhere."""
     fault = text_fault(name)
     if fault is not None or not isinstance(name, str):
         return fault

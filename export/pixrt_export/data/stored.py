@@ -56,7 +56,7 @@ class FolderPairs:
         return self._rows[index].instruction
 
     def captions(self, index: int) -> Captions | None:
-        """What the pictures of sample `index` show, where the index says so."""
+        """What the pictures of sample `index` show, if the index says so."""
         return self._rows[index].captions
 
     def pictures(self, index: int) -> tuple[PictureSource | None, PictureSource]:

@@ -22,8 +22,8 @@ def write_pairs(
 ) -> None:
     """Write every sample at [size, size] into a new folder that `open_pairs` reads, and `datasets` as an imagefolder.
 
-    It is made beside the output and renamed when it is complete. Raises OutputError where the output exists or the
-    file system refuses; PictureError where a sample cannot be loaded.
+    It is made beside the output and renamed when it is complete. Raises OutputError if the output exists or the
+    file system refuses; PictureError if a sample cannot be loaded.
     """
     try:
         # Without a link at its end: renaming would replace the link.

@@ -36,10 +36,10 @@ class Verdict:
     """How one case went.
 
     Attributes:
-        mistake: the wrong answer that the edit is nearest to, in a word or two; empty where the right one is nearest.
+        mistake: the wrong answer that the edit is nearest to, in a word or two; empty if the right one is nearest.
         psnr_db: to the right answer.
         source_similarity: 1 - RMSE to the source, of values from 0 to 1: 1 is the source itself.
-        picture: the edit, where it was to be kept.
+        picture: the edit, if it was to be kept.
     """
 
     case: WorldCase
@@ -109,7 +109,7 @@ def edit_accuracy(
 ) -> WorldReport:
     """Edit every case at [size, size], `batch` at a time, and judge what comes out.
 
-    The first `keep` pictures of each kind stay in the report. Raises OptionError where `edit` changes the size.
+    The first `keep` pictures of each kind stay in the report. Raises OptionError if `edit` changes the size.
     """
     verdicts: list[Verdict] = []
     kept: Counter[str] = Counter()

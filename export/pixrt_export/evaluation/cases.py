@@ -39,7 +39,7 @@ class WorldCase:
 def held_out_cases(count: int, *, seed: int = 0, kind: str | None = None) -> list[WorldCase]:
     """`count` held-out scenes with one instruction each, the kinds taking turns so that each has an equal share.
 
-    The base kinds, or `kind` alone. Raises OptionError.
+    The base kinds, or only `kind`. Raises OptionError.
     """
     if count < 1:
         raise OptionError(f"{count} scenes", remedy="Ask for one at least")

@@ -114,7 +114,7 @@ def image_similarity(before: Vectors, after: Vectors) -> Vectors:
 def direction_similarity(before: Vectors, after: Vectors, text_before: Vectors, text_after: Vectors) -> Vectors:
     """Cosines of the change of the pictures and the change of their captions: [N].
 
-    Between embeddings of length 1, as published. 0 where nothing changed: an edit that does nothing goes nowhere.
+    Between embeddings of length 1, as published. 0 if nothing changed: an edit that does nothing goes nowhere.
     """
     return _cosines(_unit(after) - _unit(before), _unit(text_after) - _unit(text_before))
 

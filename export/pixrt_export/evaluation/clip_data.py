@@ -28,7 +28,7 @@ def read_captioned_edits(path: Path) -> list[CaptionedEdit]:
 
 
 def draw_samples(edits: Sequence[CaptionedEdit], count: int | None, *, seed: int = 0) -> list[CaptionedEdit]:
-    """`count` of them in random order, or all. Raises OptionError where there are fewer."""
+    """`count` of them in random order, or all. Raises OptionError if there are fewer."""
     if count is not None and not 1 <= count <= len(edits):
         raise OptionError(f"{count} samples of {len(edits)}", remedy=f"Ask for 1 to {len(edits)}")
     order = np.random.default_rng(seed).permutation(len(edits))

@@ -43,7 +43,7 @@ def sweep_scales(
 ) -> list[SweepPoint]:
     """Measure every pair of scales on the same cases; `make_edit(sT, sI)` gives the edit function of a pair.
 
-    Raises OptionError where there is no scale, or the same twice.
+    Raises OptionError if there is no scale, or the same twice.
     """
     for scales in (guidance_scales, image_guidance_scales):
         if not scales or len(set(scales)) != len(scales):

@@ -74,7 +74,7 @@ class AutoencoderJob:
 def recolored(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Pictures [B, 3, H, W] in [-1, 1] with channels permuted, inverted, flattened and shifted at random, in [-1, 1].
 
-    An autoencoder that has seen a few colours alone snaps to them.
+    An autoencoder that has seen only a few colours snaps to them.
     """
     count = len(pictures)
     order = torch.rand(count, 3, generator=generator).argsort(dim=1)

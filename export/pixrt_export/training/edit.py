@@ -39,7 +39,7 @@ class EditBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What is to stay: for `share` of the samples the text is one of `ids` [M, L], and the network is held to `before`.
+    """What is to stay: for `share` of the samples the text is one of `ids` [M, L], and the network must match `before`.
 
     `before` is what the network predicted when training began; it needs no right answers, only instructions. Learning
     without forgetting (arXiv:1606.09282), with a purpose as the prior preservation of arXiv:2208.12242 has.

@@ -1,6 +1,6 @@
 """What a run leaves to look at: `metrics.jsonl`, TensorBoard events and the grids of samples.
 
-The rows of `metrics.jsonl` are {"step", "loss", "learning_rate"}, and {"step", "edit_accuracy"} where it was measured.
+The rows of `metrics.jsonl` are {"step", "loss", "learning_rate"}, and {"step", "edit_accuracy"} if it was measured.
 """
 
 import json

@@ -99,7 +99,7 @@ class Observer(Protocol):
 def train(job: Job, options: LoopOptions, folder: Path, observer: Observer) -> bool:
     """Train from the newest checkpoint in `folder`, or from the start, to `options.steps`.
 
-    At the end the network holds the averaged weights. Returns False where the observer stopped the run before its end;
+    At the end the network holds the averaged weights. Returns False if the observer stopped the run before its end;
     a checkpoint is written then too.
 
     Raises TrainingError (a loss that is not finite, no memory, a checkpoint of another network), OutputError (disk

@@ -31,9 +31,9 @@ def add_lora(network: EditNetwork, options: LoraOptions) -> None:
 
 
 def lora_prior(network: EditNetwork, options: LoraOptions, encode: Callable[[str], Sequence[int]]) -> Prior | None:
-    """What is to stay as it was without the adapters; None where the options name no instructions.
+    """What is to stay as it was without the adapters; None if the options name no instructions.
 
-    Raises OptionError where their file cannot be read, or is empty.
+    Raises OptionError if their file cannot be read, or is empty.
     """
     if not options.prior:
         return None

@@ -58,7 +58,7 @@ def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def load_for_editing(checkpoint: Checkpoint) -> UNet2DConditionModel:
-    """The checkpoint's UNet, widened where it makes pictures from text. Raises CheckpointError for inpainting."""
+    """The checkpoint's UNet, widened if it makes pictures from text. Raises CheckpointError for inpainting."""
     unet: UNet2DConditionModel = checkpoint.load("unet")
     channels, latents = int(checkpoint.unet["in_channels"]), checkpoint.latent_channels
     if channels == latents:

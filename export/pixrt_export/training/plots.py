@@ -1,4 +1,4 @@
-"""The curves of a run as one picture: loss, and edit accuracy where it was measured."""
+"""The curves of a run as one picture: loss, and edit accuracy if it was measured."""
 
 from pathlib import Path
 from typing import Any

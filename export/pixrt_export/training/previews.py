@@ -19,7 +19,7 @@ COLUMNS = 8
 def edit_preview(edit: Edit, pairs: PairSet, data: DataOptions, scenes: int) -> Callable[[], Preview]:
     """A function that edits some pictures and lays them out: source, result, right answer.
 
-    The pictures are held-out scenes where the data is the world, and then judged, else the first ones of the set.
+    The pictures are held-out scenes if the data is the world, and then judged, else the first ones of the set.
     """
     world = None if data.folder else WorldPairs(scenes, data.seed, "held-out", kind=data.kind or None)
     shown = world or pairs

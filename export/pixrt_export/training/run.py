@@ -14,7 +14,7 @@ Stage = Literal["train_autoencoder", "train_edit", "train_lora"]
 
 
 def run_stage(stage: Stage, plan: TrainingPlan[Any], observer: "Observer") -> Path | None:
-    """Run one stage in its folder, from where it stopped; the result's path, or None where the observer stopped it.
+    """Run one stage in its folder, from where it stopped; the result's path, or None if the observer stopped it.
 
     Writes metrics, samples and the plot besides telling the observer. Raises TrainingError, CheckpointError, DataError,
     PictureError, OptionError and OutputError; the newest checkpoint is kept.

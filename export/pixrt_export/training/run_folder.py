@@ -2,7 +2,7 @@
 
 plan.json          what the run was started with
 checkpoints/       to go on from, the newest ones
-start/             the new model it began with, where it began with none
+start/             the new model it began with, if it began with none
 latents/           of the training set, computed once
 samples/           grids of samples       metrics.jsonl, tensorboard/, training.png    numbers and curves
 model/             the finished model     pytorch_lora_weights.safetensors             the finished LoRA
@@ -25,7 +25,7 @@ FREE = {"steps", "checkpoint_every", "keep_checkpoints", "sample_every", "weight
 
 @contextmanager
 def run_folder(plan: TrainingPlan[Any]) -> Iterator[None]:
-    """Hold a run's folder, made where it does not exist. Raises TrainingError where another run or plan has it."""
+    """Hold a run's folder, made if it does not exist. Raises TrainingError if another run or plan has it."""
     make_folder(plan.output)
     lock = FileLock(plan.output / ".lock")
     try:

@@ -30,7 +30,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer) -> Path | None:
     """Train the autoencoder of a model on the targets of a training set.
 
-    Returns the new checkpoint, whose VAE config has the scaling factor of its latents; None where the run was stopped.
+    Returns the new checkpoint, whose VAE config has the scaling factor of its latents; None if the run was stopped.
     Raises what `train` raises, CheckpointError and DataError.
     """
     options, pairs = plan.training, plan.data.open()
@@ -47,9 +47,9 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer
 
 
 def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> Path | None:
-    """Train a model's UNet, and its text encoder where the options say so, to edit.
+    """Train a model's UNet, and its text encoder if the options say so, to edit.
 
-    A text-to-image UNet gets input channels for the source first. Returns the new checkpoint; None where the run was
+    A text-to-image UNet gets input channels for the source first. Returns the new checkpoint; None if the run was
     stopped. Raises what `train` raises, CheckpointError and DataError.
     """
     options = plan.training
@@ -67,9 +67,9 @@ def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> P
 
 
 def train_lora(plan: TrainingPlan[LoraOptions], observer: Observer) -> Path | None:
-    """Train a LoRA for an editing model on the attention of its UNet, and of its text encoder where the options say so.
+    """Train a LoRA for an editing model on the attention of its UNet, and of its text encoder if the options say so.
 
-    Returns the safetensors file; None where the run was stopped. Raises what `train` raises, CheckpointError and
+    Returns the safetensors file; None if the run was stopped. Raises what `train` raises, CheckpointError and
     DataError.
     """
     options = plan.training

@@ -56,7 +56,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
 
 
 def load_state(checkpoint: Path) -> State:
-    """Read one checkpoint. Raises TrainingError where it cannot be read."""
+    """Read one checkpoint. Raises TrainingError if it cannot be read."""
     try:
         facts = json.loads((checkpoint / "state.json").read_text("utf-8"))
         tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in ("weights", "averaged", "optimizer")}

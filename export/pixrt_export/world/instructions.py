@@ -105,7 +105,7 @@ def with_articles(text: str) -> str:
 def single_edits(scene: Scene) -> Iterator[Edit]:
     """Every edit of the base kinds for this scene; none gives a shape the colour of its background.
 
-    All change the picture, but for `grayscale` where the scene is of black, white and gray alone.
+    All change the picture, but for `grayscale` if the scene is only of black, white and gray.
     """
     taken = {shape.colour for shape in scene.shapes} | {scene.background}
     yield from (Edit("background", value=colour) for colour in COLOURS if colour not in taken)

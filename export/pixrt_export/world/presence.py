@@ -16,7 +16,7 @@ from scipy import ndimage
 from pixrt_export.world.drawing import silhouette
 from pixrt_export.world.scene import COLOURS, SHAPES, Scene, Shape
 
-RIM = 1 / 32  # the width of the outer rim, which shows background alone in every scene
+RIM = 1 / 32  # the width of the outer rim, which shows only background in every scene
 SMALLEST = 0.006  # of the picture's area; the smallest shape that a scene can hold covers four times as much
 PURE = 0.8  # of a shape's inner pixels must be of its colour
 ALIKE = 0.7  # overlap with a silhouette (intersection over union) from which a shape is that shape

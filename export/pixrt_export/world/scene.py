@@ -49,7 +49,7 @@ class Scene:
     shapes: tuple[Shape, ...]
 
     def find(self, name: str) -> Shape:
-        """The shape of this name. Raises StopIteration where the scene has none."""
+        """The shape of this name. Raises StopIteration if the scene has none."""
         return next(shape for shape in self.shapes if shape.name == name)
 
     @property

@@ -37,7 +37,7 @@ def contact_sheet(
     captions = [_wrapped(row.caption, width, lines) for row in rows]
     height = side + GAP + LINE * max(map(len, captions), default=0)
     down = max(1, -(-len(rows) // across))
-    across = max(1, -(-len(rows) // down))  # fewer where they are enough
+    across = max(1, -(-len(rows) // down))  # fewer if they are enough
     sheet = Image.new("RGB", (across * (width + 2 * MARGIN), MARGIN + LINE + down * (height + MARGIN)), PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, (row, caption) in enumerate(zip(rows, captions, strict=True)):
@@ -89,7 +89,7 @@ def _fitted(pixels: NDArray[np.uint8], side: int) -> Image.Image:
 
 
 def _wrapped(text: str, width: int, most: int) -> list[str]:
-    """The text in `most` lines at most, of at most `width` pixels, cut with an ellipsis where it is longer."""
+    """The text in `most` lines at most, of at most `width` pixels, cut with an ellipsis if it is longer."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

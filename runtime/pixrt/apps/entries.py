@@ -46,7 +46,7 @@ def read_entries(
 ) -> Iterator[Entry]:
     """The entries of `sources`: pictures, folders (with all below them), patterns such as `photos/*.jpg`, and tables.
 
-    Where `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or
+    If `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or
     `.csv` with the columns `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its
     paths are relative to it. Raises DataError for a source that is none, has no picture, or a row that cannot be used,
     with its number.
@@ -63,8 +63,8 @@ def read_entries(
 def count_entries(entries: Iterable[Entry], folder: Path) -> int:
     """How many entries there are, having looked at all of them once: a mistake is told before anything runs.
 
-    Raises DataError as `read_entries`, and where a result would go over an input of any entry, over another result,
-    or where no file can be.
+    Raises DataError as `read_entries`, and if a result would go over an input of any entry, over another result,
+    or if no file can be.
     """
     targets: dict[Path, str] = {}
     inputs: set[Path] = set()
@@ -88,14 +88,14 @@ def count_entries(entries: Iterable[Entry], folder: Path) -> int:
 
 
 def _within(target: Path) -> Path:
-    """A result's path, with a suffix that pixrt writes. Raises DataError where it leaves the output folder."""
+    """A result's path, with a suffix that pixrt writes. Raises DataError if it leaves the output folder."""
     if target.is_absolute() or ".." in target.parts:
         raise DataError(f"the output {target} leaves the output folder", remedy="Give a path within it")
     return writable_name(target)
 
 
 def _require_place(entry: Entry, target: Path) -> None:
-    """Raise DataError where a result cannot be a file."""
+    """Raise DataError if a result cannot be a file."""
     if max(len(os.fsencode(part)) for part in entry.target.parts) > _LONGEST_NAME:
         raise DataError(f"the output {str(entry.target)[:40]}... is too long a name", remedy="Give a shorter one")
     if target.is_dir():

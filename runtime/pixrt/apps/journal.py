@@ -25,7 +25,7 @@ _VERSION = 1
 class Journal:
     """What is done and what has failed, by key. Threads may write to it.
 
-    Keys and outcomes alone are in memory: about 100 bytes a picture.
+    Only keys and outcomes are in memory: about 100 bytes a picture.
     """
 
     def __init__(self, file: BinaryIO, path: Path, failed: dict[str, bool]) -> None:
@@ -50,9 +50,9 @@ class Journal:
 
 @contextmanager
 def open_journal(folder: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
-    """Open, or begin, the journal of a folder, for this process alone.
+    """Open, or begin, the journal of a folder, for this process only.
 
-    `job` is what the results depend on beside the pictures, as JSON. Raises OutputError where the folder holds another
+    `job` is what the results depend on beside the pictures, as JSON. Raises OutputError if the folder holds another
     job's results, another process writes to it, or the disk refuses.
     """
     make_folder(folder)
@@ -79,7 +79,7 @@ def open_journal(folder: Path, job: Mapping[str, Any]) -> Iterator[Journal]:
 
 
 def earlier_seed(folder: Path) -> int | None:
-    """The seed of the results that a folder holds; None where it holds none."""
+    """The seed of the results that a folder holds; None if it holds none."""
     try:
         with (folder / JOURNAL_NAME).open("rb") as file:
             seed = json.loads(file.readline())["job"]["options"]["seed"]

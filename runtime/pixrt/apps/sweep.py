@@ -50,7 +50,7 @@ def parse_axis(name: str, text: str) -> Axis:
 
 
 def parse_seeds(text: str, first: int | None) -> Axis:
-    """The seeds: a list with commas, or how many there are from `first` on, which is drawn where it is None.
+    """The seeds: a list with commas, or how many there are from `first` on, which is drawn if it is None.
 
     All cells of a seed begin with the same noise, so what differs between them is what was swept. Raises OptionError.
     """

@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A parameter's name above its value; both empty where there is nothing to say."""
+    """A parameter's name above its value; both empty if there is nothing to say."""
 
     name: str = ""
     value: str = ""
@@ -134,7 +134,7 @@ def draw_page(
 ) -> "Image.Image":
     """Paint a page. `picture_of` gives the RGB picture at a place of the sweep: one is held at a time.
 
-    `title` and `facts` stand beside the source, cut where they are longer than some lines.
+    `title` and `facts` stand beside the source, cut if they are longer than some lines.
     """
     from PIL import Image, ImageDraw
 
@@ -208,7 +208,7 @@ def _width(measures: Measures, line: Sequence[Panel]) -> int:
 
 
 def _chunks(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
-    """Parts of at most `most` items (1 where that is less), about equally long."""
+    """Parts of at most `most` items (1 if that is less), about equally long."""
     count = -(-len(items) // max(1, most))
     length = -(-len(items) // count)
     return [items[first : first + length] for first in range(0, len(items), length)]

@@ -21,7 +21,7 @@ AMPERE = 80  # sm80, the first generation that hardware-compatible engines run o
 def engine_problem(spec: EngineSpec, library: EngineLibrary, version: str, capability: str) -> str | None:
     """Why an engine cannot run here, or None. `version` is the library's, `capability` the GPU's, such as "sm89".
 
-    TensorRT takes its own version alone, or with version compatibility any later one of the same major; TensorRT-RTX
+    TensorRT takes only its own version, or with version compatibility any later one of the same major; TensorRT-RTX
     its own major.minor.
     """
     if spec.library != library:
@@ -56,7 +56,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def source_files(manifest: Manifest, component: str) -> tuple[str, ...]:
-    """A component's ONNX file and, where its weights stand outside, their file. Raises EngineError without it."""
+    """A component's ONNX file and, if its weights stand outside, their file. Raises EngineError without it."""
     if component not in manifest.components:
         raise EngineError(f"bundle {manifest.name!r} has no component {component}", remedy=_BUILD)
     files = [manifest.components[component].file]
@@ -121,7 +121,7 @@ def _check_guard(path: Path) -> None:
 
 
 def read_trusted(path: Path, limit: int) -> bytes:
-    """A file that is code, where nobody but the user and root can have written it; one byte more tells it is longer.
+    """A file that is code, if nobody but the user and root can have written it; one byte more tells it is longer.
 
     Raises EngineError.
     """

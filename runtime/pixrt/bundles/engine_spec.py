@@ -63,10 +63,10 @@ class ShapeProfile:
 class EngineSpec:
     """One engine: its plan file, by which library, from which ONNX, for which GPUs and shapes it was built.
 
-    `targets` are compute capabilities ("sm89"); `gpu` is the name of the GPU it is tied to, "" where it is portable.
+    `targets` are compute capabilities ("sm89"); `gpu` is the name of the GPU it is tied to, "" if it is portable.
     `source_sha256` is one digest over the component's ONNX file and its external weights, `source_bytes` their size.
     `key` is a SHA-256 over all that decides the plan, but for the plan itself. A `stripped` plan holds no weights: they
-    come from the bundle when it is loaded. `workspace_bytes`, `optimization_level` and `max_aux_streams` are None where
+    come from the bundle when it is loaded. `workspace_bytes`, `optimization_level` and `max_aux_streams` are None if
     the library's default was used.
     """
 

@@ -115,7 +115,7 @@ _AGAIN = "Copy the bundle again, or export it again with `pixrt export`"
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in pieces. Raises BundleError where it cannot be read."""
+    """SHA-256 of a file in hexadecimal, read in pieces. Raises BundleError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,14 +8,14 @@ from pixrt.errors import BundleError
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output of a network. A dimension is a number, or a name where it is free."""
+    """One input or output of a network. A dimension is a number, or a name if it is free."""
 
     name: str
     dtype: Literal["float32", "float16", "int64", "int32"]
     shape: tuple[int | str, ...]
 
     def fixed(self, axis: int) -> int:
-        """A dimension that must be a number, such as the channels. Raises BundleError where it is free."""
+        """A dimension that must be a number, such as the channels. Raises BundleError if it is free."""
         size = self.shape[axis]
         if isinstance(size, str):
             raise BundleError(

@@ -42,7 +42,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """The tokenizer of a bundle. Raises BundleError where its files cannot be read or lack the special tokens."""
+    """The tokenizer of a bundle. Raises BundleError if its files cannot be read or lack the special tokens."""
 
     def __init__(self, folder: Path, spec: TokenizerSpec) -> None:
         try:

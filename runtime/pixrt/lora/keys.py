@@ -6,7 +6,7 @@
     text_encoder.(...).self_attn.q_proj.lora_linear_layer.down.weight    diffusers 0.20
     lora_unet_down_blocks_0_(...)_attn1_to_q.lora_down.weight            kohya-ss
 
-`up` (or `lora_B`) goes with each, and an `.alpha` may. peft's configuration, as JSON in the metadata, rules where it is
+`up` (or `lora_B`) goes with each, and an `.alpha` may. peft's configuration, as JSON in the metadata, rules if it is
 there. Must not import anything of pixrt but errors and spec.
 """
 
@@ -165,7 +165,7 @@ def _check(file: str, parameter: str, found: dict[str, Tensor], shape: tuple[int
 
 
 def _require_clear_scale(file: str, layers: Layers, component: str) -> None:
-    """Raise LoraError where alphas are missing that would be needed.
+    """Raise LoraError if alphas are missing that would be needed.
 
     diffusers then takes the first layer's rank, or the commonest alpha, for all of them, which depends on their order.
     """
@@ -193,7 +193,7 @@ def _config(file: str, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _section(config: Mapping[str, Any], component: str, names: Mapping[str, Tensor]) -> dict[str, Any]:
-    """peft's configuration of a component: under its name as the tensors are, without one where they have none."""
+    """peft's configuration of a component: under its name as the tensors are, without one if they have none."""
     prefix = f"{component}." if any(name.startswith((*_PREFIXES,)) for name in names) else ""
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
 

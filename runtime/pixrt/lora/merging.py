@@ -23,7 +23,7 @@ from pixrt.lora.safetensors import MalformedTensors, TensorFile
 from pixrt.lora.weights import WeightPlace, read_weight, to_graph
 
 LoraInput = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
-"""A LoRA file, or the file and its scale (1 where it is not given)."""
+"""A LoRA file, or the file and its scale (1 if it is not given)."""
 
 MAX_LORAS = 8  # their names go into the picture's metadata
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -81,7 +81,7 @@ def merge(parameter: str, weight: Array, factors: Sequence[Factor]) -> NDArray[n
     """The layer's weight with LoRAs in it, in PyTorch's layout: summed in float64, rounded once.
 
     Linear: `[out, in]`; convolution: `[out, in, kh, kw]`, whose rank-r form is a kernel to r channels, then a 1x1 one.
-    Raises LoraError where a value is no longer finite.
+    Raises LoraError if a value is no longer finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         total = weight.astype(np.float64)
@@ -95,7 +95,7 @@ def replacements(
 ) -> Iterator[NewWeight]:
     """The weights of one component with LoRAs in them, one at a time, for a backend to open it with.
 
-    The base is what the bundle holds: in an FP16 one, rounded already. Raises LoraError where a sum leaves its range.
+    The base is what the bundle holds: in an FP16 one, rounded already. Raises LoraError if a sum leaves its range.
     """
     for parameter, given in factors.items():
         place = places[parameter]
@@ -104,7 +104,7 @@ def replacements(
 
 
 def require_own_weights(loras: LoraSet, table: Mapping[str, Mapping[str, WeightPlace]]) -> None:
-    """Raise LoraError where a LoRA changes a layer whose weight the graph shares with another layer."""
+    """Raise LoraError if a LoRA changes a layer whose weight the graph shares with another layer."""
     for component, factors in loras.factors.items():
         users: dict[str, list[str]] = {}
         for parameter, place in table[component].items():

@@ -1,7 +1,7 @@
 """Reading a safetensors file into NumPy: https://github.com/huggingface/safetensors#format. Imports no library for it.
 
 The package's own NumPy side cannot read bfloat16, in which many LoRA files are written. Nothing of the file is run, and
-what its header claims is held against its size first. Must not import anything of pixrt.
+what its header claims must match its size first. Must not import anything of pixrt.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class _Entry:
 class TensorFile:
     """An opened safetensors file: the header is read and checked, the tensors are not.
 
-    Raises MalformedTensors for a header that cannot be, OSError where the file cannot be read.
+    Raises MalformedTensors for a header that cannot be, OSError if the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class TensorFile:
     def read(self) -> tuple[dict[str, Tensor], str]:
         """Every tensor (bfloat16 as float32), and the file's SHA-256 in hexadecimal.
 
-        Raises MalformedTensors where the file has changed since its header was read, or has another type of number.
+        Raises MalformedTensors if the file has changed since its header was read, or has another type of number.
         """
         with self._path.open("rb") as file:
             data = file.read()

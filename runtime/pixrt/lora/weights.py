@@ -25,7 +25,7 @@ WEIGHTS_NAME = "weights.json"
 class WeightPlace:
     """One layer's weight in the graph: `shape` and `dtype` are the initializer's, raw and little-endian at `offset`.
 
-    `transposed`: the initializer is `[in, out]`, where PyTorch's parameter is `[out, in]`.
+    `transposed`: the initializer is `[in, out]`, and PyTorch's parameter `[out, in]`.
     """
 
     initializer: str
@@ -56,7 +56,7 @@ def to_json(table: Mapping[str, Mapping[str, WeightPlace]]) -> str:
 
 
 def read_table(bundle: Bundle) -> WeightTable:
-    """The bundle's table. Raises BundleError where there is none, or it does not fit the bundle's files."""
+    """The bundle's table. Raises BundleError if there is none, or it does not fit the bundle's files."""
     files, where = bundle.manifest.files, str(bundle.folder / WEIGHTS_NAME)
     if WEIGHTS_NAME not in files:
         raise BundleError(

@@ -28,7 +28,7 @@ def guidance_weights(
     """Weights `[steps, 3]` of the branches TEXT, IMAGE, UNCOND; every row sums to 1.
 
     `interval` is the window, in fractions of the steps, in which guidance acts. Outside it both scales are 1, so that
-    the text branch alone runs (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+    only the text branch runs (Kynkäänniemi et al. 2024, arXiv:2404.07724).
     """
     inside = in_window(steps, interval)
     s_text = np.where(inside, guidance_scale, 1.0)
@@ -37,7 +37,7 @@ def guidance_weights(
 
 
 def in_window(steps: int, interval: tuple[float, float]) -> NDArray[np.bool_]:
-    """Which of the steps `[steps]` are inside a window: step i is where first <= i / steps < second."""
+    """Which of the steps `[steps]` are inside a window: step i is one if first <= i / steps < second."""
     position = np.arange(steps) / steps
     return (interval[0] <= position) & (position < interval[1])
 

@@ -13,7 +13,7 @@ Column = NDArray[np.float64]
 BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 Spacing = Literal["linspace", "leading", "trailing"]
 
-# What a zero terminal signal-to-noise ratio becomes where sigma must stay finite: the smallest FP16 number.
+# What a zero terminal signal-to-noise ratio becomes if sigma must stay finite: the smallest FP16 number.
 SMALLEST_ALPHA = 2.0**-24
 
 

@@ -68,7 +68,7 @@ def stylize(content: Latents, style: Latents, patch: int) -> Latents:
 
 
 def gram_distance(a: Latents, b: Latents) -> float:
-    """How far the Gram matrix of `a` is from that of `b`, relative to that of `b` (Frobenius): 0 where they are equal.
+    """How far the Gram matrix of `a` is from that of `b`, relative to that of `b` (Frobenius): 0 if they are equal.
 
     Features are the 3 x 3 neighbourhoods `[9 C, h w]`, not centred, mirrored at the border; their Gram matrix is the
     mean of their outer products over the positions (Gatys et al. 2016, equation 3, on latents).
@@ -84,7 +84,7 @@ def _statistics(latents: Latents) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def _standard(latents: Latents) -> NDArray[np.float64]:
-    """Every channel at mean 0 and deviation 1, or nearer to 0 where it is flat."""
+    """Every channel at mean 0 and deviation 1, or nearer to 0 if it is flat."""
     mean, deviation = _statistics(latents)
     standard: NDArray[np.float64] = (latents - mean) / np.maximum(deviation, _FLAT)
     return standard

@@ -66,7 +66,7 @@ def overlap_of(tile: int) -> int:
 
 
 def make_tiling(size: Sides, tile: int) -> Tiling:
-    """Windows of `tile` x `tile` latents over a plane, or of its own side where that is less."""
+    """Windows of `tile` x `tile` latents over a plane, or of its own side if that is less."""
     window = (min(size[0], tile), min(size[1], tile))
     overlap = overlap_of(tile)
     tops, lefts = (_firsts(side, part, overlap) for side, part in zip(size, window, strict=True))
@@ -76,7 +76,7 @@ def make_tiling(size: Sides, tile: int) -> Tiling:
 def fit_tiling(size: Sides, unit: int, takes: Callable[[Sides], bool]) -> Tiling:
     """The whole plane, or the largest square tile, in multiples of `unit`, whose windows a network `takes`.
 
-    The whole also where it takes no tile: it then says itself why not.
+    The whole also if it takes no tile: it then says itself why not.
     """
     if not takes(size):
         least = -(-2 * MIN_OVERLAP // unit) * unit

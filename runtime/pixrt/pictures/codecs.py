@@ -72,7 +72,7 @@ def _require_regular(path: Path) -> None:
 def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: int) -> None:
     """Write a picture with its parameters inside, whole or not at all. `quality`, 1 to 100, is for all but PNG.
 
-    Raises OptionError for another quality, OutputError for a suffix that pixrt does not write, and where the file
+    Raises OptionError for another quality, OutputError for a suffix that pixrt does not write, and if the file
     system refuses.
     """
     if not (isinstance(quality, int) and 1 <= quality <= 100):
@@ -99,12 +99,12 @@ def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: 
 
 
 def writable_name(path: Path) -> Path:
-    """What a result of the picture at `path` is called: the same, where pixrt can write its format, else a PNG."""
+    """What a result of the picture at `path` is called: the same, if pixrt can write its format, else a PNG."""
     return path if path.suffix.lower() in WRITABLE_SUFFIXES else path.with_suffix(".png")
 
 
 def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The parameters in a picture that pixrt wrote. Raises PictureError where the file is not such a picture."""
+    """The parameters in a picture that pixrt wrote. Raises PictureError if the file is not such a picture."""
     with open_picture(Path(path)) as image:
         try:
             text = parameters_text(image)
@@ -133,5 +133,5 @@ def over_white(image: "Image.Image") -> "Image.Image":
 
 
 def broken_picture(name: str, error: Exception) -> PictureError:
-    """What to raise where a decoder failed on a file."""
+    """What to raise if a decoder failed on a file."""
     return PictureError(f"{name} cannot be decoded: {str(error)[:200] or type(error).__name__}", remedy="Save it again")

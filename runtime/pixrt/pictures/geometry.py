@@ -61,7 +61,7 @@ def plan_geometry(
 ) -> Geometry:
     """The geometry of a picture of `width` x `height`, worked on at `resolution`, in sizes divisible by `multiple`.
 
-    Raises PictureError where the working size is beyond `most_pixels`, or the picture smaller than one multiple.
+    Raises PictureError if the working size is beyond `most_pixels`, or the picture smaller than one multiple.
     """
     if mode == "fit":
         geometry = _fit(width, height, resolution, multiple)
@@ -93,7 +93,7 @@ def _fit(width: int, height: int, resolution: int, multiple: int) -> Geometry:
     """The rule of the original's edit_cli.py: the short side up to a multiple of 64, the long one down, centre crop.
 
     In whole numbers: with floats the original loses 64 pixels of the short side for 7.8 % of sizes. Below 256 pixels,
-    where 64 is too coarse, the networks' own multiple serves.
+    if 64 is too coarse, the networks' own multiple serves.
     """
     if resolution < multiple:
         raise _too_small(f"a resolution of {resolution} pixels", multiple)

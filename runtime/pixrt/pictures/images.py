@@ -32,7 +32,7 @@ _ORIENTATION_TAG, _FIRST_ON_ITS_SIDE = 0x0112, 5
 class Picture:
     """A decoded picture: sRGB pixels `[H, W, 3]` uint8 over white, and what was transparent `[H, W]` uint8.
 
-    `straight` are the pixels as they were, not over white; `rgb` itself where nothing is transparent.
+    `straight` are the pixels as they were, not over white; `rgb` itself if nothing is transparent.
     """
 
     rgb: NDArray[np.uint8]
@@ -71,7 +71,7 @@ def to_image(picture: Picture) -> "Image.Image":
 
 
 def measure_picture(source: PictureSource) -> tuple[int, int]:
-    """Width and height in pixels of what `load_picture` gives, from the header alone. Raises PictureError."""
+    """Width and height in pixels of what `load_picture` gives, from its header only. Raises PictureError."""
     with _opened(source) as (image, _):
         width, height = image.size
         return (height, width) if _orientation(image) >= _FIRST_ON_ITS_SIDE else (width, height)
@@ -162,7 +162,7 @@ def _from_array(array: NDArray[Any]) -> "Image.Image":
 
 
 def _orientation(image: "Image.Image") -> int:
-    """EXIF's orientation, 1 to 8; 1 where it is missing, or the EXIF data is broken: so do browsers."""
+    """EXIF's orientation, 1 to 8; 1 if it is missing, or the EXIF data is broken: so do browsers."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # as many unrelated types as decoders raise
@@ -177,7 +177,7 @@ def _upright(image: "Image.Image") -> "Image.Image":
 
 
 def _to_rgb(image: "Image.Image") -> "Image.Image":
-    """RGB, or RGBA where anything can be transparent, in sRGB."""
+    """RGB, or RGBA if anything can be transparent, in sRGB."""
     from PIL import Image
 
     profile, transparent = image.info.get("icc_profile"), image.info.get("transparency")

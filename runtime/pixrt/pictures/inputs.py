@@ -33,11 +33,11 @@ class Prepared:
     """Working pictures, and of the picture as it was only what the result is made with.
 
     Attributes:
-        pixels, style: `[3, H, W]` in [-1, 1], where the task takes them.
+        pixels, style: `[3, H, W]` in [-1, 1], if the task takes them.
         mask: which working pixels may change, `[H, W]`.
         under: with a mask the picture's own pixels `[H, W, 3]`, over which the result is put, and
         opacity: how much of the result shows, `[H, W]` uint8.
-        alpha: the picture's transparency `[H, W]` uint8, where it has any.
+        alpha: the picture's transparency `[H, W]` uint8, if it has any.
         sha256: of the mask and of the style as they were decoded (16 digits): which ones a result was made with.
     """
 
@@ -51,7 +51,7 @@ class Prepared:
 
 
 def prepare_picture(source: PictureSource, size: Size, geometry: Geometry) -> Prepared:
-    """A picture that the result replaces in whole. Raises PictureError, also where it is no longer of `size`."""
+    """A picture that the result replaces in whole. Raises PictureError, also if it is no longer of `size`."""
     picture = _load(source, size)
     return Prepared(pixels=to_network(picture, geometry), alpha=picture.alpha)
 

@@ -29,7 +29,7 @@ _ROWS = 256
 def load_mask(source: PictureSource, size: Size) -> Mask:
     """The mask `[H, W]` of a picture of `size` (width, height), from a bool array or from what `load_picture` takes.
 
-    True in an array is edited. Where any of a mask picture is transparent, what has alpha below 128 is (the convention
+    True in an array is edited. If any of a mask picture is transparent, what has alpha below 128 is (the convention
     of OpenAI's images API); otherwise what has luminance 128 and more (white: the convention of diffusers). Raises
     PictureError for what is no picture, another size than the picture's, and a mask that selects nothing.
     """
@@ -70,9 +70,9 @@ def _read(picture: Picture) -> tuple[Mask, str]:
 def mask_region(mask: Mask, padding: int, working: Size) -> Box:
     """The box to work on: the mask's, grown by `padding` pixels, then widened to the aspect ratio of `working`.
 
-    It holds the mask and lies within the picture: where the picture has no room on one side the box moves to the other,
-    and where it has none at all the box ends with the picture. The rule is that of diffusers'
-    `VaeImageProcessor.get_crop_region`, but in whole numbers and rounded up, where diffusers rounds down (one pixel
+    It holds the mask and lies within the picture: if the picture has no room on one side the box moves to the other,
+    and if it has none at all the box ends with the picture. The rule is that of diffusers'
+    `VaeImageProcessor.get_crop_region`, but in whole numbers and rounded up, while diffusers rounds down (one pixel
     less, unless it comes out even): so no box is thinner than the working picture or the picture, the cap of
     `check_size`. The mask must not be empty.
     """
@@ -95,7 +95,7 @@ def _bounds(mask: Mask, margin: int) -> Box:
 
 
 def _widen(first: int, last: int, wanted: int, room: int) -> tuple[int, int]:
-    """A span of the wanted length around a shorter one, moved into [0, room], and cut to it where it is longer."""
+    """A span of the wanted length around a shorter one, moved into [0, room], and cut to it if it is longer."""
     wanted = min(wanted, room)
     first = min(max(first - (wanted - (last - first)) // 2, 0), room - wanted)
     return first, first + wanted
@@ -104,7 +104,7 @@ def _widen(first: int, last: int, wanted: int, room: int) -> tuple[int, int]:
 def to_working(mask: Mask, geometry: Geometry) -> Mask:
     """The mask `[H, W]` of the working picture: cropped, scaled and mirrored as `images.to_network` does.
 
-    A working pixel may change where any pixel of the picture that it covers may: no mask is too thin to be seen. Raises
+    A working pixel may change if any pixel of the picture that it covers may: no mask is too thin to be seen. Raises
     PictureError for a mask that lies outside the crop.
     """
     left, top, right, bottom = geometry.crop
@@ -130,7 +130,7 @@ def _any_covered(mask: Mask, first: float, last: float, count: int) -> Mask:
 def to_latents(working: Mask, scale: int) -> NDArray[np.float32]:
     """The mask `[1, h, w]` of the latents, 1 or 0, of a working mask `[scale * h, scale * w]`.
 
-    1 where any pixel of the latent's block may change. diffusers asks one pixel of the block: the same where the mask's
+    1 if any pixel of the latent's block may change. diffusers asks one pixel of the block: the same if the mask's
     borders are the blocks'.
     """
     height, width = working.shape

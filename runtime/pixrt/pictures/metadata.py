@@ -22,7 +22,7 @@ _MAX_PNG_BYTES = 1_000_000
 
 
 def png_info(parameters: str) -> "PngInfo":
-    """The chunk for Pillow's `pnginfo`. Compressed where long. Raises OutputError where it could not be read again."""
+    """The chunk for Pillow's `pnginfo`. Compressed if long. Raises OutputError if it could not be read again."""
     from PIL.PngImagePlugin import PngInfo
 
     length = len(parameters.encode())
@@ -37,7 +37,7 @@ def png_info(parameters: str) -> "PngInfo":
 
 
 def exif_bytes(parameters: str) -> bytes:
-    """EXIF data with the parameters as user comment. Raises OutputError where they are longer than EXIF can be."""
+    """EXIF data with the parameters as user comment. Raises OutputError if they are longer than EXIF can be."""
     from PIL import Image
 
     text = parameters.encode()
@@ -53,7 +53,7 @@ def exif_bytes(parameters: str) -> bytes:
 
 
 def parameters_text(image: "Image.Image") -> str | None:
-    """What `png_info` or `exif_bytes` put into a picture; None where there is nothing of the kind."""
+    """What `png_info` or `exif_bytes` put into a picture; None if there is nothing of the kind."""
     text = getattr(image, "text", {}).get(PNG_KEY) if image.format == "PNG" else None
     if isinstance(text, str):
         return str(text)

@@ -31,7 +31,7 @@ class _Solver:
 
 
 # Each class's settings of which pixrt computes some values only; UniPC and DPM-Solver take each other's solver_type.
-# clip_sample is False where a config does not say: it clips pixels to [-1, 1], and these models' samples are latents.
+# clip_sample is False if a config does not say: it clips pixels to [-1, 1], and these models' samples are latents.
 _PLAIN = {"thresholding": (False,), "clip_sample": (False,)}
 _SIGMAS = {"use_exponential_sigmas": (False,), "use_beta_sigmas": (False,)}
 _MULTISTEP = _SIGMAS | {

@@ -38,7 +38,7 @@ def solver_grid(settings: Settings) -> tuple[Column, Column, Column]:
 
 def _second_order(settings: Settings, *, stochastic: bool) -> StepTable:
     t, alpha, sigma = solver_grid(settings)
-    lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
+    lambda_ = np.log(alpha) - np.log(sigma)  # infinite if the edit ends without noise
     h = np.diff(lambda_)
     denoised = denoised_of(settings.prediction_type, alpha[:-1], sigma[:-1])
     if stochastic:
@@ -49,7 +49,7 @@ def _second_order(settings: Settings, *, stochastic: bool) -> StepTable:
         x = sigma[1:] / sigma[:-1]
         weight = alpha[1:] * -np.expm1(-h)
         noise = np.zeros_like(x)
-    # D = x0 + (x0 - previous x0) / (2 r), r = previous h / h; first order where there is no previous, and at the end.
+    # D = x0 + (x0 - previous x0) / (2 r), r = previous h / h; first order if there is no previous, and at the end.
     slope = np.zeros(len(t))
     slope[1:] = h[1:] / (2 * h[:-1])
     if settings.final_sigma == 0 or settings.steps < 15:

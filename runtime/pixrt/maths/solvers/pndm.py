@@ -18,7 +18,7 @@ _ADAMS = (
 def pndm(settings: Settings) -> StepTable:
     """N + 1 network calls: the first step is taken twice (Heun's method), so that the history starts well.
 
-    Also where the first steps are left out. (diffusers' img2img then takes the third call's state for the one before.)
+    Also if the first steps are left out. (diffusers' img2img then takes the third call's state for the one before.)
     """
     t = space_timesteps(settings.spacing, settings.train, settings.steps, settings.steps_offset)[settings.start :]
     steps, stride = len(t), settings.train // settings.steps

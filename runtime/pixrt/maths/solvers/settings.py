@@ -48,7 +48,7 @@ class Settings:
         return len(self.alphas_cumprod)
 
     def alphas_at(self, timesteps: Column) -> Column:
-        """`alphas_cumprod` at whole timesteps. Raises OptionError where one is beyond the training's last."""
+        """`alphas_cumprod` at whole timesteps. Raises OptionError if one is beyond the training's last."""
         if timesteps.max() > self.train - 1:
             raise OptionError(
                 f"{self.steps} steps begin at timestep {timesteps.max():g}, and training ended at {self.train - 1}",
@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerClass:
-    """A scheduler class of diffusers: what it assumes where its config says nothing.
+    """A scheduler class of diffusers: what it assumes if its config says nothing.
 
     Attributes:
         finite_sigmas: it replaces an infinite sigma, at zero terminal SNR, by the largest of FP16.

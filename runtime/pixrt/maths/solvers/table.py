@@ -8,7 +8,7 @@ Every solver here is linear in the state x, the network's output, its stored pre
 
 and the predicted clean latents, for previews, are denoised_x[i] * x + denoised_output[i] * output. Before step i the
 state is alpha[i] x0 + sigma[i] eps for clean latents x0 and standard normal noise eps: what an edit begins with that
-does not begin with noise alone, and what latents that are known become.
+does not begin with noise only, and what latents that are known become.
 """
 
 from dataclasses import dataclass, fields
@@ -24,12 +24,12 @@ class StepTable:
     """One row per network call, float64 `[N]` unless said otherwise.
 
     Attributes:
-        timesteps: what the network is told, fractional where the spacing is.
+        timesteps: what the network is told, fractional if the spacing is.
         alpha, sigma: how much of the clean latents, and of noise, is in x before the step.
         input_scale: the network's input is this times x.
         x, output, noise: coefficients of x, of the (guided) network output and of the fresh noise.
         history: `[N, K]` coefficients of the predictions stored 1..K steps ago, newest first; K may be 0.
-        store_x, store_output: what this step stores (unused where K is 0).
+        store_x, store_output: what this step stores (unused if K is 0).
         denoised_x, denoised_output: the predicted clean latents.
         initial_scale: the first x is this times the initial noise.
     """
@@ -88,7 +88,7 @@ class Linear(NamedTuple):
 
 
 def denoised_of(prediction_type: str, alpha: Column, sigma: Column) -> Linear:
-    """The predicted clean latents x0 where the state is alpha x0 + sigma eps.
+    """The predicted clean latents x0 if the state is alpha x0 + sigma eps.
 
     v-prediction: v = alpha eps - sigma x0 (Salimans & Ho 2022, appendix D), for alpha^2 + sigma^2 = 1.
     """

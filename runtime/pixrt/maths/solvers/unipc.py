@@ -1,7 +1,7 @@
 """UniPC of second order with B2(h) and data prediction. Pure maths.
 
 Zhao et al. 2023 (arXiv:2302.04867). Step i first corrects the state that step i - 1 predicted, with the new x0, then
-predicts the next. Both use the same x, so the correction is a combination of stored x0 alone, and corrector and
+predicts the next. Both use the same x, so the correction is a combination of only stored x0, and corrector and
 predictor fold into one row.
 """
 
@@ -16,7 +16,7 @@ def unipc(settings: Settings) -> StepTable:
     """UniPC-2: predictor of equation 9, corrector of equation 10, h in lambda = log(alpha / sigma)."""
     t, alpha, sigma = solver_grid(settings)
     steps, level = len(t), Level(alpha[:-1], sigma[:-1])
-    lambda_ = np.log(alpha) - np.log(sigma)  # infinite where the edit ends without noise
+    lambda_ = np.log(alpha) - np.log(sigma)  # infinite if the edit ends without noise
     h = np.diff(lambda_)
     grow = alpha[1:] * np.expm1(-h)  # alpha' (e^-h - 1): B(h) alpha'
     order = np.minimum(2, np.minimum(np.arange(steps) + 1, steps - np.arange(steps)))
