@@ -11,6 +11,8 @@ so their "in loop" is of an edit that waits for the device after each step. It s
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +26,34 @@ NAMES = (
     *("htod_bytes", "dtoh_bytes", "dtod_bytes", "stream_syncs", "event_syncs", "context_syncs"),
     *("device_allocations", "pinned_allocations", "graph_launches", "pageable_copies"),
 )
+
+
+@contextmanager
+def counted_steps(driver: Any, *, settled: bool) -> Iterator[list[Counters]]:
+    """What the driver had counted after every step of a pool; `settled` waits for each, as copies count when done."""
+    from pixrt.core.fused import FusedPool
+    from pixrt.core.pool import HostPool
+
+    seen: list[Counters] = []
+    originals = {kind: kind.step for kind in (FusedPool, HostPool)}
+
+    def counting(kind: Any) -> Any:
+        def step(self: Any, slots: Any = None) -> list[int]:
+            ended: list[int] = originals[kind](self, slots)
+            if settled:
+                self.wait()
+            seen.append(driver.counters())
+            return ended
+
+        return step
+
+    for kind in originals:
+        kind.step = counting(kind)  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        for kind, original in originals.items():
+            kind.step = original  # type: ignore[method-assign]
 
 
 def main(bundle: Annotated[Path, typer.Argument(help="A bundle exported with --fused-step.")]) -> None:
@@ -45,26 +75,21 @@ def main(bundle: Annotated[Path, typer.Argument(help="A bundle exported with --f
         for fused in (True, False):
             with Editor(folder, backend="tensorrt", fused_step=fused) as editor:
 
-                def edit(steps: int, editor: Any = editor, **more: Any) -> Counters:
+                def edit(steps: int, editor: Any = editor) -> Counters:
                     before = driver.counters()
                     editor.edit(
                         picture, "make it winter", seed=1, steps=steps, scheduler="euler_ancestral",
-                        guidance_scale=7.5, image_guidance_scale=1.5, **more,
+                        guidance_scale=7.5, image_guidance_scale=1.5,
                     )  # fmt: skip
                     return driver.counters() - before
 
                 for steps in (5, 13, 5, 13):
                     edit(steps)
                 few, many = edit(5), edit(13)
-                device: Any = editor._backend.context.device  # type: ignore[attr-defined]
-                called, done = [], []
-
-                def settled(info: Any, device: Any = device, done: list[Counters] = done) -> None:
-                    device.run(device.synchronize)
-                    done.append(driver.counters())
-
-                edit(5, on_step=lambda info, called=called: called.append(driver.counters()))
-                edit(5, on_step=settled)
+                with counted_steps(driver, settled=False) as called:
+                    edit(5)
+                with counted_steps(driver, settled=True) as done:
+                    edit(5)
             columns.append({name: (getattr(many, name) - getattr(few, name)) / 8 for name in NAMES})
             columns.append(
                 {

@@ -13,7 +13,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,9 +151,9 @@ def timed_steps(device: Device) -> Iterator[tuple[list[tuple[Any, Any]], list[fl
     host_ms: list[float] = []
     original = DeviceLoop._step
 
-    def step(self: DeviceLoop, index: int, rows: int) -> None:
+    def step(self: DeviceLoop, at: Sequence[int], rows: int) -> None:
         first, started = device.mark(), time.perf_counter()
-        original(self, index, rows)
+        original(self, at, rows)
         host_ms.append(1000 * (time.perf_counter() - started))
         marks.append((first, device.mark()))
 

@@ -1,16 +1,18 @@
-"""The loop's own cost: pixrt's plan beside a NumPy loop written the obvious way, on a network that does nothing.
+"""The loop's own cost: pixrt's pool beside a NumPy loop written the obvious way, on a network that does nothing.
 
     python benchmarks/overhead.py
 
 Both sides do one edit's steps on 64x64 latents with 3 branches and the Euler ancestral solver, alternating in one
-process. pixrt draws its noise before the loop; that time is printed too, and the second ratio includes it.
+process. pixrt draws a picture's noise when it joins; that time is printed too, and the second ratio includes it. Then
+16 pictures of all solvers advance in one pool. The limits are 0.05 ms a step for one picture and 0.3 ms for 16, and no
+array may be allocated between steps; it ends with 1 if one of them is broken.
 """
 
 import platform
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,15 +20,17 @@ import typer
 
 from pixrt.backends.null import NullEngine
 from pixrt.bundles.manifest import ComponentSpec, ExportCheck, TensorSpec
-from pixrt.core.buffers import Workspace
 from pixrt.core.conditioning import Conditioning
-from pixrt.core.pipeline import denoise
-from pixrt.core.plan import Plan, Schedule, make_plan
+from pixrt.core.pool import HostPool
+from pixrt.core.rows import Rows
+from pixrt.core.track import Track, make_track, steps_of
 from pixrt.maths.guidance import Branch, guidance_weights
-from pixrt.maths.noise import draw_noise
 from pixrt.maths.solvers import build_table
+from pixrt.options.tasks import SCHEDULERS
 
 SIZE, CHANNELS, TOKENS, WIDTH = 64, 4, 77, 768
+SLOTS = 16
+LIMITS_MS = {1: 0.05, SLOTS: 0.3}
 GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE = 7.5, 1.5
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
@@ -43,23 +47,34 @@ UNET = ComponentSpec(
 )
 
 
-def make_pixrt(
-    steps: int, source: np.ndarray[Any, Any], context: np.ndarray[Any, Any]
-) -> Callable[[], tuple[Plan, float]]:
-    """A function that plans one edit and returns the plan with the seconds that planning and noise took."""
-    workspace = Workspace(NullEngine(UNET), 1, (SIZE, SIZE), TOKENS)
-    table = build_table("euler_ancestral", SCHEDULER, steps)
+def make_pool(slots: int) -> HostPool:
+    """A pool on the null network."""
+    rows = Rows(NullEngine(UNET), slots * len(Branch), (SIZE, SIZE), TOKENS)
+    return HostPool(rows, slots, (CHANNELS, SIZE, SIZE), slots * len(Branch))
+
+
+def make_a_track(solver: str, steps: int, seed: int) -> Track:
+    """A picture with three branches at every step."""
+    generator = np.random.default_rng(seed)
+    source = generator.standard_normal((CHANNELS, SIZE, SIZE), dtype=np.float32)
+    context = generator.standard_normal((TOKENS, WIDTH), dtype=np.float32)
+    table = build_table(solver, SCHEDULER, steps)
     weights = guidance_weights(len(table), GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE, (0.0, 1.0))
-    schedule = Schedule(table, weights[:, None])
     conditioning = Conditioning(dict.fromkeys(Branch, context), {Branch.TEXT: source, Branch.IMAGE: source})
+    return make_track(steps_of(table, weights), seed, conditioning, (CHANNELS, SIZE, SIZE))
 
-    def plan() -> tuple[Plan, float]:
-        start = time.perf_counter()
-        noise = draw_noise([0], steps, (CHANNELS, SIZE, SIZE), out=workspace.noise(steps))
-        made = make_plan(workspace, schedule, noise, conditioning)
-        return made, time.perf_counter() - start
 
-    return plan
+def run(pool: HostPool, tracks: Sequence[Track], steps: int) -> tuple[float, float]:
+    """Let pictures join, and take the steps: seconds of joining, and of the steps."""
+    start = time.perf_counter()
+    slots = [pool.join(track) for track in tracks]
+    middle = time.perf_counter()
+    for _ in range(steps):
+        pool.step()
+    end = time.perf_counter()
+    for slot in slots:
+        pool.leave(slot)
+    return middle - start, end - middle
 
 
 def naive_loop(
@@ -98,52 +113,64 @@ def main(
     source = generator.standard_normal((1, CHANNELS, SIZE, SIZE), dtype=np.float32)
     context = generator.standard_normal((1, TOKENS, WIDTH), dtype=np.float32)
     answer = np.zeros((3, CHANNELS, SIZE, SIZE), np.float32)
-    plan = make_pixrt(steps, source, context)
-    ours, planning, naive = [], [], []
+    one, many = make_pool(1), make_pool(SLOTS)
+    track = make_a_track("euler_ancestral", steps, 0)
+    mixed = [make_a_track(SCHEDULERS[number % len(SCHEDULERS)], steps, number) for number in range(SLOTS)]
+    figures: dict[str, list[float]] = {"one picture": [], "joining": [], f"{SLOTS} pictures": [], "naive loop": []}
     for repeat in range(repeats + 3):  # the first three warm up
-        made, plan_s = plan()
+        joining, ours = run(one, [track], steps)
+        _, together = run(many, mixed, steps)
         start = time.perf_counter()
-        for _ in denoise(made):
-            pass
-        middle = time.perf_counter()
         naive_loop(steps, source, context, lambda sample, t, contexts: answer)
-        end = time.perf_counter()
+        naive = time.perf_counter() - start
         if repeat >= 3:
-            ours.append((middle - start) / steps * 1e3)
-            planning.append(plan_s / steps * 1e3)
-            naive.append((end - middle) / steps * 1e3)
+            for name, seconds in zip(figures, (ours, joining, together, naive), strict=True):
+                figures[name].append(seconds / steps * 1e3)
 
     print(
-        f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__};"
-        f" {steps} steps of Euler ancestral,"
+        f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}; {steps} steps,"
+        f" {SIZE}x{SIZE} latents, 3 branches, null network;"
     )
-    print(f"{SIZE}x{SIZE} latents, 3 branches, null network; {repeats} edits of each side, alternating; ms per step")
-    for name, values in (("pixrt loop", ours), ("pixrt plan and noise", planning), ("naive loop", naive)):
+    print(f"one picture of Euler ancestral, {SLOTS} of all solvers; {repeats} runs of each in turn; ms per step of all")
+    for name, values in figures.items():
         print(f"{name:22}median {statistics.median(values):.4f}  min {min(values):.4f}  max {max(values):.4f}")
-    with_plan = [a + b for a, b in zip(ours, planning, strict=True)]
-    print(f"naive / pixrt loop: {statistics.median(naive) / statistics.median(ours):.1f}")
-    print(f"naive / (pixrt loop + plan and noise): {statistics.median(naive) / statistics.median(with_plan):.1f}")
-    peak = allocated(plan()[0])
-    smallest = CHANNELS * SIZE * SIZE * 4
-    print(
-        f"allocated inside pixrt's loop (tracemalloc peak): {peak} bytes of small objects; one array of latents is"
-        f" {smallest} bytes, so arrays: {peak // smallest}"
-    )
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    with_joining = medians["one picture"] + medians["joining"]
+    print(f"naive / pixrt: {medians['naive loop'] / medians['one picture']:.1f}")
+    print(f"naive / (pixrt with joining): {medians['naive loop'] / with_joining:.1f}")
+    smallest, arrays = CHANNELS * SIZE * SIZE * 4, 0
+    for pool, tracks in ((one, [track]), (many, mixed)):
+        peak = allocated(pool, tracks, steps)
+        arrays += peak // smallest
+        print(
+            f"allocated between steps of {len(tracks)} (tracemalloc peak): {peak} bytes of small objects; one array of"
+            f" latents is {smallest} bytes, so arrays: {peak // smallest}"
+        )
+    broken = [f"{count} pictures" for count, limit in LIMITS_MS.items() if medians[_name(count)] > limit]
+    for name in broken:
+        print(f"{name} take more than {LIMITS_MS[int(name.split()[0])]} ms")
+    raise typer.Exit(1 if broken or arrays else 0)
 
 
-def allocated(plan: Plan) -> int:
-    """The most that one run of the loop adds to what Python and NumPy hold, in bytes."""
+def _name(count: int) -> str:
+    return "one picture" if count == 1 else f"{count} pictures"
+
+
+def allocated(pool: HostPool, tracks: Sequence[Track], steps: int) -> int:
+    """The most that the steps of pictures add to what Python and NumPy hold, in bytes."""
+    slots = [pool.join(track) for track in tracks]
+    pool.step()
     tracemalloc.start()
     try:
-        loop = denoise(plan)
-        next(loop)
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
-        for _ in loop:
-            pass
+        for _ in range(steps - 1):
+            pool.step()
         return max(0, tracemalloc.get_traced_memory()[1] - before)
     finally:
         tracemalloc.stop()
+        for slot in slots:
+            pool.leave(slot)
 
 
 if __name__ == "__main__":

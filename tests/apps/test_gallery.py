@@ -15,7 +15,9 @@ from pixrt import Editor, OutputError
 from pixrt.apps.entries import read_entries
 from pixrt.apps.gallery import Gallery, Outcome
 from pixrt.apps.journal import JOURNAL_NAME, open_journal
-from pixrt.editor.editor import Runner
+from pixrt.core.pool import HostPool
+from pixrt.editor.runner import Runner
+from pixrt.editor.stages import Making, finish
 from pixrt.errors import BackendError, PixrtError
 
 SIZES = ((64, 64), (64, 64), (96, 64), (48, 64))
@@ -104,17 +106,15 @@ def test_what_failed_is_tried_again_when_asked(null: Editor, pictures: Path, tmp
     assert (states["04.png"], states["07.png"]) == ("done", "failed")
 
 
-def test_one_picture_that_fails_does_not_take_its_batch_with_it(
+def test_one_picture_that_fails_does_not_take_others_with_it(
     null: Editor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Runner.run
-
-    def failing(self: Any, requests: Any, **more: Any) -> Any:
-        if any(request.job.image.name == "08.png" for request in requests):
+    def failing(making: Making, *rest: Any) -> Any:
+        if making.request.job.image.name == "08.png":  # type: ignore[union-attr]
             raise PixrtError("the decoded picture is not finite", remedy="None")
-        return original(self, requests, **more)
+        return finish(making, *rest)
 
-    monkeypatch.setattr(Runner, "run", failing)
+    monkeypatch.setattr("pixrt.editor.run.finish", failing)
     failed = {o.entry.path.name for o in run_gallery(null, pictures, tmp_path / "out") if o.state == "failed"}
     assert failed == {"04.png", "07.png", "08.png"}
 
@@ -122,12 +122,37 @@ def test_one_picture_that_fails_does_not_take_its_batch_with_it(
 def test_a_device_that_is_lost_ends_the_run(
     null: Editor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(self: Any, requests: Any, **more: Any) -> Any:
+    def lost(self: HostPool, slots: Any = None) -> Any:
         raise BackendError("the device is lost", remedy="None")
 
-    monkeypatch.setattr(Runner, "run", lost)
+    monkeypatch.setattr(HostPool, "step", lost)
     with pytest.raises(BackendError, match="lost"):
         run_gallery(null, pictures, tmp_path / "out")
+
+
+def test_pictures_of_other_steps_advance_together(
+    null: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that asks for other steps, solvers and scales: one pool, in which a place does not stay empty."""
+    rows = []
+    for number in range(8):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(
+            {"image": f"{number}.png", "steps": 2 + 3 * (number % 2), "scheduler": ("ddim", "unipc")[number % 2]}
+        )
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    steps: list[int] = []
+    original = HostPool.step
+
+    def counting(self: HostPool, slots: Any = None) -> Any:
+        steps.append(sum(track is not None for track in self._occupancy.tracks))
+        return original(self, slots)
+
+    monkeypatch.setattr(HostPool, "step", counting)
+    assert len(run_gallery(null, tmp_path / "jobs.jsonl", tmp_path / "out")) == 8
+    # 4 x 2 + 4 x 5 steps of pictures in four places: 7 if all were full to the end.
+    assert (sum(steps), max(steps)) == (28, 4)
+    assert len(steps) <= 9
 
 
 def test_a_full_disk_ends_the_run(
@@ -168,7 +193,7 @@ def test_few_are_held_whatever_the_sizes(null: Editor, tmp_path: Path, monkeypat
     monkeypatch.setattr(Gallery, "_write", writing)
     assert all(outcome.state == "done" for outcome in run_gallery(null, folder, tmp_path / "out"))
     assert held == 0
-    assert most <= 4 * 4 + 1
+    assert most <= 5 * 4 + 1
 
 
 def test_results_are_those_of_single_edits(editor: Editor, pictures: Path, tmp_path: Path) -> None:

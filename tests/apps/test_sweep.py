@@ -13,7 +13,7 @@ from demo import BLUE, Run, files, pixels
 from pixrt import Editor
 from pixrt.apps.sweep import Axis, parse_axis, parse_seeds
 from pixrt.apps.sweep_table import Measured, Strength, source_as_result, step_table, strength
-from pixrt.core.networks import Networks
+from pixrt.core.engines import Engines
 from pixrt.core.timing import StageTimes, Stopwatch
 from pixrt.options.tasks import MAX_SEED
 from pixrt.pictures.codecs import read_parameters
@@ -99,17 +99,17 @@ def test_the_table_over_steps() -> None:
 
 
 def test_a_sweep(run: Run, editor: Editor, scene: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two solvers' steps x 2 x 2 scales x 2 seeds in batches of 4, a batch per UNet plan; each cell as it is alone."""
+    """2 step counts x 2 x 2 scales x 2 seeds in one pool, with each other; each cell is what it is alone."""
     calls: list[str] = []
-    original = Networks._engine
+    original = Engines.get
     lists = ["--guidance-scale", "1.5,4", "--image-guidance-scale", "1,1.5", "--steps", "1,2", "--seeds", "3,7"]
     words = ["sweep", "scene.png", BLUE, *lists, "-o", "new/out", "--json", "new/out/f.json", "--backend", "ort-cpu"]
     with monkeypatch.context() as patch:
-        patch.setattr(Networks, "_engine", lambda *given: (calls.append(str(given[1])), original(*given))[1])
+        patch.setattr(Engines, "get", lambda *given: (calls.append(str(given[1])), original(*given))[1])
         outcome = run(*words, "--threads", 2)
     assert outcome.code == 0
     assert (calls.count("text_encoder"), calls.count("vae_encoder")) == (2, 1)
-    assert (calls.count("unet"), calls.count("vae_decoder")) == (16 / 4 + 1, 16 + 4)  # and a batch of one step before
+    assert (calls.count("unet"), calls.count("vae_decoder")) == (1, 16 + 4)  # four cells, for one step, warm up
     folder = tmp_path / "new" / "out"
     facts = json.loads((folder / "f.json").read_text())
     assert files(folder) == {"sheet.png", "f.json", *(cell["file"] for cell in facts["cells"])}
@@ -120,8 +120,7 @@ def test_a_sweep(run: Run, editor: Editor, scene: Image.Image, tmp_path: Path, m
         assert {name: parameters[name] for name in options} == options
         alone = editor.edit(scene, BLUE, **options)
         with Image.open(folder / cell["file"]) as image:
-            # Another batch size may take another kernel, which sums in another order.
-            assert np.abs(pixels(image) - pixels(alone.image)).max() <= 1
+            np.testing.assert_array_equal(pixels(image), pixels(alone.image))
             assert cell["mean_absolute"] == pytest.approx(np.abs(pixels(image) - pixels(scene)).mean())
     one, two = facts["steps"]
     assert (one["steps"], one["pictures"], two["steps"], two["pictures"]) == (1, 8, 2, 8)
@@ -141,8 +140,10 @@ def test_a_dry_run_says_what_would_be_done(run: Run, tmp_path: Path) -> None:
     outcome = run("sweep", "scene.png", BLUE, *lists, "-o", "out", "--dry-run", "--json", "f.json")
     assert outcome.code == 0
     lines = outcome.out.splitlines()
-    assert lines[0].startswith("20 cells, 8 batches: 124 network calls, and 1 to warm up; sheet ")
-    assert "pndm, 10 steps: 5 cells, 2 batches, 22 network calls" in lines
+    assert lines[0].startswith(
+        f"20 cells: {5 * 3 * (10 + 20 + 11 + 21)} branch evaluations, and a step to warm up; sheet "
+    )
+    assert f"pndm, 10 steps: 5 cells, {5 * 3 * 11} branch evaluations" in lines
     assert files(tmp_path) == {"scene.png"}
 
 
@@ -179,7 +180,7 @@ def test_an_edit_is_measured_against_the_source_as_it_comes_out(mode: Any) -> No
     assert source_as_result(picture, geometry, masked=True) is picture.rgb
 
 
-def test_batches_share_their_time_and_the_picture_is_decoded_once(
+def test_steps_share_their_time_and_the_picture_is_decoded_once(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources: list[type] = []
@@ -190,10 +191,12 @@ def test_batches_share_their_time_and_the_picture_is_decoded_once(
         return original(self, *given)
 
     monkeypatch.setattr(Request, "prepare", counting)
-    monkeypatch.setattr(Stopwatch, "times", lambda self: StageTimes(denoise_ms=120, decode_ms=60, text_ms=7))
+    monkeypatch.setattr(
+        Stopwatch, "times", lambda self: StageTimes(denoise_ms=120, denoise_share_ms=40, decode_ms=15, text_ms=7)
+    )
     assert run("sweep", "scene.png", BLUE, "--seeds", "6", "-o", "out", "--json", "f.json", *NULL).code == 0
-    assert sources == [Image.Image] * (4 + 6)  # a warm-up, then a batch of 4 and one of 2
+    assert sources == [Image.Image] * (4 + 6)  # a warm-up, then all
     facts = json.loads((tmp_path / "f.json").read_text())
     (row,) = facts["steps"]
-    assert (row["denoise_ms"], row["decode_ms"], row["picture_ms"]) == pytest.approx((2 * 120 / 6, 2 * 60 / 6, 60))
+    assert (row["denoise_ms"], row["decode_ms"], row["picture_ms"]) == pytest.approx((40, 15, 55))
     assert facts["once"]["text_ms"] == 7

@@ -10,7 +10,7 @@ from PIL import Image
 import pixrt
 from demo import BLUE, INVERT, QUICK, pixels
 from pixrt import Cancelled, EditOptions, Editor, Job, OptionError, PictureError
-from pixrt.core.networks import Networks
+from pixrt.core.encoders import Encoders
 
 WRONG_CALLS: list[tuple[Any, Any, dict[str, Any]]] = [
     ([], BLUE, {}),
@@ -55,8 +55,8 @@ def test_steps_are_reported_and_previews_come_closer(editor: Editor, scene: Imag
     def on_step(info: pixrt.StepInfo) -> None:
         seen.append((info.step, info.total))
         previews.append(info.preview())
-        assert info.pictures == (0,)
-        assert info.latents.shape == (1, 4, 16, 16)
+        assert info.index == 0
+        assert info.latents.shape == (4, 16, 16)
 
     result = editor.edit(scene, BLUE, steps=10, seed=7, on_step=on_step)
     assert seen == [(step, 10) for step in range(1, 11)]
@@ -68,13 +68,13 @@ def test_steps_are_reported_and_previews_come_closer(editor: Editor, scene: Imag
     np.testing.assert_array_less(np.abs(pixels(previews[-1]) - pixels(previews[-2])).mean(), 8)
 
 
-def test_several_batches_count_through(scene: Image.Image) -> None:
-    seen: list[tuple[int, int, tuple[int, ...]]] = []
+def test_every_picture_counts_its_own_steps(scene: Image.Image) -> None:
+    """The third joins when one of the first two has ended."""
+    seen: list[tuple[int, int, int]] = []
+    jobs = [Job(options=EditOptions(steps=n, seed=1), image=scene, text=BLUE) for n in (1, 3, 2)]
     with Editor(max_batch=2) as editor:
-        editor.edit(
-            [scene] * 3, BLUE, steps=2, on_step=lambda info: seen.append((info.step, info.total, info.pictures))
-        )
-    assert seen == [(1, 4, (0, 1)), (2, 4, (0, 1)), (3, 4, (2,)), (4, 4, (2,))]
+        list(editor.run(editor.check(jobs), on_step=lambda info: seen.append((info.index, info.step, info.of))))
+    assert seen == [(0, 1, 1), (1, 1, 3), (1, 2, 3), (2, 1, 2), (1, 3, 3), (2, 2, 2)]
 
 
 def test_false_cancels_within_one_step(editor: Editor, scene: Image.Image) -> None:
@@ -87,6 +87,13 @@ def test_false_cancels_within_one_step(editor: Editor, scene: Image.Image) -> No
     with pytest.raises(Cancelled, match="after 3 of 20"):
         editor.edit(scene, BLUE, seed=1, on_step=stop_at_three)
     assert seen == [1, 2, 3]
+
+
+def test_numpys_false_stops_too_and_nothing_else_does(editor: Editor, scene: Image.Image) -> None:
+    with pytest.raises(Cancelled, match="after 1 of 2"):
+        editor.edit(scene, BLUE, on_step=lambda info: np.bool_(False), **QUICK)
+    for answer in (None, 0, np.True_, True, "", np.int64(0)):
+        editor.edit(scene, BLUE, on_step=lambda info, answer=answer: answer, **QUICK)
 
 
 def test_what_on_step_raises_comes_through_and_leaves_no_trace(editor: Editor, scene: Image.Image) -> None:
@@ -128,15 +135,15 @@ def test_wrong_editors(arguments: dict[str, Any]) -> None:
 
 @pytest.fixture
 def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Networks._call
+    original = Encoders._call
 
-    def broken(self: Networks, component: Any, stage: str, *rest: Any) -> Any:
+    def broken(self: Encoders, component: Any, stage: str, *rest: Any) -> Any:
         answer = original(self, component, stage, *rest)
         if stage == "decode":
             answer[0, 0, 0] = np.nan
         return answer
 
-    monkeypatch.setattr(Networks, "_call", broken)
+    monkeypatch.setattr(Encoders, "_call", broken)
 
 
 @pytest.mark.usefixtures("overflowing")
@@ -146,19 +153,24 @@ def test_a_picture_that_is_not_finite_is_an_error(scene: Image.Image) -> None:
 
 
 def test_an_editor_inside_its_own_callback(editor: Editor, scene: Image.Image) -> None:
-    def again(info: pixrt.StepInfo) -> None:
-        editor.edit(scene, INVERT, **QUICK)
+    """Between two steps nobody holds the networks: a callback may edit with them, and changes nothing."""
+    expected = [pixels(editor.edit(scene, text, **QUICK).image) for text in (BLUE, INVERT)]
+    inside: list[Any] = []
 
-    with pytest.raises(pixrt.PixrtError, match="on_step used the editor"):
-        editor.edit(scene, BLUE, on_step=again, **QUICK)
-    editor.edit(scene, BLUE, **QUICK)  # and the lock is free again
+    def again(info: pixrt.StepInfo) -> None:
+        inside.append(pixels(editor.edit(scene, INVERT, **QUICK).image))
+
+    np.testing.assert_array_equal(pixels(editor.edit(scene, BLUE, on_step=again, **QUICK).image), expected[0])
+    assert len(inside) == 2
+    for picture in inside:
+        np.testing.assert_array_equal(picture, expected[1])
 
 
 def test_low_memory_closes_the_network_of_a_cancelled_edit(scene: Image.Image) -> None:
     with Editor(low_memory=True) as editor:
         with pytest.raises(Cancelled):
             editor.edit(scene, BLUE, on_step=lambda info: False, **QUICK)
-        assert not editor._networks._engines
+        assert not editor._networks.open
 
 
 def test_a_picture_that_changes_while_it_waits(editor: Editor, scene: Image.Image, tmp_path: Path) -> None:
