@@ -2,10 +2,10 @@
 
     python benchmarks/joining.py [BUNDLE]
 
-Edits of mixed solvers, step counts (4 to 50), scales, windows and masks join a pool whenever they arrive, and leave when
-they have ended. Every picture must equal its single edit byte for byte; it ends with 1 if one does not. The network's
-calls and rows are printed beside those of batches in which only pictures of one solver and number of steps can be
-together (and masks only with masks), which is what a batch with one clock allows.
+Edits of mixed solvers, step counts (4 to 50), scales, windows and masks join a pool whenever they arrive, and leave
+when they have ended. Every picture must equal its single edit byte for byte; it ends with 1 if one does not. The
+network's calls and rows are printed beside those of batches in which only pictures of one solver and number of steps
+can be together (and masks only with masks), which is what a batch with one clock allows.
 """
 
 import random
@@ -54,7 +54,7 @@ def draw_jobs(count: int, seed: int) -> list[Job]:
 
 
 def make(editor: Editor, requests: list[Request], arrivals: list[int]) -> tuple[dict[int, Any], list[int]]:
-    """Pictures by place, and the rows of every network call; a request is added after as many calls as it arrives at."""
+    """Pictures by place, and the rows of every network call. `arrivals` are numbers of calls, one for each request."""
     calls: list[int] = []
     original = Rows.run
 

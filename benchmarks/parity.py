@@ -98,8 +98,8 @@ def compare(
         resize="floor8",
         on_step=lambda info: ours.append(info.latents),
     )
-    scale = editor.manifest.vae_scale
-    shape = (editor.manifest.latent_channels, case.size[1] // scale, case.size[0] // scale)
+    scale = editor.manifest.latents.scale
+    shape = (editor.manifest.latents.channels, case.size[1] // scale, case.size[0] // scale)
     noise = torch.from_numpy(draw_noise(seeds, len(ours), shape))
     theirs: list[np.ndarray[Any, Any]] = []
 

@@ -71,7 +71,7 @@ def compare(components: Any, editor: Editor, case: TaskCase) -> Deviation:
     """Run one case on both sides with the same noise. `components` are those of a loaded diffusers pipeline."""
     seeds = [100 + i for i in range(case.batch)]
     images, texts = pictures(case.size, case.batch), list(PROMPTS[: case.batch])
-    white = masks(case.size, case.batch, editor.manifest.vae_scale)
+    white = masks(case.size, case.batch, editor.manifest.latents.scale)
     ours: list[np.ndarray[Any, Any]] = []
     common: dict[str, Any] = {"steps": case.steps, "guidance_scale": case.scale, "scheduler": case.scheduler}
     common |= {"seed": seeds, "on_step": lambda info: ours.append(info.latents)}
@@ -112,8 +112,8 @@ def _diffusers(
     white: list[Image.Image],
     calls: int,
 ) -> tuple[list[np.ndarray[Any, Any]], list[Image.Image]]:
-    scale = editor.manifest.vae_scale
-    shape = (editor.manifest.latent_channels, case.size[1] // scale, case.size[0] // scale)
+    scale = editor.manifest.latents.scale
+    shape = (editor.manifest.latents.channels, case.size[1] // scale, case.size[0] // scale)
     seeds = [100 + i for i in range(case.batch)]
     noise = torch.from_numpy(draw_noise(seeds, calls, shape))
     theirs: list[np.ndarray[Any, Any]] = []

@@ -108,7 +108,7 @@ def main(
 ) -> None:
     height, width = SIDE * down, SIDE * across
     with Editor(backend="null") as opened:
-        scale = opened.manifest.vae_scale
+        scale = opened.manifest.latents.scale
     tiling = make_tiling((height // scale, width // scale), tile // scale).scaled(scale)
     print(
         f"{platform.machine()}, {threads} threads; {steps} steps of {width} x {height} pixels;"

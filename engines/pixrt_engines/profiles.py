@@ -38,8 +38,8 @@ class NamedProfile:
 _Size = Callable[[Point, Manifest], int]
 _PIXELS: dict[str, _Size] = {"height": lambda p, m: p.height, "width": lambda p, m: p.width}
 _LATENTS: dict[str, _Size] = {
-    "height": lambda p, m: p.height // m.vae_scale,
-    "width": lambda p, m: p.width // m.vae_scale,
+    "height": lambda p, m: p.height // m.latents.scale,
+    "width": lambda p, m: p.width // m.latents.scale,
 }
 _VAE: dict[str, _Size] = {
     # The runtime encodes and decodes one picture at a time.
@@ -47,7 +47,7 @@ _VAE: dict[str, _Size] = {
     **_PIXELS,
     **{f"latent_{name}": size for name, size in _LATENTS.items()},
 }
-_TOKENS: dict[str, _Size] = {"tokens": lambda p, m: m.tokenizer.max_length}
+_TOKENS: dict[str, _Size] = {"tokens": lambda p, m: m.tokenizers[0].max_length}
 _FREE: dict[Component, dict[str, _Size]] = {
     Component.TEXT_ENCODER: {"batch": lambda p, m: 1, **_TOKENS},  # the runtime encodes one text at a time
     Component.UNET: {"batch": lambda p, m: p.batch * p.branches, **_TOKENS, **_LATENTS},

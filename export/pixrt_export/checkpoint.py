@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pixrt.bundles.manifest import PredictionType, TokenizerSpec
+from pixrt.bundles.manifest import Prediction, TokenizerSpec
 from pixrt.errors import CheckpointError
 from pixrt_export.hub import (
     PARTS,
@@ -89,9 +89,9 @@ class Checkpoint:
         return None if self.vae_kind == "AutoencoderTiny" and self.scaling_factor == 1.0 else self.scaling_factor
 
     @property
-    def prediction_type(self) -> PredictionType:
+    def prediction(self) -> Prediction:
         """What the UNet predicts."""
-        return "v_prediction" if self.scheduler.get("prediction_type") == "v_prediction" else "epsilon"
+        return "v" if self.scheduler.get("prediction_type") == "v_prediction" else "epsilon"
 
     def folder_of(self, part: str) -> Path:
         """Where a part's files are."""

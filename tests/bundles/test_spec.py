@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,12 +30,12 @@ def _unlisted_file(value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda v: v.pop("scaling_factor"), "scaling_factor is missing"),
+        (lambda v: v["latents"].pop("scaling"), "latents.scaling is missing"),
         (lambda v: v.update(surprise=1), "surprise is unknown"),
         (lambda v: v.update(precision="int8"), "precision is 'int8', which is not one of fp32, fp16"),
         (lambda v: v.update(native_resolution="64"), "native_resolution is '64', which is not int"),
         (lambda v: v.update(native_resolution=0), "native_resolution is 0"),
-        (lambda v: v.update(scaling_factor=True), "scaling_factor"),
+        (lambda v: v["latents"].update(scaling=True), "latents.scaling"),
         (lambda v: v.update(preview=[[0.0, 0.0, 0.0]]), "rows of 3 numbers"),
         (lambda v: v.update(components=[]), "components"),
         (lambda v: v["components"]["unet"]["inputs"][0].pop("dtype"), "components.unet.inputs[0].dtype is missing"),
@@ -44,8 +45,13 @@ def _unlisted_file(value: dict[str, Any]) -> None:
         (_unlisted_file, "other.onnx is used but not listed"),
         (lambda v: v["components"]["unet"]["inputs"][0].update(name="x"), "unet has the tensors"),
         (lambda v: v["components"]["unet"]["outputs"].append(v["components"]["unet"]["inputs"][0]), "unet has"),
-        (lambda v: v["tokenizer"].update(max_length=1), "no room for a word"),
-        (lambda v: v.update(scaling_factor=float("inf")), "above 0 and finite"),
+        (lambda v: v["tokenizers"][0].update(max_length=1), "tokenizers[0].max_length is 1: no room for a word"),
+        (lambda v: v.update(tokenizers=[]), "no tokenizers"),
+        (lambda v: v.update(family="flux"), "family is 'flux', which is not one of stable-diffusion"),
+        (lambda v: v.update(prediction="v_prediction"), "not one of epsilon, v, flow"),
+        (lambda v: v["components"].update(unet_2=v["components"]["unet"]), "the component 'unet_2' is none of"),
+        (lambda v: v["latents"].update(shift=float("nan")), "latents.shift is nan"),
+        (lambda v: v["latents"].update(scaling=float("inf")), "above 0 and finite"),
         (lambda v: v.update(schema=0), "schema is 0"),
         (lambda v: v.update(schema="1"), "schema is '1'"),
         (lambda v: v.update(schema=True), "schema is True"),
@@ -59,6 +65,47 @@ def test_a_wrong_manifest_is_named(value: dict[str, Any], change: Any, words: st
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.remedy
+
+
+class TestTheFirstSchema:
+    """Bundles that were exported before families came."""
+
+    @pytest.fixture
+    def old(self) -> dict[str, Any]:
+        return json.loads((Path(__file__).parent.parent / "data" / "manifest-schema-1.json").read_text())
+
+    def test_opens_as_the_same_bundle(self, old: dict[str, Any], value: dict[str, Any]) -> None:
+        assert old["schema"] == 1
+        manifest = parse_manifest(json.dumps(old), "m")
+        assert manifest == parse_manifest(json.dumps(value), "m")
+        assert (manifest.schema, manifest.family, manifest.prediction) == (2, "stable-diffusion", "v")
+        assert dataclasses.astuple(manifest.latents) == (4, 4, old["scaling_factor"], 0.0)
+
+    def test_its_fused_step_is_left_out(self, old: dict[str, Any]) -> None:
+        """It was another graph. Its engines go with it."""
+        old["components"]["unet_step"] = old["components"]["unet"]
+        assert "unet_step" not in parse_manifest(json.dumps(old), "m").components
+
+    @pytest.mark.parametrize("key", ["latent_channels", "vae_scale", "scaling_factor", "prediction_type", "tokenizer"])
+    def test_what_it_lacks_is_named(self, old: dict[str, Any], key: str) -> None:
+        del old[key]
+        with pytest.raises(BundleError, match=f"the key {key} is missing"):
+            parse_manifest(json.dumps(old), "m")
+
+    @pytest.mark.parametrize(
+        ("key", "wrong"),
+        [
+            *(("components", wrong) for wrong in (None, [], "x", 5, [5], {"unet": 5})),
+            *(("engines", wrong) for wrong in (None, {}, "x", 5, [5], {"unet_step": 5})),
+            *(("tokenizer", wrong) for wrong in (None, [], {}, "x", 5, [5])),
+            *(("prediction_type", wrong) for wrong in (None, [], {}, "x", 5)),
+            *(("latent_channels", wrong) for wrong in (None, [], {}, "x", 5.5, -4)),
+        ],
+    )
+    def test_wrong_kinds_are_named(self, old: dict[str, Any], key: str, wrong: Any) -> None:
+        old[key] = wrong
+        with pytest.raises(BundleError):
+            parse_manifest(json.dumps(old), "m")
 
 
 def test_a_newer_schema_has_its_own_error(value: dict[str, Any]) -> None:

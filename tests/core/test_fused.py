@@ -25,7 +25,6 @@ from pixrt.errors import BundleError, ExportMismatch
 from pixrt.maths.guidance import Branch, guidance_weights
 from pixrt.maths.solvers import build_table
 from pixrt.options.tasks import SCHEDULERS
-from pixrt.tasks.edit import edit_conditioning
 from pools import states_of
 
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -192,7 +191,8 @@ class TestCompany:
             text, null = (draw.standard_normal((77, 24), np.float32) for _ in range(2))
             source = draw.standard_normal((4, 8, 6), np.float32)
             anchor = Anchor(source, np.float32(draw.random((1, 8, 6)) < 0.5)) if seed % 2 else None
-            conditioning = replace(edit_conditioning(text, null, source), anchor=anchor)
+            contexts = {Branch.TEXT: text, Branch.IMAGE: null, Branch.UNCOND: null}
+            conditioning = Conditioning(contexts, {Branch.TEXT: source, Branch.IMAGE: source}, anchor=anchor)
             table = build_table(scheduler, manifest.scheduler, count)
             steps = steps_of(table, guidance_weights(len(table), *scales, window))
             made.append(make_track(steps, seed, conditioning, (4, 8, 6)))

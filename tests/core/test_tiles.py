@@ -124,7 +124,7 @@ class TestVae:
     def latents(self, editor: Editor, given: NDArray[np.float32]) -> NDArray[np.float32]:
         encoders = editor._networks.encoders
         encoders._sources.clear()
-        return encoders.source(given, Stopwatch()) * np.float32(editor.manifest.scaling_factor)
+        return encoders.source(given, Stopwatch()) * np.float32(editor.manifest.latents.scaling)
 
     def picture(self, editor: Editor, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         return editor._networks.encoders.decode(latents, Stopwatch())[0]

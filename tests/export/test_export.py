@@ -51,11 +51,11 @@ def test_a_bundle_says_what_the_checkpoint_says(exports: Exports, kind: str, pre
 
     bundle = open_bundle(exports.bundle(kind, precision))
     manifest = bundle.manifest
-    facts = (manifest.task, manifest.unet_in_channels, manifest.prediction_type, manifest.scaling_factor)
+    facts = (manifest.task, manifest.unet_in_channels, manifest.prediction, manifest.latents.scaling)
     assert facts == FACTS[kind]
-    assert (manifest.precision, manifest.native_resolution, manifest.vae_scale) == (precision, 64, 8)
+    assert (manifest.precision, manifest.native_resolution, manifest.latents.scale) == (precision, 64, 8)
     assert (manifest.defaults.scheduler, manifest.defaults.steps) == ("euler_ancestral", 100)
-    assert manifest.tokenizer.pad_token == ("!" if kind == "sd2" else "<|endoftext|>")
+    assert manifest.tokenizers[0].pad_token == ("!" if kind == "sd2" else "<|endoftext|>")
     half = "float16" if precision == "fp16" else "float32"
     inputs = manifest.component(Component.UNET).inputs
     assert [(tensor.name, tensor.dtype) for tensor in inputs] == [

@@ -90,7 +90,7 @@ def test_a_tiny_vaes_graphs_are_those_of_unscaled_latents(
     else:
         bundle = open_bundle(exports.bundle("tiny_vae", "fp32"))
         vae = load_vae(exports.checkpoint("tiny_vae") / "vae")
-    assert bundle.manifest.scaling_factor == FACTOR
+    assert bundle.manifest.latents.scaling == FACTOR
     pixels = np.random.default_rng(0).uniform(-1, 1, (2, 3, 48, 64)).astype(np.float32)
     with torch.no_grad():
         latents = vae.encode(torch.from_numpy(pixels)).latents  # scaled: the loop's

@@ -14,11 +14,12 @@ from pixrt.backends.host import HostCall, HostLoop
 from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight
 from pixrt.bundles.manifest import TensorSpec
 from pixrt.bundles.tokenizer import Tokenizer
+from pixrt.core.conditioning import Conditioning
 from pixrt.core.pool import HostPool
 from pixrt.core.rows import Rows
 from pixrt.core.track import make_steps, make_track
+from pixrt.maths.guidance import Branch
 from pixrt.options.tasks import EditOptions
-from pixrt.tasks.edit import edit_conditioning
 from pixrt_export.training.pictures import to_pictures, to_tensor
 
 
@@ -87,7 +88,9 @@ class TorchEditor:
         rows = Rows(TorchUNet(self.unet), len(texts) * steps.most_branches, sources.shape[2:], ids.shape[1])
         pool = HostPool(rows, len(texts), shape, len(texts) * steps.most_branches)
         for seed, (context, source) in enumerate(zip(contexts, sources, strict=True)):
-            pool.join(make_track(steps, seed, edit_conditioning(context, null, source), shape))
+            contexts_of = {Branch.TEXT: context, Branch.IMAGE: null, Branch.UNCOND: null}
+            conditioning = Conditioning(contexts_of, {Branch.TEXT: source, Branch.IMAGE: source})
+            pool.join(make_track(steps, seed, conditioning, shape))
         for _ in range(len(steps)):
             pool.step()
         states = np.stack([pool.leave(slot) for slot in range(len(texts))])

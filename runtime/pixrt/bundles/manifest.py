@@ -7,6 +7,7 @@ A bundle is one folder: `manifest.json`, an ONNX file per component, the tokeniz
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,11 +17,12 @@ from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.tensor_spec import TensorSpec as TensorSpec
 from pixrt.errors import BundleError, BundleTooNew
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "fp16-weights"]
-PredictionType = Literal["epsilon", "v_prediction"]
+Prediction = Literal["epsilon", "v", "flow"]
+FamilyName = Literal["stable-diffusion"]
 Task = Literal["edit", "generate", "inpaint"]
 
 
@@ -113,6 +115,19 @@ class TokenizerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LatentSpec:
+    """What the loop works on: `channels`, each latent standing for `scale` x `scale` pixels.
+
+    The loop has them as `(encoded - shift) * scaling`.
+    """
+
+    channels: int
+    scale: int
+    scaling: float
+    shift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
     """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.tasks.SCHEDULERS`."""
 
@@ -126,26 +141,26 @@ class Defaults:
 class Manifest:
     """Everything the runtime must know about a bundle besides the weights.
 
-    `scheduler` is the checkpoint's scheduler_config.json as it is. `vae_scale` is pixels per latent;
-    `size_multiple` is what working pictures are padded to, in pixels; `native_resolution` in pixels.
-    `preview` maps latents (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then
-    the bias. `notice` is shown with every output of the model ("" for none).
+    `family` is how the networks are driven (`pixrt.core.families`), `prediction` what the UNet predicts. `scheduler` is
+    the checkpoint's scheduler_config.json as it is. `size_multiple` is what working pictures are padded to, in pixels;
+    `native_resolution` in pixels. `tokenizers` are those of the text encoders, in their order. `preview` maps latents
+    (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then the bias. `notice` is shown
+    with every output of the model ("" for none).
     """
 
     schema: int
     name: str
     notice: str
     source: Source
+    family: FamilyName
     precision: Precision
+    prediction: Prediction
     unet_in_channels: int
-    latent_channels: int
-    vae_scale: int
+    latents: LatentSpec
     size_multiple: int
     native_resolution: int
-    scaling_factor: float
-    prediction_type: PredictionType
     scheduler: dict[str, Any]
-    tokenizer: TokenizerSpec
+    tokenizers: tuple[TokenizerSpec, ...]
     defaults: Defaults
     preview: tuple[tuple[float, ...], ...]
     components: dict[str, ComponentSpec]
@@ -156,10 +171,10 @@ class Manifest:
     @property
     def task(self) -> Task:
         """What the UNet was made for, told by its input channels: noisy latents alone, with a source, with a mask."""
-        extra = self.unet_in_channels - self.latent_channels
+        extra = self.unet_in_channels - self.latents.channels
         if extra == 0:
             return "generate"
-        return "edit" if extra == self.latent_channels else "inpaint"
+        return "edit" if extra == self.latents.channels else "inpaint"
 
     def component(self, name: Component) -> ComponentSpec:
         """The component's entry. Raises BundleError where the bundle does not have it."""
@@ -216,27 +231,67 @@ def parse_manifest(text: str, where: str) -> Manifest:
             f"{where} has schema {schema}, and this pixrt reads up to {SCHEMA}",
             remedy="Update pixrt, or export the checkpoint again with this version",
         )
-    manifest: Manifest = decode(Manifest, value, where, "")
+    manifest: Manifest = decode(Manifest, value if schema == SCHEMA else _from_schema_1(value, where), where, "")
     _check(manifest, where)
     return manifest
+
+
+def _from_schema_1(value: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A manifest of the first schema, which knew one family, as one of this schema.
+
+    Its fused step was another graph, which nothing runs any more: the plain UNet is run in its place.
+    """
+    given = {name: entry for name, entry in value.items() if name not in _OF_SCHEMA_1}
+    for name in _OF_SCHEMA_1:
+        if name not in value:
+            raise unusable(where, f"the key {name} is missing")
+    step = Component.UNET_STEP.value
+    components, engines = value.get("components"), value.get("engines")
+    if isinstance(components, Mapping):
+        given["components"] = {name: entry for name, entry in components.items() if name != step}
+    if isinstance(engines, list):
+        given["engines"] = [one for one in engines if not (isinstance(one, Mapping) and one.get("component") == step)]
+    prediction = value["prediction_type"]
+    return given | {
+        "schema": SCHEMA,
+        "family": "stable-diffusion",
+        "prediction": "v" if prediction == "v_prediction" else prediction,
+        "latents": {
+            "channels": value["latent_channels"],
+            "scale": value["vae_scale"],
+            "scaling": value["scaling_factor"],
+        },
+        "tokenizers": [value["tokenizer"]],
+    }
+
+
+_OF_SCHEMA_1 = ("latent_channels", "vae_scale", "scaling_factor", "prediction_type", "tokenizer")
 
 
 def _check(manifest: Manifest, where: str) -> None:
     positive = {
         "unet_in_channels": manifest.unet_in_channels,
-        "latent_channels": manifest.latent_channels,
-        "vae_scale": manifest.vae_scale,
+        "latents.channels": manifest.latents.channels,
+        "latents.scale": manifest.latents.scale,
+        "latents.scaling": manifest.latents.scaling,
         "size_multiple": manifest.size_multiple,
         "native_resolution": manifest.native_resolution,
-        "scaling_factor": manifest.scaling_factor,
     }
     for name, number in positive.items():
         if not 0 < number < math.inf:
             raise unusable(where, f"{name} is {number}, which must be above 0 and finite")
-    if manifest.tokenizer.max_length < 3:
-        raise unusable(where, f"tokenizer.max_length is {manifest.tokenizer.max_length}: no room for a word")
+    if not math.isfinite(manifest.latents.shift):
+        raise unusable(where, f"latents.shift is {manifest.latents.shift}, which must be finite")
+    if not manifest.tokenizers:
+        raise unusable(where, "it has no tokenizers")
+    for number, tokenizer in enumerate(manifest.tokenizers):
+        if tokenizer.max_length < 3:
+            raise unusable(where, f"tokenizers[{number}].max_length is {tokenizer.max_length}: no room for a word")
+    for name in manifest.components:
+        if name not in set(Component):
+            raise unusable(where, f"the component {name!r:.60} is none of {', '.join(Component)}")
     tensors = dict(TENSORS)
-    if manifest.unet_in_channels == manifest.latent_channels:  # the network takes no source
+    if manifest.unet_in_channels == manifest.latents.channels:  # the network takes no source
         inputs, outputs = TENSORS[Component.UNET_STEP]
         tensors[Component.UNET_STEP] = tuple(n for n in inputs if n not in ("source", "row_to_source")), outputs
     for key, expected in tensors.items():
@@ -246,10 +301,10 @@ def _check(manifest: Manifest, where: str) -> None:
         given = tuple(tensor.name for tensor in component.inputs), tuple(tensor.name for tensor in component.outputs)
         if given != expected:
             raise unusable(where, f"{key} has the tensors {given}, which must be {expected}")
-    if len(manifest.preview) != manifest.latent_channels + 1 or any(len(row) != 3 for row in manifest.preview):
-        raise unusable(where, f"preview must have {manifest.latent_channels} + 1 rows of 3 numbers")
+    if len(manifest.preview) != manifest.latents.channels + 1 or any(len(row) != 3 for row in manifest.preview):
+        raise unusable(where, f"preview must have {manifest.latents.channels} + 1 rows of 3 numbers")
     named = {spec.file for spec in manifest.components.values()}
-    named |= {manifest.tokenizer.vocab, manifest.tokenizer.merges}
+    named |= {file for tokenizer in manifest.tokenizers for file in (tokenizer.vocab, tokenizer.merges)}
     for file in sorted(named - manifest.files.keys()):
         raise unusable(where, f"{file} is used but not listed in files")
     for engine in manifest.engines:

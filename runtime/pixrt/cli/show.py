@@ -77,8 +77,8 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         **({"LoRAs merged": _loras(manifest)} if manifest.source.loras else {}),
         "precision": manifest.precision,
         "native size": f"{manifest.native_resolution} px, padded to multiples of {manifest.size_multiple}",
-        "prediction": manifest.prediction_type,
-        "scaling factor": f"{manifest.scaling_factor:g}",
+        "prediction": manifest.prediction,
+        "scaling factor": f"{manifest.latents.scaling:g}",
         "defaults": f"{defaults.steps} steps of {defaults.scheduler}, guidance {defaults.guidance_scale:g},"
         f" image guidance {defaults.image_guidance_scale:g}",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),

@@ -13,6 +13,7 @@ from pixrt.backends.protocol import Array, BoundCall
 from pixrt.bundles.manifest import Component, Manifest
 from pixrt.core.caches import Recent
 from pixrt.core.engines import Engines
+from pixrt.core.families.family import Family
 from pixrt.core.timing import Stopwatch
 from pixrt.core.windows import Windows
 from pixrt.errors import PixrtError
@@ -28,8 +29,9 @@ _Bound = tuple[Array, Array, BoundCall]
 class Encoders:
     """The text encoder and both halves of the VAE of one bundle. Not thread-safe."""
 
-    def __init__(self, manifest: Manifest, engines: Engines, windows: Windows) -> None:
+    def __init__(self, manifest: Manifest, family: Family, engines: Engines, windows: Windows) -> None:
         self._manifest = manifest
+        self._family = family
         self._engines = engines
         self._windows = windows
         self._texts: Recent[Array] = Recent(TEXT_BYTES, _nbytes)
@@ -37,13 +39,12 @@ class Encoders:
         self._calls: dict[Component, Recent[_Bound]] = {}
 
     def text(self, ids: tuple[int, ...], clock: Stopwatch) -> Array:
-        """The text encoder's last hidden state `[L, D]` for L token ids."""
+        """The embedding `[L, D]` that the UNet sees of token ids."""
 
-        def encode() -> Array:
-            (hidden,) = self._manifest.component(Component.TEXT_ENCODER).outputs
-            return _fixed(self._call(Component.TEXT_ENCODER, "text", np.array(ids), (len(ids), hidden.fixed(2)), clock))
+        def call(component: Component, data: Array, out_shape: tuple[int, ...]) -> Array:
+            return self._call(component, "text", data, out_shape, clock)
 
-        return self._texts.get(ids, encode)
+        return self._texts.get(ids, lambda: _fixed(self._family.text(ids, call)))
 
     def source(self, pixels: NDArray[np.float32], clock: Stopwatch) -> Array:
         """The posterior mean `[C, h, w]` of a picture `[3, H, W]` in [-1, 1], not scaled (parity with the paper)."""
@@ -60,7 +61,7 @@ class Encoders:
         Some decoders overflow in FP16. If pixels are not finite, the bundle's FP32 decoder has a second try; the second
         of the result tells. Raises PixrtError if there is none, or its pixels are not finite either.
         """
-        scaled = latents / np.float32(self._manifest.scaling_factor)
+        scaled = self._family.from_loop(latents)
         tries = [Component.VAE_DECODER]
         if Component.VAE_DECODER_FP32 in self._manifest.components and np.isfinite(latents).all():
             tries.append(Component.VAE_DECODER_FP32)
@@ -110,13 +111,13 @@ class Encoders:
     def _on_tiles(self, component: Component, stage: str, data: Array, clock: Stopwatch) -> Array:
         """The VAE on one picture `[3, H, W]` or its latents `[C, h, w]`, in tiles if it takes no more at once."""
         manifest, encodes = self._manifest, component is Component.VAE_ENCODER
-        scale = manifest.vae_scale
+        scale = manifest.latents.scale
         height, width = (side // scale if encodes else side for side in data.shape[1:])
         refit = component in self._engines.refitted
         latents = self._windows.tiling(component, (height, width), (1, len(data)), refit=refit)
         pixels = latents.scaled(scale)
         given, made = (pixels, latents) if encodes else (latents, pixels)
-        shape = (manifest.latent_channels if encodes else 3, *made.window)
+        shape = (manifest.latents.channels if encodes else 3, *made.window)
         return blend(lambda window: self._call(component, stage, window, shape, clock), data, given, made)
 
 

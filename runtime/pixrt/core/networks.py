@@ -6,12 +6,12 @@ from pixrt.bundles.store import Bundle
 from pixrt.core.caches import Recent
 from pixrt.core.encoders import Encoders
 from pixrt.core.engines import LOOPS, Engines, Weights
+from pixrt.core.families.family import family_of
 from pixrt.core.fused import FusedPool
 from pixrt.core.pool import HostPool, Pool
 from pixrt.core.rows import Rows, TiledRows
 from pixrt.core.timing import Stopwatch
 from pixrt.core.windows import Windows, Work
-from pixrt.maths.guidance import Branch
 from pixrt.maths.tiles import Sides
 
 POOL_BYTES = 1 << 30
@@ -46,7 +46,8 @@ class Networks:
         self._unet = Component.UNET_STEP if fused_step else Component.UNET
         self._windows = Windows(bundle, backend, self._unet, tile)
         self._engines = Engines(bundle, backend, self._forget)
-        self.encoders = Encoders(bundle.manifest, self._engines, self._windows)
+        self.family = family_of(bundle.manifest)
+        self.encoders = Encoders(bundle.manifest, self.family, self._engines, self._windows)
         self._pools: Recent[Pool] = Recent(POOL_BYTES, lambda pool: pool.bytes)
         self.generation = 0
 
@@ -61,7 +62,7 @@ class Networks:
 
     def slots(self, work: Work, slots: int) -> int:
         """How many of `slots` pictures of a work can run together."""
-        return self._windows.capacity(work, slots, len(Branch), self._engines.refitted).slots
+        return self._windows.capacity(work, slots, self.family.branches, self._engines.refitted).slots
 
     def take_pool(self, work: Work, slots: int, clock: Stopwatch) -> Pool:
         """A pool of so many slots, or as many as the engines take, for nobody else until it is given back.
@@ -78,8 +79,8 @@ class Networks:
 
     def _make_pool(self, work: Work, slots: int, clock: Stopwatch) -> Pool:
         engine = self._engines.get(work.network, clock)
-        capacity = self._windows.capacity(work, slots, len(Branch), self._engines.refitted)
-        tokens, tiling = self._bundle.manifest.tokenizer.max_length, work.tiling
+        capacity = self._windows.capacity(work, slots, self.family.branches, self._engines.refitted)
+        tokens, tiling = self.family.tokens, work.tiling
         with clock.stage("denoise"):
             if work.network is Component.UNET_STEP:
                 return FusedPool(engine, capacity.slots, tiling.size, tokens, capacity.most, capacity.taken)

@@ -61,7 +61,7 @@ class Windows:
         self._manifest = bundle.manifest
         self._backend = backend
         self._unet = unet
-        self._tile = None if tile is None else tile // bundle.manifest.vae_scale
+        self._tile = None if tile is None else tile // bundle.manifest.latents.scale
 
     def tiling(self, component: Component, size: Sides, axes: tuple[int, int], *, refit: bool) -> Tiling:
         """The tiles, in latents, of a picture of h x w latents.
@@ -72,7 +72,7 @@ class Windows:
         if self._tile is not None:
             return make_tiling(size, self._tile)
         shapes = self._backend.shapes(self._bundle, component, refit=refit)
-        scale = self._manifest.vae_scale
+        scale = self._manifest.latents.scale
         pixels = scale if component is Component.VAE_ENCODER else 1
 
         def takes(window: Sides) -> bool:
@@ -87,9 +87,9 @@ class Windows:
         `refitted` are the networks with other weights. Raises EngineError if it needs several tiles, and the backend
         has only the fused step.
         """
-        scale = self._manifest.vae_scale
+        scale = self._manifest.latents.scale
         if self._unet is Component.UNET_STEP:
-            axes = 1, self._manifest.latent_channels
+            axes = 1, self._manifest.latents.channels
             tiling = self.tiling(self._unet, size, axes, refit=self._unet in refitted)
             if tiling.count == 1:
                 return Work(self._unet, tiling, scale)
@@ -111,7 +111,7 @@ class Windows:
         fitting = [
             (latents, contexts)
             for latents, contexts in zip(shapes, rows, strict=True)
-            if latents.holds((latents.min[0], self._manifest.latent_channels, *size))
+            if latents.holds((latents.min[0], self._manifest.latents.channels, *size))
         ]
         if not fitting:
             return Capacity(slots, slots * branches, ())
@@ -126,7 +126,7 @@ class Windows:
     def _require_unet(self, size: Sides, refit: bool) -> None:
         problem = self._backend.problem(self._bundle, Component.UNET, refit=refit)
         if problem is not None:
-            height, width = (side * self._manifest.vae_scale for side in size)
+            height, width = (side * self._manifest.latents.scale for side in size)
             raise EngineError(
                 f"a working picture of {width} x {height} needs tiles, which the fused step cannot run on, and neither"
                 f" can the UNet: {problem}",

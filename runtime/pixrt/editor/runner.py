@@ -78,9 +78,9 @@ class Runner:
         if not (isinstance(max_batch, int) and 1 <= max_batch <= MAX_BATCH):
             raise OptionError(f"max_batch is {max_batch!r}", remedy=f"It must be from 1 to {MAX_BATCH}")
         self._bundle = open_bundle(bundle, verify=verify)
-        check_tile(tile, self.manifest.size_multiple, self.manifest.vae_scale)
+        check_tile(tile, self.manifest.size_multiple, self.manifest.latents.scale)
         self.tile = tile
-        self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizer)
+        self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizers[0])
         self._max_batch = max_batch
         self._lock = threading.Lock()
         self._closed = False

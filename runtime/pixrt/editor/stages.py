@@ -55,6 +55,7 @@ def encode(making: Making, networks: Networks, manifest: Manifest, styles: Style
         given = TaskInputs(
             options=request.options,
             manifest=manifest,
+            family=networks.family,
             encode=lambda pixels: encoders.source(pixels, clock),
             text=text,
             null_text=null_text,
@@ -64,7 +65,7 @@ def encode(making: Making, networks: Networks, manifest: Manifest, styles: Style
         )
         conditioning = condition(given)
     with clock.stage("denoise"):
-        shape = (manifest.latent_channels, *request.latents_size(manifest))
+        shape = networks.family.latents_shape(request.geometry.padded)
         return make_track(making.steps, request.seed, conditioning, shape)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from pixrt.backends.protocol import Array
 from pixrt.core.conditioning import Conditioning
 from pixrt.pictures.masks import to_latents
-from pixrt.tasks.task import Task, TaskInputs, beside_text_and_null
+from pixrt.tasks.task import Task, TaskInputs
 
 
 def _condition(given: TaskInputs) -> Conditioning:
@@ -17,7 +17,7 @@ def _condition(given: TaskInputs) -> Conditioning:
     source = None if starts_anew and sees_mask else given.encode(given.picture)
     return Conditioning(
         given.contexts,
-        beside_text_and_null(_masked(given)) if sees_mask else {},
+        given.beside(_masked(given)) if sees_mask else {},
         initial=None if starts_anew or source is None else given.scaled(source),
         anchor=None if sees_mask else given.outside(source),
     )
@@ -27,7 +27,7 @@ def _masked(given: TaskInputs) -> Array:
     """The mask's latents and those of the picture without what it covers, `[1 + C, h, w]`."""
     assert given.mask is not None
     kept = np.where(given.mask, np.float32(0), given.picture)
-    return np.concatenate([to_latents(given.mask, given.manifest.vae_scale), given.scaled(given.encode(kept))])
+    return np.concatenate([to_latents(given.mask, given.manifest.latents.scale), given.scaled(given.encode(kept))])
 
 
 INPAINT = Task("inpaint", ("inpaint", "generate"), frozenset({"image", "mask"}), frozenset(), _condition)

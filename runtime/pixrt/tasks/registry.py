@@ -73,7 +73,7 @@ def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
         if component is not Component.VAE_ENCODER or task.needs:
             manifest.component(component)
     if manifest.task not in task.bundles:
-        latents = manifest.latent_channels
+        latents = manifest.latents.channels
         fitting = " or ".join(str(_CHANNELS[kind](latents)) for kind in task.bundles)
         raise OptionError(
             f"the bundle {manifest.name!r} cannot {task.name}: {_SEES[manifest.task]},"

@@ -50,7 +50,7 @@ class Request:
     def latents_size(self, manifest: Manifest) -> tuple[int, int]:
         """Height and width of the working picture's latents."""
         width, height = self.geometry.padded
-        return height // manifest.vae_scale, width // manifest.vae_scale
+        return height // manifest.latents.scale, width // manifest.latents.scale
 
     def prepare(self, manifest: Manifest, styles: Styles) -> Prepared:
         """Decode the pictures, where that has not been done. Raises PictureError, also for one that has changed."""

@@ -5,7 +5,7 @@ import numpy as np
 from pixrt.core.conditioning import Anchor, Conditioning
 from pixrt.maths.style import stylize
 from pixrt.options.tasks import StyleOptions
-from pixrt.tasks.task import Task, TaskInputs, beside_text_and_null
+from pixrt.tasks.task import Task, TaskInputs
 
 
 def _condition(given: TaskInputs) -> Conditioning:
@@ -18,7 +18,7 @@ def _condition(given: TaskInputs) -> Conditioning:
     weight = options.style_weight / ((options.content_weight + options.style_weight) or 1.0)
     styled = stylize(content, given.scaled(given.encode(style)), options.style_patch)
     target = np.float32(1 - weight) * content + np.float32(weight) * styled
-    beside = beside_text_and_null(source) if given.manifest.task == "edit" else {}
+    beside = given.beside(source) if given.manifest.task == "edit" else {}
     everywhere = np.ones((1, *target.shape[1:]), np.float32)
     return Conditioning(given.contexts, beside, initial=content, anchor=Anchor(target, everywhere))
 

@@ -13,6 +13,7 @@ from pixrt.backends.protocol import Array
 from pixrt.bundles.manifest import Manifest
 from pixrt.bundles.manifest import Task as BundleTask
 from pixrt.core.conditioning import Anchor, Conditioning
+from pixrt.core.families.family import Family
 from pixrt.maths.guidance import Branch
 from pixrt.options.tasks import Options
 from pixrt.pictures.masks import Mask, to_latents
@@ -34,6 +35,7 @@ class TaskInputs:
 
     options: Options
     manifest: Manifest
+    family: Family
     encode: Encode
     text: Array
     null_text: Array
@@ -44,7 +46,7 @@ class TaskInputs:
     @property
     def contexts(self) -> Mapping[Branch, Array]:
         """The text, and in the other branches that of the negative prompt."""
-        return contexts(self.text, self.null_text)
+        return {Branch.TEXT: self.text, Branch.IMAGE: self.null_text, Branch.UNCOND: self.null_text}
 
     @property
     def picture(self) -> NDArray[np.float32]:
@@ -54,13 +56,17 @@ class TaskInputs:
 
     def scaled(self, source: Array) -> NDArray[np.float32]:
         """Source latents as the loop has them."""
-        return source.astype(np.float32) * np.float32(self.manifest.scaling_factor)
+        return self.family.to_loop(source)
+
+    def beside(self, source: Array) -> Mapping[Branch, Array]:
+        """What the network sees of source latents beside the noisy ones, by branch."""
+        return self.family.beside(source)
 
     def outside(self, source: Array | None) -> Anchor | None:
         """The picture itself, of these source latents, where its mask does not let it change; None without a mask."""
         if self.mask is None or source is None:
             return None
-        return Anchor(self.scaled(source), 1 - to_latents(self.mask, self.manifest.vae_scale))
+        return Anchor(self.scaled(source), 1 - to_latents(self.mask, self.manifest.latents.scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +78,3 @@ class Task:
     needs: frozenset[str]
     may_have: frozenset[str]
     condition: Callable[[TaskInputs], Conditioning]
-
-
-def contexts(text: Array, null_text: Array) -> Mapping[Branch, Array]:
-    """The embeddings `[L, D]` that the branches see."""
-    return {Branch.TEXT: text, Branch.IMAGE: null_text, Branch.UNCOND: null_text}
-
-
-def beside_text_and_null(source: Array) -> Mapping[Branch, Array]:
-    """What the network sees beside the latents; the unconditional branch sees nothing."""
-    return {Branch.TEXT: source, Branch.IMAGE: source}
