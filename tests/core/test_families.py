@@ -29,8 +29,8 @@ def test_stable_diffusion() -> None:
         asked.append((component, data.tolist(), shape))
         return np.zeros(shape, np.float32)
 
-    assert family.text((5, 6, 7), encode).shape == (3, 64)
-    assert asked == [(Component.TEXT_ENCODER, [5, 6, 7], (3, 64))]
+    assert family.text((5, 6, 7), encode).shape == (3, 128)
+    assert asked == [(Component.TEXT_ENCODER, [5, 6, 7], (3, 128))]
     assert family.beside(np.ones(2)).keys() == {Branch.TEXT, Branch.IMAGE}
 
 

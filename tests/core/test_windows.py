@@ -79,10 +79,10 @@ class TestTheLargestSquareThatAnEngineTakes:
         ("built", "capacity"),
         [
             ([], Capacity(4, 12, ())),
-            ([STATIC], Capacity(4, 3, [(3, 3)])),
-            ([DYNAMIC], Capacity(4, 6, [(1, 6)])),
-            ([STATIC, DYNAMIC], Capacity(4, 6, [(3, 3), (1, 6)])),
-            ([((16, 8, 64, 64), (16, 8, 64, 64))], Capacity(4, 12, [(16, 16)])),
+            ([STATIC], Capacity(4, 3, ((3, 3),))),
+            ([DYNAMIC], Capacity(4, 6, ((1, 6),))),
+            ([STATIC, DYNAMIC], Capacity(4, 6, ((3, 3), (1, 6),))),
+            ([((16, 8, 64, 64), (16, 8, 64, 64))], Capacity(4, 12, ((16, 16),))),
         ],
     )
     def test_how_many_rows_a_pool_has(self, bundle: Bundle, built: Any, capacity: Capacity) -> None:
@@ -123,9 +123,9 @@ class TestTheFusedStep:
     @pytest.mark.parametrize(
         ("slots", "capacity"),
         [
-            (1, Capacity(1, 3, [(3, 3), (1, 9)])),
-            (2, Capacity(2, 6, [(1, 9)])),
-            (8, Capacity(3, 9, [(1, 9)])),
+            (1, Capacity(1, 3, ((3, 3), (1, 9),))),
+            (2, Capacity(2, 6, ((1, 9),))),
+            (8, Capacity(3, 9, ((1, 9),))),
         ],
     )
     def test_how_many_slots_a_pool_has(self, bundle: Bundle, slots: int, capacity: Capacity) -> None:

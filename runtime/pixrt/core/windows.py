@@ -103,24 +103,25 @@ class Windows:
         shapes = self._backend.shapes(self._bundle, work.network, refit=refit)
         if work.network is Component.UNET:
             channels = self._manifest.unet_in_channels
-            taken = [(shape.min[0], shape.max[0]) for shape in shapes if shape.holds((shape.min[0], channels, *size))]
+            fitting = (shape for shape in shapes if shape.holds((shape.min[0], channels, *size)))
+            taken = tuple((shape.min[0], shape.max[0]) for shape in fitting)
             return Capacity(
                 slots, min(slots * branches, max((most for _, most in taken), default=slots * branches)), taken
             )
         rows = self._backend.shapes(self._bundle, work.network, refit=refit, tensor="context")
-        fitting = [
+        pairs = [
             (latents, contexts)
             for latents, contexts in zip(shapes, rows, strict=True)
             if latents.holds((latents.min[0], self._manifest.latents.channels, *size))
         ]
-        if not fitting:
+        if not pairs:
             return Capacity(slots, slots * branches, ())
-        slots = max(max(latents.min[0], min(slots, latents.max[0])) for latents, _ in fitting)
-        taken = [
+        slots = max(max(latents.min[0], min(slots, latents.max[0])) for latents, _ in pairs)
+        taken = tuple(
             (contexts.min[0], contexts.max[0])
-            for latents, contexts in fitting
+            for latents, contexts in pairs
             if latents.min[0] <= slots <= latents.max[0]
-        ]
+        )
         return Capacity(slots, min(slots * branches, max(most for _, most in taken)), taken)
 
     def _require_unet(self, size: Sides, refit: bool) -> None:
