@@ -81,7 +81,17 @@ class TestTheLargestSquareThatAnEngineTakes:
             ([], Capacity(4, 12, ())),
             ([STATIC], Capacity(4, 3, ((3, 3),))),
             ([DYNAMIC], Capacity(4, 6, ((1, 6),))),
-            ([STATIC, DYNAMIC], Capacity(4, 6, ((3, 3), (1, 6),))),
+            (
+                [STATIC, DYNAMIC],
+                Capacity(
+                    4,
+                    6,
+                    (
+                        (3, 3),
+                        (1, 6),
+                    ),
+                ),
+            ),
             ([((16, 8, 64, 64), (16, 8, 64, 64))], Capacity(4, 12, ((16, 16),))),
         ],
     )
@@ -123,7 +133,17 @@ class TestTheFusedStep:
     @pytest.mark.parametrize(
         ("slots", "capacity"),
         [
-            (1, Capacity(1, 3, ((3, 3), (1, 9),))),
+            (
+                1,
+                Capacity(
+                    1,
+                    3,
+                    (
+                        (3, 3),
+                        (1, 9),
+                    ),
+                ),
+            ),
             (2, Capacity(2, 6, ((1, 9),))),
             (8, Capacity(3, 9, ((1, 9),))),
         ],

@@ -144,6 +144,71 @@ def spent(driver: SimulatedDriver, editor: Any, steps: int, **parameters: Any) -
     return driver.counters() - before
 
 
+def mixed(editor: Any) -> list[Any]:
+    """Requests of other solvers, steps, scales, windows and masks."""
+    from pixrt import EditOptions, Job
+
+    rows: list[tuple[Any, int, Any, Any, Any]] = [
+        ("euler_ancestral", 6, (7.5, 1.5), (0.0, 1.0), None),
+        ("pndm", 3, (3.0, 1.0), (0.0, 0.5), MASK),
+        ("dpmpp_2m", 5, (1.0, 1.0), (0.0, 1.0), None),
+        ("unipc", 4, (0.0, 2.0), (0.2, 0.8), None),
+        ("dpmpp_2m_sde", 2, (7.5, 1.5), (0.0, 1.0), MASK),
+        ("ddim", 7, (5.0, 1.2), (0.0, 0.7), None),
+    ]
+    jobs = [
+        Job(
+            options=EditOptions(
+                scheduler=scheduler, steps=steps, seed=seed, guidance_scale=scales[0], image_guidance_scale=scales[1],
+                guidance_interval=window,
+            ),
+            image=picture(30 * seed), text=TEXTS[seed % 2], mask=mask,
+        )
+        for seed, (scheduler, steps, scales, window, mask) in enumerate(rows)
+    ]  # fmt: skip
+    return list(editor.check(jobs))
+
+
+class TestCompany:
+    """Pictures join and leave between any two steps; each is what it is alone on the CPU, within 1 of 255."""
+
+    @pytest.mark.parametrize("fused", [True, False])
+    def test_joining_and_leaving(self, driver: SimulatedDriver, bundle: Path, fused: bool) -> None:
+        from pixrt import Editor, Failed, Made, Stepped
+
+        with Editor(bundle, backend="ort-cpu", threads=1) as plain:
+            expected = [np.asarray(r.image).astype(int) for each in mixed(plain) for r in plain.run([each])]
+        with Editor(bundle, backend="tensorrt", fused_step=fused, max_batch=3) as editor:
+            for victim in (None, 0, 3):
+                ended = {}
+                with editor.events(mixed(editor)) as run:
+                    for event in run:
+                        if isinstance(event, Stepped):
+                            if event.index == victim and event.step == 2:
+                                run.cancel(event.index)
+                        else:
+                            ended[event.index] = event
+                assert sorted(ended) == list(range(6))
+                for number, event in ended.items():
+                    assert isinstance(event, Failed if number == victim else Made)
+                    if isinstance(event, Made):
+                        assert_close([np.asarray(event.result.image).astype(int)], [expected[number]])
+
+    def test_captured_graphs_stay_valid_when_slots_change(self, driver: SimulatedDriver, bundle: Path) -> None:
+        """One graph for each number of rows, whoever comes and goes; and no more of them the second time."""
+        from pixrt import Editor
+
+        with Editor(bundle, backend="tensorrt", fused_step=True, max_batch=3) as editor:
+            for _ in range(3):
+                list(editor.run(mixed(editor)))
+            before = driver.counters()
+            list(editor.run(mixed(editor)))
+            spent = driver.counters() - before
+        assert spent.captures == 0
+        assert spent.graph_launches > 0
+        assert spent.device_allocations == 0
+
+
 class TestTraffic:
     """What one more step costs: an edit of 9 steps less one of 5, over 4; all that is not per step falls out."""
 
@@ -161,12 +226,9 @@ class TestTraffic:
 
     def test_nothing_crosses_in_a_fused_step(self, driver: SimulatedDriver, bundle: Path) -> None:
         costs = self.per_step(driver, bundle, True)
-        # Tables and noise are uploaded before the loop, in one piece each: bytes per step, but none of them inside it.
-        latents = 2 * 4 * 6 * 8 * 4
-        rows, pictures = 2 * 3, 2
-        tables = rows * 4 + pictures * (16 + 3 + 3) * 4
-        assert tables <= 1024
-        assert costs.pop("htod_bytes") == tables + latents
+        # A picture's table is of one size, whatever its steps; of its noise there is more for more of them. Both are
+        # uploaded when it joins, and none of it inside the loop.
+        assert costs.pop("htod_bytes") == 2 * 4 * 6 * 8 * 4
         assert costs == dict.fromkeys(costs, 0)
 
     def test_the_noisy_latents_alone_cross_in_an_unfused_step(self, driver: SimulatedDriver, bundle: Path) -> None:
@@ -177,28 +239,50 @@ class TestTraffic:
         assert costs.pop("stream_syncs") == 1
         assert costs == dict.fromkeys(costs, 0)
 
-    def test_inside_the_fused_loop(self, driver: SimulatedDriver, bundle: Path) -> None:
+    def test_inside_the_fused_loop(
+        self, driver: SimulatedDriver, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A step sends which rows of the tables to take, 4 bytes a slot, in the commands themselves."""
         from pixrt import Editor
+        from pixrt.core.fused import FusedPool
 
-        called: list[Counters] = []
-        done: list[Counters] = []
+        original, seen, settles = FusedPool.step, list[Counters](), False
+
+        def counting(self: FusedPool, slots: Any = None) -> list[int]:
+            ended = original(self, slots)
+            if settles:
+                self.wait()  # copies are counted when they are done
+            seen.append(driver.counters())
+            return ended
+
+        monkeypatch.setattr(FusedPool, "step", counting)
         with Editor(bundle, backend="tensorrt", fused_step=True) as editor:
-            device: Any = editor._backend.context.device  # type: ignore[attr-defined]
-
-            def settled(info: Any) -> None:  # copies are counted when they are done
-                device.run(device.synchronize)
-                done.append(driver.counters())
-
-            for on_step in (None, None, lambda info: called.append(driver.counters()), settled):
-                edit(editor, steps=4, on_step=on_step)
-        for before, after in pairwise(called):
-            step = after - before
-            assert (step.stream_syncs, step.context_syncs, step.event_syncs, step.graph_launches) == (0, 0, 0, 1)
-            assert step.device_allocations == step.pinned_allocations == 0
-        for before, after in pairwise(done):
+            for _ in range(2):
+                edit(editor, steps=4)
+            seen.clear()
+            edit(editor, steps=4)
+            for before, after in pairwise(seen):
+                step = after - before
+                assert (step.stream_syncs, step.context_syncs, step.event_syncs, step.graph_launches) == (0, 0, 0, 1)
+                assert step.device_allocations == step.pinned_allocations == 0
+            seen.clear()
+            settles = True
+            edit(editor, steps=4)
+        for before, after in pairwise(seen):
             step = after - before
             assert (step.htod_bytes, step.dtoh_bytes) == (0, 0)
             assert step.dtod_bytes > 0
+            assert step.memsets == 2
+
+    def test_a_step_is_told_of_when_it_has_run(self, driver: SimulatedDriver, bundle: Path) -> None:
+        from pixrt import Editor
+
+        left: list[int] = []
+        with Editor(bundle, backend="tensorrt", fused_step=True) as editor:
+            for _ in range(3):
+                edit(editor, steps=5, on_step=lambda info: left.append(driver.counters().queued_operations))
+        assert len(left) == 3 * 2 * 5
+        assert not any(left)
 
     def test_a_known_picture_and_text_are_on_the_device_already(self, driver: SimulatedDriver, bundle: Path) -> None:
         from pixrt import Editor

@@ -1,13 +1,14 @@
 """What fails on a device, and what an edit that stopped leaves: over the simulated driver and runtime."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from exported import Exports
 from simulated_cuda import SimulatedDriver
-from simulated_edits import SIZE, assert_close, edit, picture
+from simulated_edits import SIZE, TEXTS, assert_close, edit, picture
 
 pytestmark = [pytest.mark.simulated, pytest.mark.torch]
 
@@ -23,7 +24,7 @@ class TestFailures:
         with Editor(bundle, backend="tensorrt") as editor:
             driver.fail("cuMemAlloc", nth, times=4)  # pycuda and the device try again once each
             with pytest.raises(BackendError, match=r"ran out of memory: .* MiB are free"):
-                edit(editor)
+                edit(editor, [picture(60)], TEXTS[:1], seed=5)
             assert driver.log() == []
             driver.reset()
             assert_close(edit(editor), expected)  # the next edit works
@@ -74,12 +75,16 @@ class TestFailures:
         self, driver: SimulatedDriver, bundle: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from pixrt import Editor, PixrtError
-        from pixrt.core.fused import draw_noise
+        from pixrt.core.track import draw_noise
+
+        def broken_noise(seed: int, out: Any, *, skip: int = 0) -> None:
+            draw_noise(seed, out, skip=skip)
+            out[...] = np.nan
 
         with Editor(bundle, backend="tensorrt", fused_step=True) as editor:
             expected = edit(editor, scheduler="dpmpp_2m")
             with monkeypatch.context() as broken:
-                broken.setattr("pixrt.core.fused.draw_noise", lambda *given: draw_noise(*given) * np.float32(np.nan))
+                broken.setattr("pixrt.core.track.draw_noise", broken_noise)
                 with pytest.raises(PixrtError, match="not finite"):
                     edit(editor, scheduler="dpmpp_2m")
             assert_close(edit(editor, scheduler="dpmpp_2m"), expected)

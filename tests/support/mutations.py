@@ -24,11 +24,16 @@ EXECUTION, MEMORY, ENGINES = (
 # Name: file, what is there, what is put in its place.
 MUTATIONS = {
     "call: no upload": (CALLS, "            upload()\n", "            pass\n"),
-    "call: no download": (CALLS, "            self._device.download(array, memory)\n", "            pass\n"),
+    "call: no download": (CALLS, "            download()\n", "            pass\n"),
     "call: no wait": (
         CALLS,
-        "        self._repeated(self._work)\n        self._device.synchronize()\n",
-        "        self._repeated(self._work)\n",
+        "        run.execution(run.work)\n        self._device.synchronize()\n",
+        "        run.execution(run.work)\n",
+    ),
+    "call: one row of many is sent": (
+        CALLS,
+        "        rows, size = array.shape[:2]\n",
+        "        rows, size = 1, array.shape[1]\n",
     ),
     "call: nothing is held": (
         CALLS,
@@ -44,33 +49,65 @@ MUTATIONS = {
         "",
     ),
     "loop: every row is held in the first": (CALLS, "target_offset=row * copy.bytes", "target_offset=0"),
-    "loop: no tables": (
+    "loop: nothing is loaded": (
         CALLS,
-        "            self._device.upload(memory, pinned)\n            self._in_use",
-        "            self._in_use",
-    ),
-    "loop: the first row of every table": (CALLS, "offset=index * bytes_", "offset=0"),
-    "loop: no row of a table": (
-        CALLS,
-        "            self._device.copy(target, table, bytes_, offset=index * bytes_)\n",
+        "            device.upload(self._memory[name], pinned, offset=slot * pinned.nbytes)\n",
         "            pass\n",
     ),
-    "loop: no start": (
+    "loop: every slot is loaded into the first": (
         CALLS,
-        "                self._device.upload(self._memory[name], pinned)\n",
+        "device.upload(self._memory[name], pinned, offset=slot * pinned.nbytes)",
+        "device.upload(self._memory[name], pinned)",
+    ),
+    "loop: the first row of every table": (CALLS, "slot * self._table_rows + row", "slot * self._table_rows"),
+    "loop: every slot takes the first's table": (CALLS, "slot * self._table_rows + row", "row"),
+    "loop: no row of a table": (
+        CALLS,
+        "            device.fill_word(index, slot, slot * self._table_rows + row)\n",
+        "            pass\n",
+    ),
+    "loop: the last picture's history": (
+        CALLS,
+        "                device.fill_zero(self._memory[name], offset=slot * bytes_, bytes_=bytes_)\n",
         "                pass\n",
     ),
-    "loop: the last run's history": (
+    "loop: the history of all slots goes": (
         CALLS,
-        "            else:\n                self._device.fill_zero(self._memory[name])\n",
+        "device.fill_zero(self._memory[name], offset=slot * bytes_, bytes_=bytes_)",
+        "device.fill_zero(self._memory[name])",
+    ),
+    "loop: the first noise at every step": (CALLS, "offset=row * bytes_", "offset=0"),
+    "loop: every slot's noise is the first's": (CALLS, "slot * bytes_, offset=row", "0, offset=row"),
+    "loop: noise is not uploaded": (
+        CALLS,
+        "        self._device.upload(stream.memory, stream.pinned[: len(values)])\n",
         "",
+    ),
+    "loop: the noise of the picture before": (
+        CALLS,
+        "        self._in_use[slot] = [self._stream",
+        "        self._in_use[slot] = self._in_use.get(slot) or [self._stream",
+    ),
+    "loop: a step is not waited for": (
+        CALLS,
+        "        self._device.run(self._device.synchronize)\n",
+        "        pass\n",
     ),
     "loop: nothing is carried": (
         CALLS,
         "            self._device.copy(self._memory[given], self._memory[made], self._memory[made].bytes)\n",
         "            pass\n",
     ),
-    "loop: no download": (CALLS, "        self._device.download(pinned, self._memory[name])\n", ""),
+    "loop: no download": (
+        CALLS,
+        "        self._device.download(pinned, self._memory[name], offset=slot * pinned.nbytes)\n",
+        "",
+    ),
+    "loop: the first slot is read": (
+        CALLS,
+        "self._device.download(pinned, self._memory[name], offset=slot * pinned.nbytes)",
+        "self._device.download(pinned, self._memory[name])",
+    ),
     "loop: no wait before reading": (
         CALLS,
         "        self._device.synchronize()\n        return pinned.copy()",
@@ -78,7 +115,7 @@ MUTATIONS = {
     ),
     "loop: no wait before loading": (
         CALLS,
-        "        self._device.synchronize()  # an earlier run may still read what is overwritten here\n",
+        "        device.synchronize()  # an earlier upload or step may still read what is overwritten here\n",
         "",
     ),
     "scratch: its move is not told": (
@@ -114,7 +151,7 @@ MUTATIONS = {
     "held: never uploaded": (MEMORY, "            self._device.upload(memory, converted)\n", ""),
     "loop: inputs are not zero at first": (
         CALLS,
-        "            if name in self._inputs:\n                device.fill_zero(self._memory[name])\n",
+        "        for tensor in spec.inputs:\n            device.fill_zero(self._memory[tensor.name])\n",
         "",
     ),
     "scratch: never told": (
