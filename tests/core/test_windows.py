@@ -26,6 +26,7 @@ class BuiltBackend(NullBackend):
     """Has engines for some shapes alone: by component, (min, max) of its first input."""
 
     def __init__(self, built: dict[Component, Any], missing: Iterable[Component] = ()) -> None:
+        super().__init__()
         self._built, self._missing = built, missing
 
     def shapes(self, bundle: Bundle, component: Component, *, refit: bool = False) -> tuple[SizeRange, ...]:

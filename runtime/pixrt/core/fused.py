@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pixrt.backends.host import bind_loop
 from pixrt.backends.protocol import Array, BoundLoop, Engine, LoopLayout
 from pixrt.core.buffers import Latents
 from pixrt.core.conditioning import Conditioning
@@ -104,7 +105,7 @@ class FusedWorkspace:
     def loop(self, branches: int) -> BoundLoop:
         """The loop with `branches` rows per picture."""
         if branches not in self._loops:
-            self._loops[branches] = self._engine.bind_loop(self._shapes(branches * self.shape[0]), LAYOUT)
+            self._loops[branches] = bind_loop(self._engine, self._shapes(branches * self.shape[0]), LAYOUT)
         return self._loops[branches]
 
     def _shapes(self, rows: int) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.backends.protocol import Array, Backend, BoundCall, Engine, NewWeight
+from pixrt.backends.protocol import Array, Backend, BoundCall, CanRefit, Engine, NewWeight
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
 from pixrt.core.buffers import Workspace
@@ -162,7 +162,7 @@ class Networks:
         engine = self._engines.get(component)
         refitted = False
         try:
-            refitted = engine is not None and engine.refit(weights() if weights else ())
+            refitted = isinstance(engine, CanRefit) and engine.refit(weights() if weights else ())
         finally:
             if not refitted:  # also one that a failure left half refitted
                 self._close(component)

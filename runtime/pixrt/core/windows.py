@@ -6,7 +6,8 @@ Must not import a backend.
 from collections.abc import Container
 from dataclasses import dataclass
 
-from pixrt.backends.protocol import Backend
+from pixrt.backends.protocol import Backend, HasShapes
+from pixrt.bundles.engine_spec import SizeRange
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
 from pixrt.core.fused import order_branches
@@ -68,7 +69,9 @@ class Windows:
         """
         if self._tile is not None:
             return make_tiling(size, self._tile)
-        shapes = self._backend.shapes(self._bundle, component, refit=refit)
+        shapes: tuple[SizeRange, ...] = ()
+        if isinstance(self._backend, HasShapes):
+            shapes = self._backend.shapes(self._bundle, component, refit=refit)
         scale = self._manifest.vae_scale
         pixels = scale if component is Component.VAE_ENCODER else 1
 
