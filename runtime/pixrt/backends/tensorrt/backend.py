@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from pixrt.backends.protocol import EngineMemory, NewWeight
+from pixrt.backends.protocol import EngineMemory, HasPlans, HasShapes, NewWeight, TellsMemory
 from pixrt.backends.tensorrt.context import TensorRtContext
 from pixrt.backends.tensorrt.cuda import Device
 from pixrt.backends.tensorrt.memory import HeldArrays, Scratch
@@ -35,7 +35,7 @@ def import_library(name: EngineLibrary, install: str) -> ModuleType:
     return module
 
 
-class TensorRtBackend:
+class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
     """One of the two libraries on one device. Its engines share the scratch memory and the cache of held arrays.
 
     `graphs` captures what a call enqueues into a CUDA graph. `weight_budget_bytes` is how much of an engine's weights

@@ -13,6 +13,8 @@ from pixrt.backends.protocol import (
     Array,
     BoundCall,
     BoundLoop,
+    CanLoop,
+    CanRefit,
     EngineMemory,
     LoopLayout,
     NewWeight,
@@ -121,7 +123,7 @@ class LoadedPlan:
         return context
 
 
-class TensorRtEngine:
+class TensorRtEngine(CanLoop, CanRefit):
     """A component's plans, each opened when a shape first needs it."""
 
     def __init__(
