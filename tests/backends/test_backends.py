@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from contract import WRONG, Contract, arrays
+from pixrt.backends.info import BackendOptions
 from pixrt.backends.ort.providers import KNOWN
 from pixrt.backends.protocol import Backend, Engine
-from pixrt.backends.info import BackendOptions
 from pixrt.backends.registry import LADDER, backend_statuses, open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle, open_bundle

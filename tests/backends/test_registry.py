@@ -78,7 +78,7 @@ def test_engines_are_of_the_backends_that_run_them() -> None:
 
 def test_a_library_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixrt.backends.openvino.backend", None)
-    with pytest.raises(BackendError, match=r"openvino cannot be imported: .* pip install 'pixrt\[openvino\]'"):
+    with pytest.raises(BackendError, match=r"openvino cannot be imported: .*pip install 'pixrt\[openvino\]'"):
         open_backend("openvino", BUNDLE)
 
 
