@@ -12,7 +12,15 @@ import pytest
 from demo import BLUE, Run
 from pixrt.backends.info import PARTICULAR, BackendInfo, BackendOptions
 from pixrt.backends.protocol import Backend
-from pixrt.backends.registry import BACKENDS, WITH_ENGINES, backend_names, backend_statuses, check_options, open_backend
+from pixrt.backends.registry import (
+    BACKENDS,
+    WITH_ENGINES,
+    backend_choices,
+    backend_names,
+    backend_statuses,
+    check_options,
+    open_backend,
+)
 from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.errors import BackendError, OptionError
 
@@ -25,7 +33,7 @@ by_name = pytest.mark.parametrize("info", BACKENDS, ids=lambda info: info.name)
 def test_names_are_unique_and_all_are_listed() -> None:
     names = [info.name for info in BACKENDS]
     assert len(set(names)) == len(names)
-    assert backend_names() == ["auto", *names]
+    assert backend_names() == ["auto", *names] == [name for name, _ in backend_choices()]
     assert [status.name for status in backend_statuses(BUNDLE)] == names
 
 
@@ -44,14 +52,13 @@ def test_the_docs_have_a_row(info: BackendInfo) -> None:
     flags = {"provider_option": "provider_options", "weight_budget": "weight_budget_mib"}
     assert {flags.get(name, name) for name in options} == info.options
     assert (f"`{info.extra}`" in row) == bool(info.extra)
+    assert row.split("|")[2].strip().startswith(info.summary)
 
 
-def test_particular_options_are_options_and_their_usual_values_the_defaults() -> None:
-    usual = BackendOptions()
-    assert {name: getattr(usual, name) for name in PARTICULAR} == {
-        name: value for name, (value, _) in PARTICULAR.items()
-    }
+def test_particular_options_are_options() -> None:
     assert GIVEN.keys() == PARTICULAR.keys() <= {field.name for field in fields(BackendOptions)}
+    for name in backend_names():
+        check_options(name, BackendOptions(provider_options={}, cpu_precision="fp32"))
 
 
 @by_name

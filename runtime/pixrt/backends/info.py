@@ -6,7 +6,7 @@ Each room has a module `info` that makes its `BackendInfo`; `registry` lists the
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pixrt.backends.protocol import Backend
 from pixrt.bundles.engine_spec import EngineLibrary
@@ -57,11 +57,12 @@ def _is_whole(value: object, most: int) -> bool:
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most)
 
 
-# Options that mean nothing to most backends: set to anything but this, they are refused where a backend lacks them.
-PARTICULAR: Mapping[str, tuple[Any, str]] = {
-    "provider_options": ({}, "provider options are"),
-    "weight_budget_mib": (None, "a weight budget is"),
-    "cpu_precision": ("fp32", "a CPU precision is"),
+# Options that mean nothing to most backends, in words: set to anything but their defaults, they are refused where a
+# backend lacks them.
+PARTICULAR: Mapping[str, str] = {
+    "provider_options": "provider options are",
+    "weight_budget_mib": "a weight budget is",
+    "cpu_precision": "a CPU precision is",
 }
 
 
@@ -106,4 +107,6 @@ class BackendInfo:
 
 def given_options(options: BackendOptions) -> dict[str, str]:
     """The options of `PARTICULAR` that are set, with the words for each."""
-    return {name: text for name, (usual, text) in PARTICULAR.items() if getattr(options, name) != usual}
+    usual = BackendOptions()
+    given = {name: getattr(options, name) for name in PARTICULAR}
+    return {name: PARTICULAR[name] for name, value in given.items() if value and value != getattr(usual, name)}

@@ -46,6 +46,11 @@ def backend_names() -> list[str]:
     return [AUTO, *(info.name for info in BACKENDS)]
 
 
+def backend_choices() -> list[tuple[str, str]]:
+    """The same, each with what it is, as a shell shows it where a name is completed."""
+    return [(AUTO, "the first that opens"), *((info.name, info.summary) for info in BACKENDS)]
+
+
 def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
     """Every backend for a bundle, in the order that "auto" tries them; those that it never takes are last."""
     for info in BACKENDS:

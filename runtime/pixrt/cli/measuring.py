@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixrt.backends.registry import backend_names
+from pixrt.backends.registry import backend_choices
 from pixrt.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from pixrt.editor.editor import Editor
 
 ABundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or name.")]
-ABackend = Annotated[str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_names)]
+ABackend = Annotated[str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_choices)]
 AThreadCount = Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")]
 ABatch = Annotated[int, typer.Option(min=1, max=64, help="Most pictures in one network call.")]
 AJsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]

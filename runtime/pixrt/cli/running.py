@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from pixrt.backends.info import BackendOptions, CpuPrecision
-from pixrt.backends.registry import backend_names, check_options
+from pixrt.backends.registry import backend_choices, check_options
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
@@ -31,7 +31,7 @@ class Running:
 
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE
     backend: Annotated[
-        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_names)
+        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_choices)
     ] = "auto"
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None
     cpu_precision: Annotated[
