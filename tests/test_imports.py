@@ -6,7 +6,18 @@ import sys
 
 import pytest
 
-HEAVY = ["onnxruntime", "torch", "transformers", "diffusers", "optimum", "onnx", "safetensors", "PIL", "tokenizers"]
+HEAVY = [
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "transformers",
+    "diffusers",
+    "optimum",
+    "onnx",
+    "safetensors",
+    "PIL",
+    "tokenizers",
+]
 HEAVY += ["tensorrt", "tensorrt_rtx", "pycuda", "cuda", "filelock", "pixrt_engines.building"]
 
 

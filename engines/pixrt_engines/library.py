@@ -6,12 +6,11 @@ top.
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
-from pixrt.bundles.engine_spec import LIBRARY_OF, EngineLibrary
+from pixrt.backends.registry import WITH_ENGINES
+from pixrt.bundles.engine_spec import EngineLibrary
 from pixrt.errors import OptionError, PackageMissing
-
-LibraryChoice = Literal["auto", "tensorrt", "tensorrt-rtx"]
 
 # RTX first: its engines are portable, and it builds where there is no GPU.
 _AUTO = ("tensorrt-rtx", "tensorrt")
@@ -43,13 +42,13 @@ class Library:
         return tuple(int(part) for part in self.version.split(".") if part.isdigit())
 
 
-def open_library(choice: LibraryChoice = "auto") -> Library:
+def open_library(choice: str = "auto") -> Library:
     """Import a library; "auto" takes TensorRT-RTX before TensorRT. Raises OptionError or PackageMissing."""
-    if choice not in get_args(LibraryChoice):
-        raise OptionError(f"library is {choice!r}", remedy=f"Choose one of {', '.join(get_args(LibraryChoice))}")
+    if choice not in ("auto", *WITH_ENGINES):
+        raise OptionError(f"library is {choice!r}", remedy=f"Choose one of auto, {', '.join(WITH_ENGINES)}")
     wanted = _AUTO if choice == "auto" else (choice,)
     for name in wanted:
-        library = _import(LIBRARY_OF[name])
+        library = _import(WITH_ENGINES[name])
         if library is not None:
             return library
     raise PackageMissing(

@@ -7,7 +7,6 @@ from typing import Any
 
 from pixrt.bundles.manifest import Component
 from pixrt.errors import OptionError
-from pixrt_engines.library import LibraryChoice
 
 MAX_BATCH = 64
 _TARGET = re.compile(r"native|sm\d{2,3}")
@@ -54,7 +53,7 @@ class BuildOptions:
 
     bundle: str
     components: tuple[Component, ...] = ()
-    library: LibraryChoice = "auto"
+    library: str = "auto"
     targets: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     batch: tuple[int, int] = (1, 1)

@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_doctor(run: Run) -> None:
     assert outcome.code == 0
     assert "self-test: one step at 64 px on ort-cpu" in outcome.out
     assert "backend ort-cuda" in outcome.out
+    assert re.search(r"backend openvino +yes, openvino \d", outcome.out)
 
 
 def test_every_option_has_a_flag(run: Run) -> None:

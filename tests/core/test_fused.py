@@ -13,7 +13,8 @@ from exported import Exports
 from fused_edits import CLOSE, assert_same, states
 from peft_loras import make_lora
 from pixrt import Editor
-from pixrt.backends.registry import BackendOptions, open_backend
+from pixrt.backends.info import BackendOptions
+from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
 from pixrt.core.conditioning import Anchor, Conditioning

@@ -25,6 +25,7 @@ class BuiltBackend(NullBackend):
     """Has engines for some shapes only: by component, (min, max) of its first input; by name those of others."""
 
     def __init__(self, built: dict[Any, Any], missing: Iterable[Component] = ()) -> None:
+        super().__init__()
         self._built, self._missing = built, missing
 
     def shapes(

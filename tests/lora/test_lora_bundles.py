@@ -39,16 +39,17 @@ def test_every_precision_and_place_of_the_weights(
     plain = export(checkpoint, tmp_path / "plain", precision=precision)
     merged = export(checkpoint, tmp_path / "merged", precision=precision, loras=((file, 0.5),))
     assert (plain / "unet.onnx_data").exists() == outside
-    with Editor(merged, backend="ort-cpu") as one, Editor(plain, backend="ort-cpu", loras=[(file, 0.5)]) as other:
-        for expected, found in zip(outputs(one), outputs(other), strict=True):
-            np.testing.assert_array_equal(found, expected)
-        with_lora = outputs(other)
-        other.set_loras([])
-        without = outputs(other)
-        other.set_loras([(file, 0.5)])
-        for before, none, after in zip(with_lora, without, outputs(other), strict=True):
-            assert not np.array_equal(before, none)
-            np.testing.assert_array_equal(before, after)
+    for backend in ("ort-cpu", "openvino"):
+        with Editor(merged, backend=backend) as one, Editor(plain, backend=backend, loras=[(file, 0.5)]) as other:
+            for expected, found in zip(outputs(one), outputs(other), strict=True):
+                np.testing.assert_array_equal(found, expected)
+            with_lora = outputs(other)
+            other.set_loras([])
+            without = outputs(other)
+            other.set_loras([(file, 0.5)])
+            for before, none, after in zip(with_lora, without, outputs(other), strict=True):
+                assert not np.array_equal(before, none)
+                np.testing.assert_array_equal(before, after)
 
 
 def _rounded(checkpoint: Path, folder: Path) -> Path:

@@ -29,7 +29,7 @@ class TestContract(Contract):
         component = Component.VAE_DECODER
         built_in = open_bundle("demo", verify=False).folder
         bundle = open_bundle(with_engines(built_in, tmp_path / "b", components=(component,), profile=profile))
-        backend = TensorRtBackend("tensorrt", simulated_tensorrt)
+        backend = TensorRtBackend("tensorrt", "tensorrt", simulated_tensorrt)
         engine = backend.open(bundle, component)
         yield engine
         engine.close()

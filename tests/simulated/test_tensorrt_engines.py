@@ -21,7 +21,7 @@ class TestEngines:
         from pixrt.bundles.manifest import Component
         from pixrt.bundles.store import open_bundle
 
-        opened, backend = open_bundle(bundle), TensorRtBackend("tensorrt", simulated_tensorrt)
+        opened, backend = open_bundle(bundle), TensorRtBackend("tensorrt", "tensorrt", simulated_tensorrt)
         engine = backend.open(opened, Component.VAE_DECODER)
         given, made = np.zeros((1, 4, 6, 8), np.float32), np.zeros((1, 3, SIZE[1], SIZE[0]), np.float32)
         run = engine.bind({engine.inputs[0].name: given, engine.outputs[0].name: made})

@@ -1,13 +1,13 @@
 """A network in plain NumPy behind the `Engine` protocol, for tests of the loop."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.backends.host import HostCall, HostLoop
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight, check_binding
+from pixrt.backends.host import HostCall
+from pixrt.backends.protocol import Array, BoundCall, check_binding
 from pixrt.bundles.manifest import ComponentSpec, ExportCheck, TensorSpec
 from pixrt.errors import BackendError
 
@@ -44,9 +44,6 @@ class NumpyEngine:
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
         return np.zeros(shape, dtype)
 
-    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
-        return HostLoop(self, shapes, layout)
-
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         check_binding(self._spec, tensors)
 
@@ -63,9 +60,6 @@ class NumpyEngine:
             return call
 
         return HostCall(tensors, held, prepare)
-
-    def refit(self, weights: Iterable[NewWeight]) -> bool:
-        return False
 
     def close(self) -> None:
         return None

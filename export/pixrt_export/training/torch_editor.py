@@ -1,6 +1,6 @@
 """Editing with PyTorch networks while they are trained: the runtime's own tracks and pool, a PyTorch network inside."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel
 
-from pixrt.backends.host import HostCall, HostLoop
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, LoopLayout, NewWeight
+from pixrt.backends.host import HostCall
+from pixrt.backends.protocol import Array, BoundCall
 from pixrt.bundles.manifest import TensorSpec
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.core.conditioning import Conditioning
@@ -40,10 +40,6 @@ class TorchUNet:
         """See `Engine.allocate`."""
         return np.zeros(shape, dtype)
 
-    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
-        """See `Engine.bind_loop`."""
-        return HostLoop(self, shapes, layout)
-
     def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
         """Tie the network to these arrays: it reads and writes them where they are."""
         return HostCall(tensors, held, self._prepare)
@@ -57,10 +53,6 @@ class TorchUNet:
                 out.copy_(self.unet(sample.to(device), timestep.to(device), context.to(device)).sample)
 
         return run
-
-    def refit(self, weights: Iterable[NewWeight]) -> bool:
-        """The weights are the module's own."""
-        return False
 
     def close(self) -> None:
         """Nothing is held."""

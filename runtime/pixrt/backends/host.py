@@ -1,10 +1,26 @@
-"""Calls and loops of engines that run on the host's own arrays. Must not import a backend."""
+"""Calls and loops of engines that run on the host's own arrays, and the base of backends that have only such engines.
 
-from collections.abc import Callable, Mapping, Sequence
+Must not import a backend.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from pixrt.backends.protocol import Array, BoundCall, Engine, LoopLayout
+from pixrt.backends.protocol import (
+    Array,
+    BoundCall,
+    BoundLoop,
+    CanLoop,
+    Engine,
+    LoopLayout,
+    NewWeight,
+    check_binding,
+)
+from pixrt.bundles.manifest import Component, ComponentSpec
+from pixrt.bundles.store import Bundle
 
 Prepare = Callable[[Mapping[str, Array]], Callable[[], None]]
 """What makes a run of a network on arrays, to be called often."""
@@ -87,3 +103,61 @@ class HostLoop:
 
     def wait(self) -> None:
         """A step has run when it returns."""
+
+
+def bind_loop(engine: Engine, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
+    """Tie a network to itself: by the engine where it can, else on arrays here. See `CanLoop.bind_loop`."""
+    return engine.bind_loop(shapes, layout) if isinstance(engine, CanLoop) else HostLoop(engine, shapes, layout)
+
+
+class HostEngine(ABC):
+    """A network that reads and writes arrays in the host's memory where they are: an engine gives `tie` and `close`."""
+
+    def __init__(self, spec: ComponentSpec) -> None:
+        self._spec = spec
+        self.inputs, self.outputs = spec.inputs, spec.outputs
+
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """See `Engine.allocate`."""
+        return np.zeros(shape, dtype)
+
+    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
+        """See `Engine.bind`."""
+        check_binding(self._spec, tensors)
+        return HostCall(tensors, held, self.tie)
+
+    @abstractmethod
+    def tie(self, tensors: Mapping[str, Array]) -> Callable[[], None]:
+        """A call that runs the network on these arrays, which were checked and live as long as it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See `Engine.close`."""
+
+
+class HostBackend(ABC):
+    """A backend that opens a bundle's ONNX files, of any shape, in the host's memory: it gives `open` only.
+
+    `name` is what the user chose it by; `runs_with` is what `describe` tells.
+    """
+
+    prefers_fused_step = False
+
+    def __init__(self, name: str, runs_with: str) -> None:
+        self.name = name
+        self._runs_with = runs_with
+
+    def describe(self) -> str:
+        """See `Backend.describe`."""
+        return self._runs_with
+
+    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
+        """See `Backend.problem`: other weights are taken when a network is opened."""
+        return None if component in bundle.manifest.components else f"the bundle has no {component}"
+
+    @abstractmethod
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> HostEngine:
+        """See `Backend.open`."""
+
+    def close(self) -> None:  # noqa: B027  # the engines hold all there is
+        """Nothing is held."""

@@ -1,11 +1,13 @@
 """What the runtime asks of a backend: open a component, bind arrays to it once, run it many times.
 
-Must not import a backend.
+`Backend` and `Engine` are required. What only some can do are protocols of their own, asked for by `isinstance`:
+`CanRefit` and `CanLoop` of an engine; `HasShapes`, `HasPlans` and `TellsMemory` of a backend. Must not import a
+backend.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,20 +115,30 @@ class Engine(Protocol):
         shape the network does not take.
         """
 
+    def close(self) -> None:
+        """Free the network; bound calls must not be used afterwards."""
+
+
+@runtime_checkable
+class CanLoop(Protocol):
+    """An engine that keeps what its steps carry where it runs; for others there is `host.HostLoop`."""
+
     def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
         """Tie the network to itself; `shapes` are those of every input and output, with all rows.
 
-        Raises BackendError as `bind`.
+        Raises BackendError as `Engine.bind`.
         """
+
+
+@runtime_checkable
+class CanRefit(Protocol):
+    """An engine that can take other weights while it is open; others are opened anew with them."""
 
     def refit(self, weights: Iterable[NewWeight]) -> bool:
         """Use these weights in place of the network's own, and no others; False where it must be opened anew for that.
 
         What is bound stays bound. Raises BackendError where the network cannot take other weights at all.
         """
-
-    def close(self) -> None:
-        """Free the network; bound calls must not be used afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,23 +175,41 @@ class Backend(Protocol):
         `refit`: with other weights than its own.
         """
 
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> Engine:
+        """Open a component of a bundle, with some of its weights replaced. Raises BackendError."""
+
+    def close(self) -> None:
+        """Give back what the backend itself holds, after its engines were closed."""
+
+
+@runtime_checkable
+class HasShapes(Protocol):
+    """A backend whose engines were built for some shapes; others take every shape."""
+
     def shapes(
         self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
     ) -> tuple[SizeRange, ...]:
-        """The shapes of an input that a component takes here, if engines were built for some; else none.
+        """The shapes of an input that a component takes here; none if it has no engine, either.
 
         `refit`: with other weights than its own. `tensor` names the input, the first one if it is None; an engine has
         the same place in the answers for all of them.
         """
 
-    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> Engine:
-        """Open a component of a bundle, with some of its weights replaced. Raises BackendError."""
+
+@runtime_checkable
+class HasPlans(Protocol):
+    """A backend that reads files of its own from a bundle, each when a shape first needs it."""
+
+    def read_plans(self, bundle: Bundle) -> None:
+        """Read what the bundle's networks need now. Raises BackendError where a file is missing or altered."""
+
+
+@runtime_checkable
+class TellsMemory(Protocol):
+    """A backend that can tell what its engines take of a device's memory; others use the host's."""
 
     def memory(self) -> tuple[EngineMemory, ...]:
-        """Device memory of the engines that are open; empty where the host's is used."""
-
-    def close(self) -> None:
-        """Give back what the backend itself holds, after its engines were closed."""
+        """Device memory of the engines that are open."""
 
 
 def check_binding(spec: ComponentSpec, tensors: Mapping[str, Array]) -> None:

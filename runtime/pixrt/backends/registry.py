@@ -1,39 +1,27 @@
-"""The ladder of backends: which can run a bundle here, why others cannot, and opening one. Imports none until asked."""
+"""Every backend in one list: which can run a bundle here, why others cannot, and opening one.
+
+Imports none until asked: each room's `info` tells what there is.
+"""
 
 import importlib.util
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import get_args
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from pixrt.backends.protocol import Backend
-from pixrt.bundles.engine_spec import LIBRARY_OF
-from pixrt.bundles.manifest import NETWORKS, Component
+from pixrt.backends import null
+from pixrt.backends.info import BackendInfo, BackendOptions, given_options
+from pixrt.backends.openvino import info as openvino
+from pixrt.backends.ort import info as ort
+from pixrt.backends.protocol import Backend, HasPlans
+from pixrt.backends.tensorrt import info as tensorrt
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError, OptionError, PixrtError
-from pixrt.options.tasks import BackendName
 
-_PROVIDERS = {
-    "ort-tensorrt": "TensorrtExecutionProvider",
-    "ort-tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
-    "ort-cuda": "CUDAExecutionProvider",
-    "ort-cpu": "CPUExecutionProvider",
-}
-_REMEDY = {
-    "ort-cpu": "Install it: `pip install 'pixrt[cpu]'`",
-    "ort-cuda": "Install it: `pip install 'pixrt[cuda]'`, on a machine with an NVIDIA GPU",
-    "ort-tensorrt": "Install it: `pip install 'pixrt[cuda]'`, and TensorRT's libraries",
-    "ort-tensorrt-rtx": "It needs an ONNX Runtime that was built with TensorRT-RTX; `pip install` of pixrt brings none",
-}
-# Fastest first: "auto" takes the first that opens.
-LADDER: tuple[BackendName, ...] = (
-    "tensorrt",
-    "tensorrt-rtx",
-    "ort-tensorrt",
-    "ort-tensorrt-rtx",
-    "ort-cuda",
-    "ort-cpu",
-)
+AUTO = "auto"
+# Fastest first, and parity before speed: "auto" takes the first that opens, so OpenVINO only without ONNX Runtime.
+BACKENDS: tuple[BackendInfo, ...] = (*tensorrt.INFOS, *ort.INFOS, openvino.INFO, null.INFO)
+LADDER = tuple(info for info in BACKENDS if info.is_automatic)
+# The backends that run engines built beforehand, by name.
+WITH_ENGINES = {info.name: info.library for info in BACKENDS if info.library is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +33,6 @@ class BackendStatus:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendOptions:
-    """How a backend runs. Validated on construction: OptionError.
-
-    Attributes:
-        threads: of CPU kernels; None is one per core.
-        provider_options: for ONNX Runtime's execution provider: see `backends.providers`.
-        cuda_graphs: TensorRT's own backends: capture what a step enqueues, and launch it as one.
-        weight_budget_mib: the same: how much of an engine's weights may be on the device.
-    """
-
-    threads: int | None = None
-    provider_options: Mapping[str, str] = field(default_factory=dict)
-    cuda_graphs: bool = True
-    weight_budget_mib: int | None = None
-
-    def __post_init__(self) -> None:
-        limit = 4 * (os.cpu_count() or 1)
-        if not _is_whole(self.threads, limit):
-            raise OptionError(
-                f"threads is {self.threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here"
-            )
-        if not _is_whole(self.weight_budget_mib, 1 << 20):
-            raise OptionError(
-                f"weight_budget_mib is {self.weight_budget_mib!r}", remedy="It must be a whole number from 1 to 1048576"
-            )
-        given = self.provider_options
-        if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
-            raise OptionError(f"provider_options is {given!r}", remedy="Give texts by their names: {'device_id': '0'}")
-
-
-def _is_whole(value: object, most: int) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most)
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An open backend, and the faster ones that "auto" passed over for it, with their reasons."""
@@ -88,20 +41,29 @@ class Opened:
     passed_over: tuple[BackendStatus, ...]
 
 
+def backend_names() -> list[str]:
+    """What a backend can be chosen by, "auto" first."""
+    return [AUTO, *(info.name for info in BACKENDS)]
+
+
+def backend_choices() -> list[tuple[str, str]]:
+    """The same, each with what it is, as a shell shows it where a name is completed."""
+    return [(AUTO, "the first that opens"), *((info.name, info.summary) for info in BACKENDS)]
+
+
 def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
-    """Every backend for a bundle, fastest first; the null backend, which computes nothing, is last."""
-    for name in LADDER:
+    """Every backend for a bundle, in the order that "auto" tries them; those that it never takes are last."""
+    for info in BACKENDS:
         try:
-            backend = _open(name, bundle, BackendOptions())
+            backend = _open(info, bundle, BackendOptions())
         except PixrtError as error:
-            yield BackendStatus(name, False, error.problem)
+            yield BackendStatus(info.name, False, error.problem)
         else:
-            yield BackendStatus(name, True, backend.describe())
+            yield BackendStatus(info.name, True, backend.describe())
             backend.close()
-    yield BackendStatus("null", True, "computes nothing")
 
 
-def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | None = None) -> Opened:
+def open_backend(name: str, bundle: Bundle, options: BackendOptions | None = None) -> Opened:
     """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens, with plans all whole.
 
     Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
@@ -109,99 +71,67 @@ def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | No
     """
     options = options or BackendOptions()
     check_options(name, options)
-    if name != "auto":
-        return Opened(_open(name, bundle, options), ())
+    if name != AUTO:
+        return Opened(_open(_named(name), bundle, options), ())
     passed_over: list[BackendStatus] = []
-    for candidate in LADDER:
+    for info in LADDER:
         try:
-            backend = _open(candidate, bundle, options, read_plans=True)
+            backend = _open(info, bundle, options)
+            _read_plans(backend, bundle)
         except BackendError as error:
-            passed_over.append(BackendStatus(candidate, False, error.problem))
+            passed_over.append(BackendStatus(info.name, False, error.problem))
         else:
             return Opened(backend, tuple(passed_over))
-    raise BackendError(
-        "; ".join(f"{status.name}: {status.reason}" for status in passed_over),
-        remedy="Install one: `pip install 'pixrt[cpu]'`, or `pip install 'pixrt[cuda]'` for an NVIDIA GPU",
-    )
+    raise BackendError("; ".join(f"{status.name}: {status.reason}" for status in passed_over), remedy=_install_one())
 
 
-def check_options(name: BackendName, options: BackendOptions) -> None:
+def check_options(name: str, options: BackendOptions) -> None:
     """Raise OptionError for a backend that there is not, or one without options that are given."""
-    if name not in get_args(BackendName):
-        raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(get_args(BackendName))}")
-    if options.provider_options and name not in _PROVIDERS:
-        raise OptionError(
-            f"provider options are given for the backend {name}", remedy=f"Choose one of {', '.join(_PROVIDERS)}"
-        )
-    if options.weight_budget_mib is not None and name not in LIBRARY_OF:
-        raise OptionError(
-            f"a weight budget is given for the backend {name}",
-            remedy=f"Choose {' or '.join(LIBRARY_OF)}, or leave it out",
-        )
+    if name not in backend_names():
+        raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(backend_names())}")
+    for option, text in given_options(options).items():
+        having = [info.name for info in BACKENDS if option in info.options]
+        if name not in having:
+            raise OptionError(
+                f"{text} given for the backend {name}", remedy=f"Choose {' or '.join(having)}, or leave it out"
+            )
 
 
-def _open(name: str, bundle: Bundle, options: BackendOptions, *, read_plans: bool = False) -> Backend:
-    """Open one backend; TensorRT's plans are read when they are first needed, or now. Raises BackendError."""
-    if name == "null":
-        from pixrt.backends.null import NullBackend
-
-        return NullBackend()
-    if name in _PROVIDERS:
-        return _open_onnxruntime(name, bundle, options)
-    return _open_tensorrt(name, bundle, options, read_plans)
+def _named(name: str) -> BackendInfo:
+    return next(info for info in BACKENDS if info.name == name)
 
 
-def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
-    _require(name, "onnxruntime", "cpu" if name == "ort-cpu" else "cuda")
-    from pixrt.backends.ort.backend import OrtBackend, provider_problem
-    from pixrt.backends.ort.providers import provider_settings
-
-    settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
-    problem = provider_problem(_PROVIDERS[name], settings)
-    if problem is not None:
-        raise BackendError(f"{name} is not available: {problem}", remedy=_REMEDY[name])
-    return OrtBackend(name, _PROVIDERS[name], options.threads, settings)
-
-
-def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions, read_plans: bool) -> Backend:
-    for module in ("pycuda", "cuda.bindings"):
-        _require(name, module, name)
-    # What needs no device is looked at first: it is also what most machines lack.
-    from pixrt.bundles.engine_files import read_engine
-
-    library = LIBRARY_OF[name]
-    _require(name, library, name)
-    if not any(engine.library == library for engine in bundle.manifest.engines):
-        raise BackendError(
-            f"{name}: the bundle {bundle.manifest.name!r} has no {library} engines",
-            remedy=f"Build them: `pixrt build {bundle.folder} --library {name}`",
-        )
+def _open(info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+    """Open one backend. Raises BackendError."""
+    for module in info.modules:
+        if not _is_installed(module):
+            raise BackendError(f"{info.name} is not available: {module} is not installed", remedy=info.install)
     try:
-        from pixrt.backends.tensorrt.backend import TensorRtBackend, import_library
-    except (ImportError, OSError) as error:  # pycuda without a driver
-        reason = str(error).splitlines()[0]
-        raise BackendError(f"{name}: CUDA cannot be used: {reason}", remedy="Install the NVIDIA driver") from error
-    budget = None if options.weight_budget_mib is None else options.weight_budget_mib << 20
-    backend = TensorRtBackend(name, import_library(library), graphs=options.cuda_graphs, weight_budget_bytes=budget)
+        return info.open(info, bundle, options)
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing or broken
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackendError(f"{info.name} cannot be imported: {reason}", remedy=info.install) from error
+
+
+def _is_installed(module: str) -> bool:
     try:
-        for component in NETWORKS:
-            if component is Component.UNET and backend.problem(bundle, Component.UNET_STEP) is None:
-                component = Component.UNET_STEP
-            for spec in backend.engines(bundle, component):
-                if read_plans:
-                    read_engine(bundle.folder, spec, bundle.manifest)
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
+
+
+def _read_plans(backend: Backend, bundle: Bundle) -> None:
+    if not isinstance(backend, HasPlans):
+        return
+    try:
+        backend.read_plans(bundle)
     except BackendError:
         backend.close()
         raise
-    return backend
 
 
-def _require(name: str, module: str, extra: str) -> None:
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent
-        found = False
-    if not found:
-        raise BackendError(
-            f"{name} is not available: {module} is not installed", remedy=f"pip install 'pixrt[{extra}]'"
-        )
+def _install_one() -> str:
+    """The extras of the ladder: those that need nothing else first."""
+    extras = {info.extra: info.needs for info in reversed(LADDER) if info.remedy is None}
+    plain = " or ".join(f"`pip install 'pixrt[{extra}]'`" for extra, needs in extras.items() if not needs)
+    return f"Install one: {plain}; for GPUs there are the extras {', '.join(e for e, needs in extras.items() if needs)}"

@@ -13,8 +13,6 @@ from pixrt.bundles.tensor_spec import TensorSpec
 ENGINES_FOLDER = "engines"
 
 EngineLibrary = Literal["tensorrt", "tensorrt_rtx"]
-# By the name of the backend that runs its engines.
-LIBRARY_OF: dict[str, EngineLibrary] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pixrt.bundles.engine_spec import LIBRARY_OF, EngineSpec
+from pixrt.backends.registry import WITH_ENGINES
+from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import Component
 from pixrt.cli.console import errors, progress, say, warn
 from pixrt.cli.parameters import with_flags
@@ -30,7 +31,7 @@ def build(
         str,
         typer.Option(
             help="auto, tensorrt or tensorrt-rtx, which builds without a GPU.",
-            autocompletion=lambda: ["auto", "tensorrt", "tensorrt-rtx"],
+            autocompletion=lambda: ["auto", *WITH_ENGINES],
         ),
     ] = "auto",
     target: Annotated[
@@ -62,7 +63,7 @@ def build(
     options = BuildOptions(
         bundle=bundle,
         components=parse_components(component or []),
-        library=library,  # type: ignore[arg-type]  # open_library checks it
+        library=library,
         targets=parse_targets(target),
         sizes=parse_sizes(size),
         batch=parse_batch(batch),
@@ -103,15 +104,15 @@ def build_for(
     """
     from pixrt_engines import BuildOptions, plan_build, without_covered
 
-    if backend not in LIBRARY_OF:
+    if backend not in WITH_ENGINES:
         raise OptionError(
-            f"engines are to be built for the backend {backend}", remedy=f"Choose --backend {' or '.join(LIBRARY_OF)}"
+            f"engines are to be built for the backend {backend}", remedy=f"Choose --backend {' or '.join(WITH_ENGINES)}"
         )
     counts = {count for estimate in estimates for count in estimate.branches}
     options = BuildOptions(
         bundle=bundle,
         components=components,
-        library=backend,  # type: ignore[arg-type]  # one of LIBRARY_OF's
+        library=backend,
         targets=("native",),
         sizes=tuple(dict.fromkeys(estimate.window_size for estimate in estimates)),
         batch=(min(e.batch for e in estimates), max(e.batch for e in estimates)),

@@ -8,14 +8,17 @@ from typing import Annotated
 import typer
 
 from pixrt._version import __version__
-from pixrt.backends.registry import backend_statuses
+from pixrt.backends.registry import BACKENDS, LADDER, backend_statuses
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import facts_table, results, say
 from pixrt.errors import BackendError, PixrtError
 
-_LIBRARIES = (
-    *("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "pycuda"),
-    *("cuda-bindings", "torch", "optimum", "diffusers"),
+_LIBRARIES = dict.fromkeys(
+    (
+        *("numpy", "pillow", "tokenizers"),
+        *(package for info in BACKENDS for package in info.packages),
+        *("torch", "optimum", "diffusers"),
+    )
 )
 
 
@@ -37,6 +40,7 @@ def doctor(
     opened = open_bundle(bundle)
     for status in backend_statuses(opened):
         facts.append((f"backend {status.name}", f"{'yes' if status.available else 'no'}, {status.reason}"))
+    facts.append(("backend auto", f"the first of these that opens: {', '.join(info.name for info in LADDER)}"))
     results.print(facts_table(facts))
     try:
         with Editor(opened.folder, verify=False) as editor:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pixrt.backends.registry import backend_choices
 from pixrt.errors import OptionError, OutputError
-from pixrt.options.tasks import BackendName
 
 if TYPE_CHECKING:
     from pixrt.editor.editor import Editor
 
 ABundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or name.")]
-ABackend = Annotated[str, typer.Option(help="auto, or one that `pixrt doctor` lists.")]
+ABackend = Annotated[str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_choices)]
 AThreadCount = Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")]
 ABatch = Annotated[int, typer.Option(min=1, max=64, help="Most pictures in one network call.")]
 AJsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
@@ -30,12 +30,7 @@ def open_editor(
     """Open the bundle that is to be measured."""
     from pixrt.editor.editor import Editor
 
-    return Editor(bundle, backend=backend_name(backend), threads=threads, max_batch=max_batch, loras=loras)
-
-
-def backend_name(name: str) -> BackendName:
-    """What was given: opening a backend checks it."""
-    return name  # type: ignore[return-value]
+    return Editor(bundle, backend=backend, threads=threads, max_batch=max_batch, loras=loras)
 
 
 def require_outputs(*, json_file: Path | None, pictures: tuple[Path | None, ...]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixrt.bundles.engine_spec import LIBRARY_OF
+from pixrt.backends.registry import WITH_ENGINES
 from pixrt.cli.console import say, warn
 from pixrt.errors import PixrtError
 
@@ -24,7 +24,7 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(editor.manifest.notice)
     built = {engine.library for engine in editor.manifest.engines}
     for status in editor.passed_over:
-        if LIBRARY_OF.get(status.name) in built:
+        if WITH_ENGINES.get(status.name) in built:
             warn(f"the bundle's engines are not used: {status.reason}")
     earlier, loras = earlier or {}, lora_parameters(editor.loras)
     if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256):

@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from pixrt.backends.info import BackendOptions, CpuPrecision
+from pixrt.backends.registry import backend_choices, check_options
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.measuring import backend_name
 from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand
 from pixrt.errors import OptionError, PixrtError, SomeFailed
 from pixrt.files import make_folder
-from pixrt.options.tasks import BACKENDS
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
@@ -33,10 +33,18 @@ class Running:
 
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE
     backend: Annotated[
-        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=lambda: list(BACKENDS))
+        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_choices)
     ] = "auto"
     threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None
-    max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 4
+    cpu_precision: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="OpenVINO: fp32, or bf16 on processors that have it: faster, less exact.",
+            autocompletion=lambda: list(get_args(CpuPrecision)),
+        ),
+    ] = "fp32"
+    max_batch: Annotated[int, typer.Option(help="Most pictures that advance together.")] = 4
     tile: Annotated[
         int | None,
         typer.Option(
@@ -77,11 +85,12 @@ class Running:
             "loras": lora_inputs(self.lora),
         }
         how = {} if backend else self._how() | {"low_memory": self.low_memory}
-        return Editor(self.bundle, backend=backend_name(backend or self.backend), **loaded | how | changed)
+        return Editor(self.bundle, backend=backend or self.backend, **loaded | how | changed)
 
     def _how(self) -> dict[str, Any]:
         return {
             "threads": self.threads,
+            "cpu_precision": self.cpu_precision,
             "cuda_graphs": self.cuda_graphs,
             "weight_budget_mib": self.weight_budget,
             "provider_options": _pairs(self.provider_option or []),
@@ -163,10 +172,9 @@ class Running:
         """Build the engines that jobs lack, where that is asked for; whether that, as a dry run, was all."""
         if not self.build_engines:
             return False
-        from pixrt.backends.registry import BackendOptions, check_options
         from pixrt.cli.build import build_for
 
-        check_options(backend_name(self.backend), BackendOptions(**self._how()))
+        check_options(self.backend, BackendOptions(**self._how()))
         networks = tuple(map(Component, open_bundle(self.bundle, verify=False).manifest.components))
         fused = Component.UNET_STEP in networks and self.fused_step is not False
         # What is wrong with the rest is told before hours are spent.

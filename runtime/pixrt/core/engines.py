@@ -5,7 +5,7 @@ Must not import a backend.
 
 from collections.abc import Callable, Iterable
 
-from pixrt.backends.protocol import Backend, Engine, NewWeight
+from pixrt.backends.protocol import Backend, CanRefit, Engine, NewWeight
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
 from pixrt.core.timing import Stopwatch
@@ -59,7 +59,7 @@ class Engines:
         engine = self._open.get(component)
         refitted = False
         try:
-            refitted = engine is not None and engine.refit(weights() if weights else ())
+            refitted = isinstance(engine, CanRefit) and engine.refit(weights() if weights else ())
         finally:
             if not refitted:  # also one that a failure left half refitted
                 self.close(component)

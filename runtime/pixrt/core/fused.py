@@ -19,6 +19,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from pixrt.backends.host import bind_loop
 from pixrt.backends.protocol import Array, Engine, LoopLayout
 from pixrt.core.conditioning import Latents
 from pixrt.core.pool import Occupancy
@@ -74,7 +75,7 @@ class FusedPool:
         if self._has_source:
             # The null picture is the last of the sources.
             shapes |= {"source": (slots + 1, table["source"].fixed(1), *size), "row_to_source": (rows,)}
-        self._loop = engine.bind_loop(shapes, LAYOUT)
+        self._loop = bind_loop(engine, shapes, LAYOUT)
         self._nothing: Latents = np.zeros(self._shape, np.float32)
         self._nowhere: Latents = np.zeros((1, *size), np.float32)
         self._paused = np.zeros((STEPS, len(TABLE)), np.float32)

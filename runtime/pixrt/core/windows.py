@@ -6,7 +6,7 @@ Must not import a backend.
 from collections.abc import Container
 from dataclasses import dataclass
 
-from pixrt.backends.protocol import Backend
+from pixrt.backends.protocol import Backend, HasShapes
 from pixrt.bundles.engine_spec import SizeRange
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
@@ -71,7 +71,7 @@ class Windows:
         """
         if self._tile is not None:
             return make_tiling(size, self._tile)
-        shapes = self._backend.shapes(self._bundle, component, refit=refit)
+        shapes = self._shapes(component, refit)
         scale = self._manifest.latents.scale
         pixels = scale if component is Component.VAE_ENCODER else 1
 
@@ -100,7 +100,7 @@ class Windows:
     def capacity(self, work: Work, slots: int, branches: int, refitted: Container[Component]) -> Capacity:
         """How many of `slots` pictures, with so many branches at most, the engines of a work take at once."""
         refit, size = work.network in refitted, work.tiling.window
-        shapes = self._backend.shapes(self._bundle, work.network, refit=refit)
+        shapes = self._shapes(work.network, refit)
         if work.network is Component.UNET:
             channels = self._manifest.unet_in_channels
             fitting = (shape for shape in shapes if shape.holds((shape.min[0], channels, *size)))
@@ -108,7 +108,7 @@ class Windows:
             return Capacity(
                 slots, min(slots * branches, max((most for _, most in taken), default=slots * branches)), taken
             )
-        rows = self._backend.shapes(self._bundle, work.network, refit=refit, tensor="context")
+        rows = self._shapes(work.network, refit, "context")
         pairs = [
             (latents, contexts)
             for latents, contexts in zip(shapes, rows, strict=True)
@@ -123,6 +123,12 @@ class Windows:
             if latents.min[0] <= slots <= latents.max[0]
         )
         return Capacity(slots, min(slots * branches, max(most for _, most in taken)), taken)
+
+    def _shapes(self, component: Component, refit: bool, tensor: str | None = None) -> tuple[SizeRange, ...]:
+        """See `HasShapes.shapes`; none for a backend that takes every shape."""
+        if not isinstance(self._backend, HasShapes):
+            return ()
+        return self._backend.shapes(self._bundle, component, refit=refit, tensor=tensor)
 
     def _require_unet(self, size: Sides, refit: bool) -> None:
         problem = self._backend.problem(self._bundle, Component.UNET, refit=refit)

@@ -8,8 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from pixrt.backends.protocol import EngineMemory
-from pixrt.backends.registry import BackendOptions, open_backend
+from pixrt.backends.info import BackendOptions, CpuPrecision
+from pixrt.backends.protocol import EngineMemory, TellsMemory
+from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component, LoraSpec, Manifest
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
@@ -41,8 +42,9 @@ class Runner:
 
     Args:
         bundle: a bundle's folder, or a name that `pixrt models` lists.
-        backend: "auto" takes the fastest one available.
+        backend: "auto" takes the fastest one available; `pixrt doctor` lists them all.
         threads: for CPU kernels; None is one per core.
+        cpu_precision: what OpenVINO computes in; BF16 is faster on processors that have it, and less exact.
         max_batch: most pictures that advance together.
         tile: in larger pictures the networks see overlapping tiles of `tile` x `tile` pixels, and their outputs are
             joined (MultiDiffusion, Bar-Tal et al. 2023). None is the whole picture, or the largest square that the
@@ -65,6 +67,7 @@ class Runner:
         *,
         backend: BackendName = "auto",
         threads: int | None = None,
+        cpu_precision: CpuPrecision = "fp32",
         max_batch: int = 4,
         tile: int | None = None,
         low_memory: bool = False,
@@ -87,6 +90,7 @@ class Runner:
         self._loras = LoraSet((), {}, {})
         options = BackendOptions(
             threads=threads,
+            cpu_precision=cpu_precision,
             provider_options=provider_options or {},
             cuda_graphs=cuda_graphs,
             weight_budget_mib=weight_budget_mib,
@@ -115,7 +119,7 @@ class Runner:
     @property
     def memory(self) -> tuple[EngineMemory, ...]:
         """Device memory of the engines that are open; empty where networks run in the host's memory."""
-        return self._backend.memory()
+        return self._backend.memory() if isinstance(self._backend, TellsMemory) else ()
 
     @property
     def loras(self) -> tuple[LoraSpec, ...]:

@@ -1,1 +1,1 @@
-"""ONNX Runtime. The only room that imports onnxruntime."""
+"""ONNX Runtime. Only `backend` imports onnxruntime, when `info` opens it."""

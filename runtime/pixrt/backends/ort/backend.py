@@ -1,17 +1,15 @@
 """ONNX Runtime behind the `Engine` protocol. The only module of the runtime that imports onnxruntime."""
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from pixrt.backends.host import HostCall, HostLoop
-from pixrt.backends.protocol import Array, BoundCall, BoundLoop, EngineMemory, LoopLayout, NewWeight, check_binding
-from pixrt.bundles.engine_spec import SizeRange
+from pixrt.backends.host import HostBackend, HostEngine
+from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError
@@ -78,41 +76,24 @@ def _share_arena() -> None:
 _share_arena()
 
 
-class OrtEngine:
+class OrtEngine(HostEngine):
     """One session; inputs and outputs are bound by address, so a run moves nothing on the CPU."""
 
     def __init__(self, session: Any, spec: ComponentSpec, on_host: bool) -> None:
+        super().__init__(spec)
         self._session = session
-        self._spec = spec
-        self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self._on_host = on_host
 
-    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
-        """See `Engine.allocate`."""
-        return np.zeros(shape, dtype)
-
-    def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
-        """See `Engine.bind_loop`."""
-        return HostLoop(self, shapes, layout)
-
-    def bind(self, tensors: Mapping[str, Array], held: Mapping[str, int] | None = None) -> BoundCall:
-        """See `Engine.bind`."""
-        check_binding(self._spec, tensors)
-        return HostCall(tensors, held, partial(self._prepare, self._session))
-
-    def _prepare(self, session: Any, arrays: Mapping[str, Array]) -> "_OrtCall":
-        binding = session.io_binding()
+    def tie(self, tensors: Mapping[str, Array]) -> Callable[[], None]:
+        """See `HostEngine.tie`."""
+        binding = self._session.io_binding()
         for tensor in self._spec.inputs:
-            array = arrays[tensor.name]
+            array = tensors[tensor.name]
             binding.bind_input(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
         for tensor in self._spec.outputs:
-            array = arrays[tensor.name]
+            array = tensors[tensor.name]
             binding.bind_output(tensor.name, "cpu", 0, np.dtype(tensor.dtype), array.shape, array.ctypes.data)
-        return _OrtCall(session, binding, arrays, self._spec.file, self._on_host)
-
-    def refit(self, weights: Iterable[NewWeight]) -> bool:
-        """A session is bound to the weights that it was opened with."""
-        return False
+        return _OrtCall(self._session, binding, tensors, self._spec.file, self._on_host)
 
     def close(self) -> None:
         """Drop the session; its memory goes with the last call bound to it."""
@@ -141,39 +122,16 @@ class _OrtCall:
             ) from error
 
 
-class OrtBackend:
+class OrtBackend(HostBackend):
     """ONNX Runtime with one execution provider (CPU kernels serve what the provider leaves)."""
-
-    prefers_fused_step = False
 
     def __init__(
         self, name: str, provider: str, threads: int | None, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.name = name
+        super().__init__(name, f"onnxruntime {VERSION}")
         self._provider = provider
         self._settings = dict(settings or {})
         self._threads = threads
-
-    def describe(self) -> str:
-        """See `Backend.describe`."""
-        return f"onnxruntime {VERSION}"
-
-    def problem(self, bundle: Bundle, component: Component, *, refit: bool = False) -> str | None:
-        """See `Backend.problem`."""
-        return None if component in bundle.manifest.components else f"the bundle has no {component}"
-
-    def shapes(
-        self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
-    ) -> tuple[SizeRange, ...]:
-        """None: every shape is taken."""
-        return ()
-
-    def memory(self) -> tuple[EngineMemory, ...]:
-        """Nothing is told: ONNX Runtime does not say what a session holds."""
-        return ()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> OrtEngine:
         """See `Backend.open`."""

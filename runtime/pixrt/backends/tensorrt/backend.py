@@ -8,35 +8,34 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from pixrt.backends.protocol import EngineMemory, NewWeight
+from pixrt.backends.protocol import EngineMemory, HasPlans, HasShapes, NewWeight, TellsMemory
 from pixrt.backends.tensorrt.context import TensorRtContext
 from pixrt.backends.tensorrt.cuda import Device
 from pixrt.backends.tensorrt.memory import HeldArrays, Scratch
 from pixrt.backends.tensorrt.plan import TensorRtEngine
-from pixrt.bundles.engine_files import engine_problem
-from pixrt.bundles.engine_spec import LIBRARY_OF, EngineLibrary, EngineSpec, SizeRange
-from pixrt.bundles.manifest import Component
+from pixrt.bundles.engine_files import engine_problem, read_engine
+from pixrt.bundles.engine_spec import EngineLibrary, EngineSpec, SizeRange
+from pixrt.bundles.manifest import NETWORKS, Component
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError, EngineError
 
 
-def import_library(name: EngineLibrary) -> ModuleType:
-    """The library's module. Raises BackendError where it is not there, or is only its type stubs."""
+def import_library(name: EngineLibrary, install: str) -> ModuleType:
+    """The library's module. Raises BackendError where it is not there, or is only its type stubs.
+
+    `install` is the remedy.
+    """
     try:
         module = importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: its shared libraries are missing
         reason = str(error).splitlines()[0]
-        raise BackendError(f"{name} cannot be imported: {reason}", remedy=_install(name)) from error
+        raise BackendError(f"{name} cannot be imported: {reason}", remedy=install) from error
     if not hasattr(module, "Runtime"):
-        raise BackendError(f"{name} is not installed, only its type stubs", remedy=_install(name))
+        raise BackendError(f"{name} is not installed, only its type stubs", remedy=install)
     return module
 
 
-def _install(name: str) -> str:
-    return f"pip install 'pixrt[{name.replace('_', '-')}]'"
-
-
-class TensorRtBackend:
+class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
     """One of the two libraries on one device. Its engines share the scratch memory and the cache of held arrays.
 
     `graphs` captures what a call enqueues into a CUDA graph. `weight_budget_bytes` is how much of an engine's weights
@@ -46,14 +45,20 @@ class TensorRtBackend:
     prefers_fused_step = True
 
     def __init__(
-        self, name: str, module: ModuleType, *, graphs: bool = True, weight_budget_bytes: int | None = None
+        self,
+        name: str,
+        library: EngineLibrary,
+        module: ModuleType,
+        *,
+        graphs: bool = True,
+        weight_budget_bytes: int | None = None,
     ) -> None:
         self.name = name
         log = _make_log(module)
         device = Device()
         self.context = TensorRtContext(
             name=name,
-            library=LIBRARY_OF[name],
+            library=library,
             module=module,
             log=log,
             device=device,
@@ -90,7 +95,7 @@ class TensorRtBackend:
     def shapes(
         self, bundle: Bundle, component: Component, *, refit: bool = False, tensor: str | None = None
     ) -> tuple[SizeRange, ...]:
-        """See `Backend.shapes`: those of every engine that can run here; none where there is no engine, either."""
+        """See `HasShapes.shapes`: those of every engine that can run here; none where there is no engine, either."""
         try:
             engines = self.engines(bundle, component, refit=refit)
         except EngineError:
@@ -120,6 +125,17 @@ class TensorRtBackend:
             raise EngineError(problems[0] if problems else lacks, remedy=f"Build one here: `{command}`")
         return sorted(fitting, key=lambda spec: not all(profile.is_static for profile in spec.profiles))
 
+    def networks(self, bundle: Bundle) -> tuple[Component, ...]:
+        """What an edit runs here: the fused step in the UNet's place where it has an engine."""
+        fused = self.problem(bundle, Component.UNET_STEP) is None
+        return tuple(Component.UNET_STEP if fused and name is Component.UNET else name for name in NETWORKS)
+
+    def read_plans(self, bundle: Bundle) -> None:
+        """See `HasPlans`: every plan that fits is read whole, and its bytes are checked."""
+        for component in self.networks(bundle):
+            for spec in self.engines(bundle, component):
+                read_engine(bundle.folder, spec, bundle.manifest)
+
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> TensorRtEngine:
         """See `Backend.open`. The plans themselves are read when a shape first asks for one."""
         given = list(weights)
@@ -134,7 +150,7 @@ class TensorRtBackend:
         return engine
 
     def memory(self) -> tuple[EngineMemory, ...]:
-        """See `Backend.memory`."""
+        """See `TellsMemory`."""
         return tuple(sorted((plan.memory() for plan in self.context.plans), key=lambda memory: memory.name))
 
     def close(self) -> None:

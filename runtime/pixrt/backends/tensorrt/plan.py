@@ -13,6 +13,8 @@ from pixrt.backends.protocol import (
     Array,
     BoundCall,
     BoundLoop,
+    CanLoop,
+    CanRefit,
     EngineMemory,
     LoopLayout,
     NewWeight,
@@ -121,7 +123,7 @@ class LoadedPlan:
         return context
 
 
-class TensorRtEngine:
+class TensorRtEngine(CanLoop, CanRefit):
     """A component's plans, each opened when a shape first needs it."""
 
     def __init__(
@@ -146,12 +148,12 @@ class TensorRtEngine:
         return self._owner.device.run(DeviceCall, self._owner, self._spec, self._execution, tensors, held or {})
 
     def bind_loop(self, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
-        """See `Engine.bind_loop`."""
+        """See `CanLoop`."""
         check_binding(self._spec, {t.name: np.empty(shapes[t.name], t.dtype) for t in (*self.inputs, *self.outputs)})
         return self._owner.device.run(DeviceLoop, self._owner, self._spec, self._execution, shapes, layout)
 
     def refit(self, weights: Iterable[NewWeight]) -> bool:
-        """See `Engine.refit`. Raises EngineError where the library refuses."""
+        """See `CanRefit`. Raises EngineError where the library refuses."""
         given = list(weights)
         if not given and not self._refit.is_dirty:
             return True

@@ -1,0 +1,1 @@
+"""OpenVINO on the CPU. Only `backend` imports openvino, when `info` opens it."""

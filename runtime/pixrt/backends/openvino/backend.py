@@ -1,0 +1,130 @@
+"""OpenVINO's CPU kernels behind the `Engine` protocol. The only module of the runtime that imports openvino.
+
+A bundle's ONNX file is compiled once, with its dynamic shapes; every bound call is an infer request on the caller's own
+arrays. OpenVINO computes in BF16 where a processor has it unless it is told otherwise: here FP32 is what it is told,
+and BF16 has to be asked for. In FP32 a graph in FP16 is computed in FP32 too, its weights and its inputs and outputs
+alone being rounded.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from pixrt.backends.host import HostBackend, HostEngine
+from pixrt.backends.info import CpuPrecision
+from pixrt.backends.protocol import Array, NewWeight
+from pixrt.bundles.manifest import Component, ComponentSpec
+from pixrt.bundles.store import Bundle
+from pixrt.errors import BackendError
+
+VERSION: str = openvino.__version__.partition("-")[0]
+_DEVICE = "CPU"
+_CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
+_HINTS: Mapping[CpuPrecision, str] = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine(HostEngine):
+    """One compiled network."""
+
+    def __init__(self, compiled: Any, spec: ComponentSpec) -> None:
+        super().__init__(spec)
+        self._compiled = compiled
+
+    def tie(self, tensors: Mapping[str, Array]) -> Callable[[], None]:
+        """See `HostEngine.tie`."""
+        return _Call(self._compiled.create_infer_request(), tensors, self._spec)
+
+    def close(self) -> None:
+        """Drop the network; its memory goes with the last call bound to it."""
+        self._compiled = None
+
+
+class _Call:
+    """An infer request over the memory of `tensors`, which are held so that it stays valid."""
+
+    def __init__(self, request: Any, tensors: Mapping[str, Array], spec: ComponentSpec) -> None:
+        self._request = request
+        self._tensors = tensors
+        self._file = spec.file
+        shared = {name: openvino.Tensor(array, shared_memory=True) for name, array in tensors.items()}
+        for name, tensor in shared.items():
+            request.set_tensor(name, tensor)
+        self._outputs = [(shared[t.name], openvino.Shape(tensors[t.name].shape), t.name) for t in spec.outputs]
+
+    def __call__(self) -> None:
+        try:
+            self._request.start_async()  # `infer` would copy the outputs to return them
+            self._request.wait()
+        except RuntimeError as error:
+            raise BackendError(
+                f"{self._file} failed in OpenVINO: {_reason(error)}",
+                remedy="Try a smaller --resolution, or another --backend",
+            ) from error
+        for tensor, shape, name in self._outputs:
+            if tensor.shape != shape:  # it fills the front of an array that is too large
+                raise BackendError(
+                    f"{self._file} failed in OpenVINO: {name} came out as {list(tensor.shape)}, not {list(shape)}",
+                    remedy="Export the checkpoint again",
+                )
+
+
+class OpenVinoBackend(HostBackend):
+    """OpenVINO on the host's processor; `threads` None is one per core.
+
+    Raises BackendError for a precision that the processor does not have: OpenVINO would compute in FP32 in silence.
+    """
+
+    def __init__(self, name: str, threads: int | None, precision: CpuPrecision) -> None:
+        self._core = openvino.Core()
+        processor = self._core.get_property(_DEVICE, "FULL_DEVICE_NAME")
+        super().__init__(name, f"openvino {VERSION} on {processor} in {precision.upper()}")
+        if precision != "fp32" and precision.upper() not in self._core.get_property(_DEVICE, _CAPABILITIES):
+            raise BackendError(
+                f"this processor ({processor}) does not compute in {precision.upper()}",
+                remedy="Leave --cpu-precision out",
+            )
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": 1}
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+
+    def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> OpenVinoEngine:
+        """See `Backend.open`."""
+        path, spec = bundle.file(component), bundle.manifest.component(component)
+        try:
+            model = self._core.read_model(path)
+            _replace(model, weights, path)
+            compiled = self._core.compile_model(model, _DEVICE, self._settings)
+        except RuntimeError as error:
+            raise BackendError(
+                f"OpenVINO {VERSION} cannot open {path.name}: {_reason(error)}",
+                remedy="Export the checkpoint again, or update openvino",
+            ) from error
+        return OpenVinoEngine(compiled, spec)
+
+
+def _replace(model: Any, weights: Iterable[NewWeight], path: Path) -> None:
+    """Put other constants in the place of a graph's own, which have the names of its initializers.
+
+    Nothing has been folded or laid out anew before a model is compiled. Raises BackendError for one that is not there.
+    """
+    constants: dict[str, Any] = {}
+    for weight in weights:
+        constants = constants or {
+            node.get_friendly_name(): node for node in model.get_ops() if node.get_type_name() == "Constant"
+        }
+        old, new = constants.get(weight.initializer), openvino.op.Constant(weight.values)  # a copy
+        if old is None or (old.shape, old.get_element_type()) != (new.shape, new.get_element_type()):
+            raise BackendError(
+                f"{path.name} has no weight {weight.initializer} as its table says",
+                remedy="Export the checkpoint again",
+            )
+        old.output(0).replace(new.output(0))
+
+
+def _reason(error: RuntimeError) -> str:
+    """What OpenVINO says, without the places in its sources that it says first."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception from")]
+    return " ".join(" ".join(said).split())[:300] or type(error).__name__

@@ -1,0 +1,22 @@
+"""OpenVINO's backend. Imports openvino only when it is opened."""
+
+from pixrt.backends.info import BackendInfo, BackendOptions
+from pixrt.backends.protocol import Backend
+from pixrt.bundles.store import Bundle
+
+
+def _open(info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+    from pixrt.backends.openvino.backend import OpenVinoBackend
+
+    return OpenVinoBackend(info.name, options.threads, options.cpu_precision)
+
+
+INFO = BackendInfo(
+    name="openvino",
+    summary="OpenVINO, its CPU kernels",
+    open=_open,
+    extra="openvino",
+    packages=("openvino",),
+    modules=("openvino",),
+    options=frozenset({"cpu_precision"}),
+)

@@ -1,0 +1,52 @@
+"""ONNX Runtime's backends, one for each of its execution providers. Imports onnxruntime only when one is opened."""
+
+from functools import partial
+
+from pixrt.backends.info import BackendInfo, BackendOptions
+from pixrt.backends.protocol import Backend
+from pixrt.bundles.store import Bundle
+from pixrt.errors import BackendError
+
+_GPU = "an NVIDIA GPU"
+
+
+def _info(
+    name: str, provider: str, summary: str, *, extra: str = "cuda", needs: str = _GPU, remedy: str | None = None
+) -> BackendInfo:
+    return BackendInfo(
+        name=name,
+        summary=f"ONNX Runtime, {summary}",
+        open=partial(_open, provider),
+        extra=extra,
+        packages=("onnxruntime",) if extra == "cpu" else ("onnxruntime-gpu",),
+        modules=("onnxruntime",),
+        needs=needs,
+        options=frozenset({"provider_options"}),
+        remedy=remedy,
+    )
+
+
+def _open(provider: str, info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+    from pixrt.backends.ort.backend import OrtBackend, provider_problem
+    from pixrt.backends.ort.providers import provider_settings
+
+    settings = provider_settings(provider, options.provider_options, bundle.manifest)
+    problem = provider_problem(provider, settings)
+    if problem is not None:
+        raise BackendError(f"{info.name} is not available: {problem}", remedy=info.install)
+    return OrtBackend(info.name, provider, options.threads, settings)
+
+
+# Fastest first.
+INFOS = (
+    _info("ort-tensorrt", "TensorrtExecutionProvider", "TensorRT provider", needs=f"{_GPU} and TensorRT's libraries"),
+    _info(
+        "ort-tensorrt-rtx",
+        "NvTensorRTRTXExecutionProvider",
+        "TensorRT-RTX provider",
+        needs=f"{_GPU} and an ONNX Runtime that was built with TensorRT-RTX",
+        remedy="It needs an ONNX Runtime that was built with TensorRT-RTX; `pip install` of pixrt brings none",
+    ),
+    _info("ort-cuda", "CUDAExecutionProvider", "CUDA provider"),
+    _info("ort-cpu", "CPUExecutionProvider", "its CPU kernels", extra="cpu", needs=""),
+)
