@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from pixrt.cli.app import app
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 from pixrt.tasks.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent

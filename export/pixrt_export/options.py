@@ -8,7 +8,8 @@ from typing import get_args
 from pixrt.bundles.manifest import Precision
 from pixrt.errors import OptionError
 from pixrt.lora.merging import LoraInput
-from pixrt.options.tasks import SCHEDULERS, EditOptions
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.tasks import EditOptions
 
 # 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
 OPSET = 18

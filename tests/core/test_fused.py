@@ -12,7 +12,7 @@ from exported import Exports
 from fused_edits import CLOSE, assert_same, states
 from peft_loras import make_lora
 from pixrt import Editor
-from pixrt.backends.registry import BackendOptions, open_backend
+from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component, Manifest
 from pixrt.bundles.store import open_bundle
 from pixrt.core.conditioning import Conditioning
@@ -24,7 +24,8 @@ from pixrt.core.timing import Stopwatch
 from pixrt.errors import BundleError, ExportMismatch
 from pixrt.maths.guidance import Branch, guidance_weights
 from pixrt.maths.solvers import build_table
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.session import SessionOptions
 
 TEXT, IMAGE, UNCOND = Branch
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -166,7 +167,7 @@ class TestAgainstTheLoop:
     def test_without_a_source(self, exports: Exports, scheduler: Any) -> None:
         """Text-to-image: two branches and no source latents."""
         bundle = open_bundle(exports.bundle("text_to_image", "fp32"))
-        backend = open_backend("ort-cpu", bundle, BackendOptions(threads=1)).backend
+        backend = open_backend("ort-cpu", bundle, SessionOptions(threads=1)).backend
         draw = np.random.default_rng(3)
         contexts = {branch: [draw.standard_normal((77, 24), np.float32)] * 2 for branch in (Branch.TEXT, Branch.UNCOND)}
         table = build_table(scheduler, bundle.manifest.scheduler, 5)
@@ -212,7 +213,7 @@ def alone(given: dict[str, Any], picture: int) -> dict[str, Any]:
 class TestRowsOfSeveralRequests:
     def test_a_picture_is_as_it_would_be_alone(self, exports: Exports) -> None:
         bundle = open_bundle(exports.bundle("sd1", "fp32"))
-        engine = open_backend("ort-cpu", bundle, BackendOptions(threads=1)).backend.open(bundle, Component.UNET_STEP)
+        engine = open_backend("ort-cpu", bundle, SessionOptions(threads=1)).backend.open(bundle, Component.UNET_STEP)
         given = example(bundle.manifest, np.random.default_rng(0))
         engine.bind(given)()
         for picture in (0, 1):
@@ -224,7 +225,7 @@ class TestRowsOfSeveralRequests:
 
     def test_values_that_are_not_finite_stay_with_their_picture(self, exports: Exports) -> None:
         bundle = open_bundle(exports.bundle("sd1", "fp32"))
-        engine = open_backend("ort-cpu", bundle, BackendOptions(threads=1)).backend.open(bundle, Component.UNET_STEP)
+        engine = open_backend("ort-cpu", bundle, SessionOptions(threads=1)).backend.open(bundle, Component.UNET_STEP)
         given = example(bundle.manifest, np.random.default_rng(0))
         given["latents"][0] = np.nan
         engine.bind(given)()

@@ -18,7 +18,7 @@ from pixrt.maths.guidance import Branch, guidance_weights
 from pixrt.maths.noise import draw_noise
 from pixrt.maths.solvers import build_table
 from pixrt.maths.solvers.table import StepTable
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 SIZE = (6, 10)
 SHAPE = (4, *SIZE)

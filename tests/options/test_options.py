@@ -8,14 +8,8 @@ import pytest
 from pixrt.bundles.manifest import Defaults
 from pixrt.errors import OptionError
 from pixrt.options import parameters
-from pixrt.options.tasks import (
-    SCHEDULERS,
-    EditOptions,
-    GenerateOptions,
-    Img2ImgOptions,
-    InpaintOptions,
-    StyleOptions,
-)
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.tasks import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
 
 PAIRS = [
     (parameters.EditParameters, EditOptions),

@@ -1,9 +1,8 @@
 """The ladder of backends: which can run a bundle here, why others cannot, and opening one. Imports none until asked."""
 
 import importlib.util
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import get_args
 
 from pixrt.backends.protocol import Backend
@@ -11,7 +10,7 @@ from pixrt.bundles.engine_spec import LIBRARY_OF
 from pixrt.bundles.manifest import NETWORKS, Component
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError, OptionError, PixrtError
-from pixrt.options.tasks import BackendName
+from pixrt.options.session import BackendName, SessionOptions
 
 _PROVIDERS = {
     "ort-tensorrt": "TensorrtExecutionProvider",
@@ -45,41 +44,6 @@ class BackendStatus:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendOptions:
-    """How a backend runs. Validated on construction: OptionError.
-
-    Attributes:
-        threads: of CPU kernels; None is one per core.
-        provider_options: for ONNX Runtime's execution provider: see `backends.providers`.
-        cuda_graphs: TensorRT's own backends: capture what a step enqueues, and launch it as one.
-        weight_budget_mib: the same: how much of an engine's weights may be on the device.
-    """
-
-    threads: int | None = None
-    provider_options: Mapping[str, str] = field(default_factory=dict)
-    cuda_graphs: bool = True
-    weight_budget_mib: int | None = None
-
-    def __post_init__(self) -> None:
-        limit = 4 * (os.cpu_count() or 1)
-        if not _is_whole(self.threads, limit):
-            raise OptionError(
-                f"threads is {self.threads!r}", remedy=f"It must be from 1 to {limit}, four times the cores here"
-            )
-        if not _is_whole(self.weight_budget_mib, 1 << 20):
-            raise OptionError(
-                f"weight_budget_mib is {self.weight_budget_mib!r}", remedy="It must be a whole number from 1 to 1048576"
-            )
-        given = self.provider_options
-        if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
-            raise OptionError(f"provider_options is {given!r}", remedy="Give texts by their names: {'device_id': '0'}")
-
-
-def _is_whole(value: object, most: int) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most)
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An open backend, and the faster ones that "auto" passed over for it, with their reasons."""
@@ -92,7 +56,7 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
     """Every backend for a bundle, fastest first; the null backend, which computes nothing, is last."""
     for name in LADDER:
         try:
-            backend = _open(name, bundle, BackendOptions())
+            backend = _open(name, bundle, SessionOptions())
         except PixrtError as error:
             yield BackendStatus(name, False, error.problem)
         else:
@@ -101,13 +65,13 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
     yield BackendStatus("null", True, "computes nothing")
 
 
-def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | None = None) -> Opened:
+def open_backend(name: BackendName, bundle: Bundle, options: SessionOptions | None = None) -> Opened:
     """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens, with plans all whole.
 
     Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
     every one) cannot run the bundle here.
     """
-    options = options or BackendOptions()
+    options = options or SessionOptions()
     check_options(name, options)
     if name != "auto":
         return Opened(_open(name, bundle, options), ())
@@ -125,7 +89,7 @@ def open_backend(name: BackendName, bundle: Bundle, options: BackendOptions | No
     )
 
 
-def check_options(name: BackendName, options: BackendOptions) -> None:
+def check_options(name: BackendName, options: SessionOptions) -> None:
     """Raise OptionError for a backend that there is not, or one without options that are given."""
     if name not in get_args(BackendName):
         raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(get_args(BackendName))}")
@@ -140,7 +104,7 @@ def check_options(name: BackendName, options: BackendOptions) -> None:
         )
 
 
-def _open(name: str, bundle: Bundle, options: BackendOptions, *, read_plans: bool = False) -> Backend:
+def _open(name: str, bundle: Bundle, options: SessionOptions, *, read_plans: bool = False) -> Backend:
     """Open one backend; TensorRT's plans are read when they are first needed, or now. Raises BackendError."""
     if name == "null":
         from pixrt.backends.null import NullBackend
@@ -151,19 +115,19 @@ def _open(name: str, bundle: Bundle, options: BackendOptions, *, read_plans: boo
     return _open_tensorrt(name, bundle, options, read_plans)
 
 
-def _open_onnxruntime(name: str, bundle: Bundle, options: BackendOptions) -> Backend:
+def _open_onnxruntime(name: str, bundle: Bundle, options: SessionOptions) -> Backend:
     _require(name, "onnxruntime", "cpu" if name == "ort-cpu" else "cuda")
     from pixrt.backends.ort.backend import OrtBackend, provider_problem
     from pixrt.backends.ort.providers import provider_settings
 
-    settings = provider_settings(_PROVIDERS[name], options.provider_options, bundle.manifest)
+    settings = provider_settings(_PROVIDERS[name], options.provider_options or {}, bundle.manifest)
     problem = provider_problem(_PROVIDERS[name], settings)
     if problem is not None:
         raise BackendError(f"{name} is not available: {problem}", remedy=_REMEDY[name])
     return OrtBackend(name, _PROVIDERS[name], options.threads, settings)
 
 
-def _open_tensorrt(name: str, bundle: Bundle, options: BackendOptions, read_plans: bool) -> Backend:
+def _open_tensorrt(name: str, bundle: Bundle, options: SessionOptions, read_plans: bool) -> Backend:
     for module in ("pycuda", "cuda.bindings"):
         _require(name, module, name)
     # What needs no device is looked at first: it is also what most machines lack.

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from pixrt.cli.console import add_row, progress, results, say
+from pixrt.cli.parameters import example
 from pixrt.errors import DataError, OptionError, OutputError
 from pixrt.files import atomic_write
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pixrt_export.data.report import DataReport
     from pixrt_export.world.pairs import WorldPairs
 
-data = typer.Typer(name="data", help="Check training data, and draw some.", rich_markup_mode=None)
+data = typer.Typer(name="data", help="Check training data, and draw some.")
 SHOWN = 20  # findings of each sort, sizes of each picture
 _SPLITS = ("train", "held-out")
 
@@ -32,7 +33,7 @@ _Split = Annotated[
 _Size = Annotated[int, typer.Option(min=16, max=2048, help="Side of the pictures in pixels.")]
 
 
-@data.command()
+@data.command(epilog=example("pixrt data check pairs/ --size 256 --json report.json"))
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A training set's folder.")],
     size: Annotated[int, typer.Option(min=1, help="The side in pixels that it will be trained at.")] = 256,
@@ -55,7 +56,7 @@ def check(
         )
 
 
-@data.command()
+@data.command(epilog=example("pixrt data sheet -o world.png --kind border"))
 def sheet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The picture, a .png.")],
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many samples.")] = 48,
@@ -75,7 +76,7 @@ def sheet(
     say(f"{output}  {picture.width} x {picture.height}  {count} samples")
 
 
-@data.command()
+@data.command(epilog=example("pixrt data draw -o border/ --kind border --count 200"))
 def draw(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder that does not exist.")],
     count: Annotated[int, typer.Option(min=1, help="How many samples.")],

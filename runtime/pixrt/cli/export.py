@@ -10,7 +10,7 @@ from pixrt.bundles.store import total_bytes
 from pixrt.cli.console import errors, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 _NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime")
 
