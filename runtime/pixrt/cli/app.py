@@ -58,7 +58,7 @@ for _panel, _commands in _PANELS.items():
     for _command, _example in _commands.items():
         app.command(rich_help_panel=_panel, epilog=example(_example))(_command)
 for _group in (data, evaluate, train):
-    app.add_typer(_group, rich_help_panel="Models")
+    app.add_typer(_group, rich_help_panel="Training and measuring")
 
 
 def _print_version(wanted: bool) -> None:

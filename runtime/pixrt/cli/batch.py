@@ -46,10 +46,16 @@ def batch(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The folder of the results, and of their journal.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The folder of the results, and of their journal.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Edit again what failed before; else it is left out.")
+        bool, typer.Option("--retry-failed", metavar="", help="Edit again what failed before; else it is left out.")
     ] = False,
     *,
     running: Running,

@@ -27,12 +27,14 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
+        metavar="PATH",
         help="The picture to write; a folder when there are several pictures.",
         rich_help_panel=OUTPUT,
     ),
 ]
 From = Annotated[
-    Path | None, typer.Option("--from", help="Take text and parameters from a picture that this command wrote.")
+    Path | None,
+    typer.Option("--from", metavar="PATH", help="Take text and parameters from a picture that this command wrote."),
 ]
 MaskFlag = Annotated[
     list[Path] | None,
@@ -102,7 +104,7 @@ def style(
         list[str], typer.Argument(metavar="IMAGE... STYLE", help="Pictures, then the one whose style they get.")
     ],
     output: Output,
-    instruction: Annotated[str | None, typer.Option(help="What else is to be done.")] = None,
+    instruction: Annotated[str | None, typer.Option(metavar="TEXT", help="What else is to be done.")] = None,
     repeat: From = None,
     *,
     running: Running,
@@ -120,7 +122,9 @@ def style(
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="Left out with --from.")] = None,
     output: Output = ...,  # type: ignore[assignment]  # typer's way of saying that it must be given
-    count: Annotated[int, typer.Option(min=1, help="Pictures per prompt; the seed of each is one more.")] = 1,
+    count: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures per prompt; the seed of each is one more.")
+    ] = 1,
     repeat: From = None,
     *,
     running: Running,

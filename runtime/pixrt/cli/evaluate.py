@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pixrt.bundles.store import DEFAULT_BUNDLE
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 evaluate = typer.Typer(
     name="eval",
-    help="Measure how good a model is. --seed, here 0 where it is not given, draws the samples and the noise.",
+    help="Measure how good a model is. --seed draws the samples and the noise.",
 )
 SWEEP_IMAGE, SWEEP_TEXT = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5"
 evaluate.command(
@@ -51,19 +52,22 @@ SHEET_SAMPLES = 48
 
 @evaluate.command(epilog=example("pixrt eval world my-bundle --scenes 500 --sheet world.png"))
 @with_session(SessionOptions(max_batch=8), MEASURING)
-@with_flags(EditOptions)
+@with_flags(EditOptions, defaults=EditOptions(seed=0))
 def world(
     bundle: ABundle = DEFAULT_BUNDLE,
-    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes, one instruction each.")] = 500,
+    scenes: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out scenes, one instruction each.")] = 500,
     kind: Annotated[
         str | None, typer.Option(metavar="NAME", help="Instructions of this kind alone; all in turn when not given.")
     ] = None,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Measure every pair of two lists of scales.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", metavar="", help="Measure every pair of two lists of scales.")
+    ] = False,
     sweep_image: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Image guidance scales of a sweep.", show_default=SWEEP_IMAGE)
+        str | None,
+        typer.Option(metavar="LIST", help=escape(f"Image guidance scales of a sweep. [default: {SWEEP_IMAGE}]")),
     ] = None,
     sweep_text: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Guidance scales of a sweep.", show_default=SWEEP_TEXT)
+        str | None, typer.Option(metavar="LIST", help=escape(f"Guidance scales of a sweep. [default: {SWEEP_TEXT}]"))
     ] = None,
     min_accuracy: ABound = None,
     min_kind_accuracy: ABound = None,
@@ -167,10 +171,12 @@ def _sweep(
 
 @evaluate.command("text-to-image", epilog=example("pixrt eval text-to-image my-bundle --sheet samples.png"))
 @with_session(SessionOptions(max_batch=8), MEASURING)
-@with_flags(GenerateOptions)
+@with_flags(GenerateOptions, defaults=GenerateOptions(seed=0))
 def text_to_image(
     bundle: ABundle = DEFAULT_BUNDLE,
-    samples: Annotated[int, typer.Option(min=1, help="Captions of held-out scenes, one picture each.")] = 200,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Captions of held-out scenes, one picture each.")
+    ] = 200,
     min_accuracy: ABound = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,

@@ -22,11 +22,12 @@ from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
 
+PAPER = EditOptions(seed=0, guidance_scale=7.5)  # as published
 PAPER_SWEEP_IMAGE = "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
 
 
 @with_session(SessionOptions(max_batch=4), MEASURING)
-@with_flags(EditOptions)
+@with_flags(EditOptions, defaults=PAPER)
 def clip(
     bundle: ABundle,
     data: Annotated[
@@ -47,7 +48,9 @@ def clip(
             help="original: as the published script, pictures from -1 to 1; correct: from 0 to 1. Never mix them.",
         ),
     ],
-    samples: Annotated[int | None, typer.Option(min=1, help="How many, drawn at random; all when not given.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many, drawn at random; all when not given.")
+    ] = None,
     sweep_image: Annotated[str, typer.Option(metavar="LIST", help="Image guidance scales.")] = PAPER_SWEEP_IMAGE,
     json_file: AJsonFile = None,
     plot: APlotFile = None,
@@ -56,11 +59,11 @@ def clip(
     session: SessionOptions,
     parameters: dict[str, Any],
 ) -> None:
-    """Edit photographs: CLIP image similarity against direction similarity. --guidance-scale is 7.5 by default."""
+    """Edit photographs: CLIP image similarity against direction similarity."""
     require_packages("matplotlib", "scipy", "torch", "transformers", extra="train", purpose="this evaluation")
     from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.accuracy import editor_at_scales
-    from pixrt_export.evaluation.clip import PAPER_GUIDANCE_SCALE, clip_curve
+    from pixrt_export.evaluation.clip import clip_curve
     from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits
     from pixrt_export.evaluation.clip_network import ClipNetwork
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
@@ -70,7 +73,7 @@ def clip(
     if "image_guidance_scale" in parameters:
         raise OptionError("--image-guidance-scale is what the curve is over", remedy="Give --sweep-image")
     seed = parameters.pop("seed", 0)
-    parameters = {"guidance_scale": PAPER_GUIDANCE_SCALE, **parameters}
+    parameters = {"guidance_scale": PAPER.guidance_scale, **parameters}
     scales = numbers("--sweep-image", "image_guidance_scale", sweep_image)
     chosen = draw_samples(read_captioned_edits(data), samples, seed=seed)
     network = ClipNetwork(clip_folder, preprocessing)  # type: ignore[arg-type]  # it checks the name

@@ -13,25 +13,35 @@ from rich.markup import escape
 from pixrt.bundles.manifest import Manifest
 from pixrt.bundles.store import BUILT_IN, DEFAULT_BUNDLE, open_bundle
 from pixrt.errors import PixrtError
-from pixrt.options.fields import Field, group_of, option_fields, range_of, rule_of
+from pixrt.options.fields import Field, Kind, group_of, option_fields, range_of, rule_of
 from pixrt.options.parsing import parse, spell
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import bundle_defaults
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-MASK, SPEED, TENSORRT, OUTPUT = "Mask", "Speed", "TensorRT", "Output"
-_LAST_PANELS = (MASK, SPEED, TENSORRT, OUTPUT)
-_METAVARS = {"whole": "N", "number": "X", "choice": "NAME", "window": "FROM TO", "text": "TEXT", "pairs": "NAME=VALUE"}
-_TYPES = {"flag": bool, "window": tuple[str, str], "pairs": list[str], "path": Path}
+MASK, TENSORRT, OUTPUT = "Mask", "TensorRT", "Output"
+_LAST_PANELS = (MASK, "Speed", "ONNX Runtime", TENSORRT, OUTPUT)
+_METAVARS: Mapping[Kind, str] = {
+    "whole": "N",
+    "number": "X",
+    "choice": "NAME",
+    "window": "FROM TO",
+    "text": "TEXT",
+    "flag": "",
+    "pairs": "NAME=VALUE",
+    "path": "PATH",
+}
+_TYPES: Mapping[Kind, Any] = {"flag": bool, "window": tuple[str, str], "pairs": list[str], "path": Path}
 
 
-def with_flags(options: type[Any], *, lists: Collection[str] = ()) -> Decorator:
+def with_flags(options: type[Any], *, defaults: Any = None, lists: Collection[str] = ()) -> Decorator:
     """Replace a command's argument `parameters` by one flag per option; it receives those given, parsed, as a dict.
 
-    Fields in `lists` take several values with commas, and are received as text. Parsing raises OptionError.
+    `defaults` is an instance with what the command itself fills in. Fields in `lists` take several values with commas,
+    and are received as text. Parsing raises OptionError.
     """
-    flags = _flags(options, lists=lists)
+    flags = _flags(options, defaults, lists=lists)
     return _replacing("parameters", flags, lambda given: _parsed(options, given, lists))
 
 
@@ -125,7 +135,7 @@ def _flags(
 def _annotation(options: type[Any], field: Field, default: str, several: bool) -> Any:
     rule = rule_of(field)
     words = [rule.help]
-    if rule.choices:
+    if not all(choice in rule.help for choice in rule.choices):
         words.append(f"One of {', '.join(rule.choices)}.")
     if range_of(rule):
         words.append(f"{range_of(rule).capitalize()}.")
@@ -133,12 +143,14 @@ def _annotation(options: type[Any], field: Field, default: str, several: bool) -
         words.append("Several with commas.")
     if default:
         words.append(f"[default: {default}]")
+    # What is off anyway has no flag that turns it off: two long names leave no room for the words beside them.
+    negative = rule.kind == "flag" and field.default is not False
     flag = rule.flag or f"--{field.name.replace('_', '-')}"
     kind: Any = str if several else _TYPES.get(rule.kind, str)
     said = typer.Option(
-        f"{flag}/--no-{flag.removeprefix('--')}" if rule.kind == "flag" else flag,
+        f"{flag}/--no-{flag.removeprefix('--')}" if negative else flag,
         help=escape(" ".join(words)),
-        metavar="LIST" if several else _METAVARS.get(rule.kind),
+        metavar="LIST" if several else _METAVARS[rule.kind],
         rich_help_panel=group_of(options, field),
         show_default=False,
         autocompletion=(lambda: list(rule.choices)) if rule.choices and not several else None,
@@ -149,7 +161,7 @@ def _annotation(options: type[Any], field: Field, default: str, several: bool) -
 def _default(value: object, of_bundle: object) -> str:
     """What holds where a flag is not given, in words; "" where there is nothing to say."""
     if value is None:
-        return f"the bundle's, {spell(of_bundle)} of {DEFAULT_BUNDLE}" if of_bundle is not None else ""
+        return f"the bundle's; {DEFAULT_BUNDLE}'s is {spell(of_bundle)}" if of_bundle is not None else ""
     return "" if value == "" or value is False else "on" if value is True else spell(value)
 
 

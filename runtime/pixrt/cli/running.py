@@ -28,32 +28,38 @@ if TYPE_CHECKING:
 class Running:
     """How pictures are made, and how that is told; what is made is the command's own business."""
 
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE
+    bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="BUNDLE", help="A bundle's folder or name.")] = (
+        DEFAULT_BUNDLE
+    )
     lora: LoraFlag = None
     session: SessionOptions = SessionOptions()  # a flag for each of its options
     build_engines: Annotated[
         bool,
         typer.Option(
-            "--build-engines", help="First build the engines that these pictures lack.", rich_help_panel=TENSORRT
+            "--build-engines",
+            metavar="",
+            help="First build the engines that these pictures lack.",
+            rich_help_panel=TENSORRT,
         ),
     ] = False
     quality: Annotated[
         int, typer.Option(metavar="N", min=1, max=100, help="JPEG, WebP and AVIF quality.", rich_help_panel=OUTPUT)
     ] = 95
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON line per picture.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--json", metavar="", help="Print one JSON line per picture.", rich_help_panel=OUTPUT)
     ] = False
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
+            metavar="",
             help="Check everything and say what would be done, without doing it.",
             rich_help_panel=OUTPUT,
         ),
     ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.", rich_help_panel=OUTPUT)] = (
-        False
-    )
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar, no notes.", rich_help_panel=OUTPUT)
+    ] = False
 
     def open(self, session: SessionOptions | None = None) -> "Editor":
         """The bundle, opened as the flags say, or as `session` does."""

@@ -41,11 +41,18 @@ def sweep(
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The folder of the pictures and of sheet.png.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The folder of the pictures and of sheet.png.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     seeds: Annotated[str, typer.Option(metavar="LIST", help="How many, from --seed on; or several with commas.")] = "1",
     mask: Annotated[
-        Path | None, typer.Option(help="White may change; or transparent, where anything is.", rich_help_panel=MASK)
+        Path | None,
+        typer.Option(metavar="PATH", help="White may change; or transparent, where anything is.", rich_help_panel=MASK),
     ] = None,
     json_file: AJsonFile = None,
     *,
@@ -54,8 +61,7 @@ def sweep(
 ) -> None:
     """Edit a picture with every combination of lists of parameters, on one labelled sheet.
 
-    Writes every picture with its parameters inside, and a contact sheet; prints how far the edits are from the source,
-    against the time that their steps take.
+    Prints how far the edits are from the source, against the time that their steps take.
     """
     from pixrt.apps.sweep_sheet import plan_sheet
     from pixrt.apps.sweep_table import source_as_result, step_table

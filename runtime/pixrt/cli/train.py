@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 _NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft", "tensorboard", "matplotlib")
 
-train = typer.Typer(no_args_is_help=True, help="Train an autoencoder, an editing model or a LoRA.")
+train = typer.Typer(name="train", no_args_is_help=True, help="Train an autoencoder, an editing model or a LoRA.")
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="The run's folder; a run that is there goes on.")]
-Config = Annotated[Path | None, typer.Option(help="A TOML file; flags come before what it says.")]
-Checkpoint = Annotated[str | None, typer.Option(help="The diffusers-format model to start from.")]
-Data = Annotated[str | None, typer.Option(help="A folder of pairs, see `pixrt data check`; else the config's.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="PATH", help="The run's folder; a run that is there goes on.")
+]
+Config = Annotated[Path | None, typer.Option(metavar="PATH", help="A TOML file; flags come before what it says.")]
+Checkpoint = Annotated[str | None, typer.Option(metavar="TEXT", help="The diffusers-format model to start from.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="A folder of pairs, see `pixrt data check`; else the config's.")
+]
 
 
 def _command(stage: "Stage", kind: type[LoopOptions]) -> Callable[..., None]:

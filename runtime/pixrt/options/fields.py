@@ -82,12 +82,16 @@ def group_of(options: type[Any], field: Field) -> str:
 
 def range_of(rule: Rule) -> str:
     """The range in words, such as "from 1 to 1000" or "more than 0"; "" where every number will do."""
-    low, high = rule.low, rule.high
-    least = f"from {low}" if low is not None else f"more than {rule.above}" if rule.above is not None else ""
-    most = f"to {high}" if high is not None else f"less than {rule.below}" if rule.below is not None else ""
-    if not most:
-        return f"{low} or more" if low is not None else least
-    return f"{least}{'' if high is not None and low is not None else ' and' if least else ''} {most}".strip()
+    if rule.low is not None and rule.high is None and rule.below is None:
+        return f"{rule.low} or more"
+    least = (
+        f"from {rule.low} to" if rule.low is not None else f"more than {rule.above}" if rule.above is not None else ""
+    )
+    most = f"less than {rule.below}" if rule.below is not None else "" if rule.high is None else str(rule.high)
+    if rule.low is not None or not most:
+        return f"{least} {most}".strip()
+    most = most if rule.high is None else f"at most {most}"
+    return f"{least} and {most}" if least else most
 
 
 def validate(options: Any) -> None:

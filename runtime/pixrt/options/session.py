@@ -65,7 +65,7 @@ class SessionOptions:
         None,
         "For the execution provider of an ort- backend; may be repeated.",
         kind="pairs",
-        group="Speed",
+        group="ONNX Runtime",
         flag="--provider-option",
     )
     cuda_graphs: bool = option(

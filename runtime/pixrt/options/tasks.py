@@ -124,7 +124,7 @@ class PictureOptions(Options):
     )
     resolution: int | None = option(
         None,
-        "Longer side of the working picture in pixels; the bundle's native one by default.",
+        "Longer side of the working picture in pixels.",
         kind="whole",
         low=16,
         high=8192,
@@ -180,12 +180,8 @@ class GenerateOptions(Options):
 
     task: ClassVar[str] = "generate"
 
-    width: int | None = option(
-        None, "Width in pixels; the bundle's native one by default.", kind="whole", low=8, high=8192
-    )
-    height: int | None = option(
-        None, "Height in pixels; the bundle's native one by default.", kind="whole", low=8, high=8192
-    )
+    width: int | None = option(None, "Width in pixels.", kind="whole", low=8, high=8192)
+    height: int | None = option(None, "Height in pixels.", kind="whole", low=8, high=8192)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +243,9 @@ TASK_OPTIONS: Mapping[str, type[Options]] = {
 
 
 def bundle_defaults(options: type[Any], defaults: Defaults, native_resolution: int) -> dict[str, Any]:
-    """What a bundle's values are for the fields of a class that are None where nothing was said; without a seed."""
+    """A bundle's values for those of a task's options that are None where nothing is said; for others none."""
+    if not issubclass(options, Options):
+        return {}
     values = {name: getattr(defaults, name) for name in PRESET_FIELDS}
     values |= dict.fromkeys(("resolution", "width", "height"), native_resolution)
     return {name: values[name] for name in option_fields(options) if name in values}
