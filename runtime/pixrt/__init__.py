@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         PictureError,
         PixrtError,
     )
+    from pixrt.options.session import SessionOptions
     from pixrt.options.tasks import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
     from pixrt.pictures.codecs import read_parameters
     from pixrt.tasks.jobs import Job
@@ -44,6 +45,7 @@ _HOME = {
     "Img2ImgOptions": "options.tasks",
     "InpaintOptions": "options.tasks",
     "StyleOptions": "options.tasks",
+    "SessionOptions": "options.session",
     "Job": "tasks.jobs",
     "EditResult": "editor.result",
     "StepInfo": "editor.result",
@@ -90,6 +92,7 @@ __all__ = [
     "PictureError",
     "PixrtError",
     "Session",
+    "SessionOptions",
     "StepInfo",
     "StyleOptions",
     "__version__",
