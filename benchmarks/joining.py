@@ -21,7 +21,7 @@ from pixrt import EditOptions, Editor, Failed, Job, Made
 from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.core.rows import Rows
 from pixrt.core.track import make_steps
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 from pixrt.tasks.requests import Request
 
 SCENES = Path(__file__).parent.parent / "examples"

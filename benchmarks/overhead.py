@@ -26,7 +26,7 @@ from pixrt.core.rows import Rows
 from pixrt.core.track import Track, make_track, steps_of
 from pixrt.maths.guidance import Branch, guidance_weights
 from pixrt.maths.solvers import build_table
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 SIZE, CHANNELS, TOKENS, WIDTH = 64, 4, 77, 768
 SLOTS = 16

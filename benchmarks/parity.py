@@ -23,7 +23,7 @@ from PIL import Image
 from oracle import DIFFUSERS
 from pixrt.editor.editor import Editor
 from pixrt.maths.noise import draw_noise
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 STEPS = (1, 2, 7, 20, 50)
 BATCHES = (1, 3)

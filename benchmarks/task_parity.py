@@ -27,7 +27,7 @@ from oracle import DIFFUSERS
 from parity import Deviation, draws, load_pipeline, pictures, report
 from pixrt.editor.editor import Editor
 from pixrt.maths.noise import draw_noise
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 PIPELINES = {
     "generate": "StableDiffusionPipeline",

@@ -1,19 +1,16 @@
 """What to build, and how: validated once, before a library is asked. Must not import TensorRT."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pixrt.bundles.manifest import Component
 from pixrt.errors import OptionError
+from pixrt.options.fields import option, validate
+from pixrt.options.session import MAX_BATCH
 
-MAX_BATCH = 64
 _TARGET = re.compile(r"native|sm\d{2,3}")
-
-
-def _knob(default: Any, help: str, *, low: int | None = None, high: int | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,21 +21,34 @@ class Knobs:
     built as it is.
     """
 
-    workspace_mib: int | None = _knob(None, "Scratch memory of the kernels at most, in MiB.", low=1, high=1 << 20)
-    optimization_level: int | None = _knob(None, "How long kernels are searched for.", low=0, high=5)
-    max_aux_streams: int | None = _knob(None, "Streams beside the main one; 0: least memory.", low=0, high=128)
-    timing_cache: Path | None = _knob(None, "Folder of kernel timings, a file per GPU and version; not RTX.")
-    version_compatible: bool = _knob(False, "Loads in later versions of the same major too; not RTX.")
-    hardware_compatible: bool = _knob(False, "Runs on Ampere and every later GPU; not RTX.")
-    weight_streaming: bool = _knob(False, "Weights may stay in host memory when it is run.")
-    refittable: bool = _knob(False, "Weights can be replaced after loading, by LoRAs.")
-    strip: bool = _knob(False, "Leave the weights out; they come from the bundle when it is loaded.")
+    workspace_mib: int | None = option(
+        None, "Scratch memory of the kernels at most, in MiB.", kind="whole", low=1, high=1 << 20, group="Engine"
+    )
+    optimization_level: int | None = option(
+        None, "How long kernels are searched for.", kind="whole", low=0, high=5, group="Engine"
+    )
+    max_aux_streams: int | None = option(
+        None, "Streams beside the main one; 0: least memory.", kind="whole", low=0, high=128, group="Engine"
+    )
+    timing_cache: Path | None = option(
+        None, "Folder of kernel timings, a file per GPU and version; not RTX.", kind="path", group="Engine"
+    )
+    version_compatible: bool = option(
+        False, "Loads in later versions of the same major too; not RTX.", kind="flag", group="Engine"
+    )
+    hardware_compatible: bool = option(
+        False, "Runs on Ampere and every later GPU; not RTX.", kind="flag", group="Engine"
+    )
+    weight_streaming: bool = option(
+        False, "Weights may stay in host memory when it is run.", kind="flag", group="Engine"
+    )
+    refittable: bool = option(False, "Weights can be replaced after loading, by LoRAs.", kind="flag", group="Engine")
+    strip: bool = option(
+        False, "Leave the weights out; they come from the bundle when it is loaded.", kind="flag", group="Engine"
+    )
 
     def __post_init__(self) -> None:
-        for knob in fields(self):
-            value, low, high = getattr(self, knob.name), knob.metadata.get("low"), knob.metadata.get("high")
-            if low is not None and high is not None and value is not None:
-                _require_whole(knob.name, value, low, high)
+        validate(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,15 @@
 """What an export is asked to do. Light: imports no PyTorch."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from pixrt.bundles.manifest import Precision
-from pixrt.errors import OptionError
-from pixrt.lora.merging import LoraInput
-from pixrt.options.tasks import SCHEDULERS, EditOptions
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.fields import option, validate
+
+if TYPE_CHECKING:
+    from pixrt.lora.merging import LoraInput
 
 # 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
 OPSET = 18
@@ -16,53 +17,73 @@ OPSET = 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """An export of one checkpoint.
+    """An export of one checkpoint. Validated on construction: OptionError.
 
     Attributes:
         checkpoint: a diffusers-format folder, or a hub id.
         output: the bundle's folder.
-        precision: of weights and activations in the graphs.
-        name: of the bundle; the output folder's name by default.
-        notice: shown with every result of the model.
         loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
-        allow_pickle: also read `.bin` weights, with PyTorch's `weights_only` loading.
-        vae: where to take the VAE from instead: a diffusers folder or hub id, of only a VAE or of a checkpoint.
-        source_scaling_factor: of the VAE that an AutoencoderTiny stands in for; the replaced VAE's own by default.
-        without_source: an edit checkpoint as the text-to-image network that it is for source latents of zero.
-        steps, guidance_scale, image_guidance_scale, scheduler: the bundle's defaults; the original's, and the
-            checkpoint's own scheduler, if None.
-        fused_step: also write the fused step graph: see `pixrt.core.fused`.
-        overwrite: replace an existing bundle.
-
-    Raises OptionError on construction.
     """
 
     checkpoint: str
     output: Path
-    precision: Precision = "fp32"
-    name: str | None = None
-    notice: str = ""
-    loras: tuple[LoraInput, ...] = ()
-    allow_pickle: bool = False
-    vae: str | None = None
-    source_scaling_factor: float | None = None
-    without_source: bool = False
-    steps: int = 100
-    guidance_scale: float = 7.5
-    image_guidance_scale: float = 1.5
-    scheduler: str | None = None
-    fused_step: bool = False
-    overwrite: bool = False
+    loras: "tuple[LoraInput, ...]" = ()
+    precision: Precision = option(
+        "fp32",
+        "fp32; fp16, weights and activations, for GPUs; fp16-weights, FP32 arithmetic, for CPUs.",
+        kind="choice",
+        choices=get_args(Precision),
+        group="Bundle",
+    )
+    name: str | None = option(None, "The bundle's name; the output folder's by default.", kind="text", group="Bundle")
+    notice: str = option("", "A line shown with every result of the model.", kind="text", group="Bundle")
+    fused_step: bool = option(
+        False,
+        "Also write the UNet with guidance and solver in one graph, for TensorRT.",
+        kind="flag",
+        group="Bundle",
+    )
+    overwrite: bool = option(False, "Replace an existing bundle.", kind="flag", group="Bundle")
+    steps: int = option(100, "Steps.", kind="whole", low=1, high=1000, group="Defaults of the bundle")
+    guidance_scale: float = option(
+        7.5, "Guidance scale.", kind="number", low=0, high=100, group="Defaults of the bundle"
+    )
+    image_guidance_scale: float = option(
+        1.5, "Image guidance scale.", kind="number", low=0, high=100, group="Defaults of the bundle"
+    )
+    scheduler: str | None = option(
+        None,
+        "Scheduler; the checkpoint's own when not given.",
+        kind="choice",
+        choices=SCHEDULERS,
+        group="Defaults of the bundle",
+    )
+    vae: str | None = option(
+        None,
+        "Take the VAE from another diffusers folder or hub id, of a VAE or of a checkpoint: AutoencoderKL or"
+        " AutoencoderTiny.",
+        kind="text",
+        group="Checkpoint",
+    )
+    source_scaling_factor: float | None = option(
+        None,
+        "For an AutoencoderTiny: the scaling factor of the VAE it stands in for, where no config says.",
+        kind="number",
+        above=0,
+        group="Checkpoint",
+    )
+    without_source: bool = option(
+        False,
+        "Export an edit checkpoint as the text-to-image network that it is for source latents of zero.",
+        kind="flag",
+        group="Checkpoint",
+    )
+    allow_pickle: bool = option(
+        False,
+        "Read .bin weights too, with PyTorch's weights_only loading.",
+        kind="flag",
+        group="Checkpoint",
+    )
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise OptionError(f"precision is {self.precision!r}", remedy=f"Choose {', '.join(get_args(Precision))}")
-        if self.scheduler is not None and self.scheduler not in SCHEDULERS:
-            raise OptionError(f"scheduler is {self.scheduler!r}", remedy=f"Choose one of {', '.join(SCHEDULERS)}")
-        if self.source_scaling_factor is not None and not 0 < self.source_scaling_factor < math.inf:
-            raise OptionError(
-                f"source_scaling_factor is {self.source_scaling_factor}", remedy="It must be above 0 and finite"
-            )
-        EditOptions(
-            steps=self.steps, guidance_scale=self.guidance_scale, image_guidance_scale=self.image_guidance_scale
-        )
+        validate(self)

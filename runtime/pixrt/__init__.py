@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PictureError,
         PixrtError,
     )
+    from pixrt.options.session import SessionOptions
     from pixrt.options.tasks import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
     from pixrt.pictures.codecs import read_parameters
     from pixrt.tasks.jobs import Job
@@ -46,6 +47,7 @@ _HOME = {
     "Img2ImgOptions": "options.tasks",
     "InpaintOptions": "options.tasks",
     "StyleOptions": "options.tasks",
+    "SessionOptions": "options.session",
     "Job": "tasks.jobs",
     "EditResult": "editor.result",
     "StepInfo": "editor.events",
@@ -99,6 +101,7 @@ __all__ = [
     "PixrtError",
     "Run",
     "Session",
+    "SessionOptions",
     "StepInfo",
     "Stepped",
     "StyleOptions",

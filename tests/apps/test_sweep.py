@@ -38,8 +38,8 @@ def test_lists() -> None:
 WRONG = {
     "nothing": (["--steps", ""], "steps is ''. Give values with commas"),
     "an empty value": (["--steps", "1,,2"], "steps is '1,,2'"),
-    "a word": (["--guidance-scale", "1,x"], "guidance_scale holds 'x', which is not a number. Give numbers from 0 to"),
-    "not whole": (["--steps", "1.5"], "steps holds '1.5', which is not a whole number"),
+    "a word": (["--guidance-scale", "1,x"], "guidance_scale is 'x', which is not a number. It must be from 0 to"),
+    "not whole": (["--steps", "1.5"], "steps is '1.5', which is not a whole number"),
     "out of range": (["--image-guidance-scale", "1,nan"], "image_guidance_scale is nan. It must be from 0 to 100"),
     "no solver": (["--scheduler", "ddim,heun"], "Choose one of ddim"),
     "twice": (["--guidance-scale", "2,1,2.0"], "guidance_scale has 2 twice"),

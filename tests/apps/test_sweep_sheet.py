@@ -11,8 +11,9 @@ from PIL import Image
 
 from pixrt.apps import sweep_sheet
 from pixrt.apps.lettering import width_of, wrapped
-from pixrt.apps.sweep import Axis, file_name, make_cells, several, spell
+from pixrt.apps.sweep import Axis, file_name, make_cells, several
 from pixrt.apps.sweep_sheet import MAX_SIDE, MIN_SIDE, draw_page, fitted, plan_sheet
+from pixrt.options.parsing import spell
 from pixrt.options.tasks import MAX_SEED
 
 

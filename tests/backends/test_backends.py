@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from contract import WRONG, Contract, arrays
-from pixrt.backends.info import BackendOptions
 from pixrt.backends.ort.providers import KNOWN
 from pixrt.backends.protocol import Backend, Engine
 from pixrt.backends.registry import LADDER, backend_statuses, open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.errors import BackendError, OptionError
+from pixrt.options.session import SessionOptions
 
 BUNDLE = open_bundle("demo", verify=False)
 COMPUTING = [s.name for s in backend_statuses(BUNDLE) if s.available and s.name != "null"]
 
 
 def open_decoder(name: Any, threads: int | None = 1) -> Engine:
-    return open_backend(name, BUNDLE, BackendOptions(threads=threads)).backend.open(BUNDLE, Component.VAE_DECODER)
+    return open_backend(name, BUNDLE, SessionOptions(threads=threads)).backend.open(BUNDLE, Component.VAE_DECODER)
 
 
 def test_the_cpu_is_here() -> None:
@@ -62,7 +62,7 @@ def test_a_file_that_is_no_network(name: str, content: bytes, tmp_path: Path) ->
 @pytest.mark.parametrize("threads", [0, -1, 10_000, 1.5, "2"])
 def test_threads_out_of_range(threads: Any) -> None:
     with pytest.raises(OptionError, match="threads"):
-        open_backend("ort-cpu", BUNDLE, BackendOptions(threads=threads))
+        open_backend("ort-cpu", BUNDLE, SessionOptions(threads=threads))
 
 
 @pytest.mark.parametrize("name", ["", "cuda", "CPU", None])

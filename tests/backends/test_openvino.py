@@ -15,19 +15,19 @@ from demo import BLUE, QUICK, Run, pixels
 from exported import Exports
 from loras import ATTENTION, CONVS, TEXT, lora, write
 from pixrt import Editor
-from pixrt.backends.info import BackendOptions
 from pixrt.backends.protocol import Array, Engine, NewWeight
 from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
 from pixrt.errors import BackendError, OptionError
+from pixrt.options.session import SessionOptions
 
 BUNDLE = open_bundle("demo", verify=False)
 MOST_ROWS = 24
 
 
 def open_unet(name: str = "openvino", **options: Any) -> Engine:
-    return open_backend(name, BUNDLE, BackendOptions(**options)).backend.open(BUNDLE, Component.UNET)
+    return open_backend(name, BUNDLE, SessionOptions(**options)).backend.open(BUNDLE, Component.UNET)
 
 
 def rows(count: int) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from demo import BLUE, Run
-from pixrt.backends.info import PARTICULAR, BackendInfo, BackendOptions
+from pixrt.backends.info import PARTICULAR, BackendInfo
 from pixrt.backends.protocol import Backend
 from pixrt.backends.registry import (
     BACKENDS,
@@ -23,6 +23,7 @@ from pixrt.backends.registry import (
 )
 from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.errors import BackendError, OptionError
+from pixrt.options.session import SessionOptions
 
 ROOT = Path(__file__).parent.parent.parent
 BUNDLE = open_bundle("demo", verify=False)
@@ -56,15 +57,15 @@ def test_the_docs_have_a_row(info: BackendInfo) -> None:
 
 
 def test_particular_options_are_options() -> None:
-    assert GIVEN.keys() == PARTICULAR.keys() <= {field.name for field in fields(BackendOptions)}
+    assert GIVEN.keys() == PARTICULAR.keys() <= {field.name for field in fields(SessionOptions)}
     for name in backend_names():
-        check_options(name, BackendOptions(provider_options={}, cpu_precision="fp32"))
+        check_options(name, SessionOptions(provider_options={}, cpu_precision="fp32"))
 
 
 @by_name
 @pytest.mark.parametrize("option", PARTICULAR)
 def test_an_option_goes_to_those_that_have_it(info: BackendInfo, option: str) -> None:
-    options = BackendOptions(**{option: GIVEN[option]})
+    options = SessionOptions(**{option: GIVEN[option]})
     if option in info.options:
         check_options(info.name, options)
         return
@@ -76,7 +77,7 @@ def test_an_option_goes_to_those_that_have_it(info: BackendInfo, option: str) ->
 @pytest.mark.parametrize("option", PARTICULAR)
 def test_auto_takes_no_particular_option(option: str) -> None:
     with pytest.raises(OptionError, match="given for the backend auto"):
-        open_backend("auto", BUNDLE, BackendOptions(**{option: GIVEN[option]}))
+        open_backend("auto", BUNDLE, SessionOptions(**{option: GIVEN[option]}))
 
 
 def test_engines_are_of_the_backends_that_run_them() -> None:
@@ -93,7 +94,7 @@ def test_a_new_backend_is_one_entry(run: Run, monkeypatch: pytest.MonkeyPatch) -
     """It is listed, takes and refuses options, and is told by `pixrt doctor` when the list has it."""
     from pixrt.backends import registry
 
-    def refuse(info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+    def refuse(info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend:
         raise BackendError(f"{info.name} has no device", remedy=info.install)
 
     new = BackendInfo(

@@ -59,6 +59,19 @@ def test_from_another_checkpoint_is_said(run: Run, tmp_path: Path, monkeypatch: 
     assert "another checkpoint" in run("edit", "scene.png", "--from", "one.png", "-o", "two.png", "--steps", 1).err
 
 
+def test_parameters_that_are_not_known_are_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("edit", "scene.png", BLUE, "-o", "one.png", "--steps", 1, "--tile", 64).code == 0
+    words = ("edit", "scene.png", "--from", "one.png", "-o", "two.png")
+    assert "does not know" not in run(*words).err  # of what pixrt writes, nothing
+    newer = {"style_sha256": "0", "sharpness": 3, "[red]glow": {}}
+    monkeypatch.setattr(edit_module, "read_parameters", lambda path: pixrt_parameters(tmp_path) | newer)
+    outcome = run(*words)
+    assert outcome.code == 0
+    told = "that this version of pixrt does not know, and leaves out: '[red]glow', 'sharpness'"
+    assert f"note: one.png has parameters {told}" in outcome.err.splitlines()
+    assert "does not know" not in run(*words, "-q").err
+
+
 def pixrt_parameters(folder: Path) -> dict[str, Any]:
     from pixrt.pictures.codecs import read_parameters
 

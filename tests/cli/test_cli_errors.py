@@ -22,7 +22,11 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "unknown flag": (["scene.png", BLUE, "-o", "o.png", "--strength", 1], 2, "--strength"),
     "steps 0": (["scene.png", BLUE, "-o", "o.png", "--steps", 0], 2, "from 1 to 1000"),
     "steps 51 of LCM": (["scene.png", BLUE, "-o", "o.png", "--steps", 51, "--scheduler", "lcm"], 2, "at most 50 steps"),
-    "steps x": (["scene.png", BLUE, "-o", "o.png", "--steps", "x"], 2, "integer"),
+    "steps x": (
+        ["scene.png", BLUE, "-o", "o.png", "--steps", "x"],
+        2,
+        "steps is 'x', which is not a whole number. It must be from 1 to 1000",
+    ),
     "steps 400 digits": (["scene.png", BLUE, "-o", "o.png", "--steps", "9" * 400], 2, "from 1 to 1000"),
     "scale nan": (["scene.png", BLUE, "-o", "o.png", "--guidance-scale", "nan"], 2, "guidance_scale is nan"),
     "scale inf": (
@@ -43,6 +47,8 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "floor8 resolution": (["scene.png", BLUE, "-o", "o.png", "--resize", "floor8", "--resolution", 64], 2, "floor8"),
     "quality": (["scene.png", BLUE, "-o", "o.jpg", "--quality", 0], 2, "--quality"),
     "threads": (["scene.png", BLUE, "-o", "o.png", "--threads", 0], 2, "threads is 0"),
+    "tile": (["scene.png", BLUE, "-o", "o.png", "--tile", "wide"], 2, "tile is 'wide', which is not a whole number"),
+    "provider option": (["scene.png", BLUE, "-o", "o.png", "--provider-option", "device_id"], 2, "as NAME=VALUE"),
     "max batch": (["scene.png", BLUE, "-o", "o.png", "--max-batch", 0], 2, "max_batch is 0"),
     "backend": (["scene.png", BLUE, "-o", "o.png", "--backend", "tpu"], 2, "Choose one of auto"),
     "backend not here": (["scene.png", BLUE, "-o", "o.png", "--backend", "ort-cuda"], 6, "pip install"),

@@ -13,7 +13,6 @@ from exported import Exports
 from fused_edits import CLOSE, assert_same, states
 from peft_loras import make_lora
 from pixrt import Editor
-from pixrt.backends.info import BackendOptions
 from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
@@ -25,7 +24,8 @@ from pixrt.core.track import COLUMNS, DEPTH, Track, coefficient_rows, make_track
 from pixrt.errors import BundleError, ExportMismatch
 from pixrt.maths.guidance import Branch, guidance_weights
 from pixrt.maths.solvers import build_table
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.session import SessionOptions
 from pools import states_of
 
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -152,7 +152,7 @@ class TestAgainstTheLoop:
     def test_without_a_source(self, exports: Exports, scheduler: Any) -> None:
         """Text-to-image: two branches and no source latents."""
         bundle = open_bundle(exports.bundle("text_to_image", "fp32"))
-        backend = open_backend("ort-cpu", bundle, BackendOptions(threads=1)).backend
+        backend = open_backend("ort-cpu", bundle, SessionOptions(threads=1)).backend
         draw = np.random.default_rng(3)
         contexts = {branch: draw.standard_normal((77, 24), np.float32) for branch in (Branch.TEXT, Branch.UNCOND)}
         table = build_table(scheduler, bundle.manifest.scheduler, 5)
@@ -173,7 +173,7 @@ class TestCompany:
 
     def pool(self, exports: Exports, slots: int, fused: bool = True) -> Any:
         bundle = open_bundle(exports.bundle("sd1", "fp32"))
-        backend = open_backend("ort-cpu", bundle, BackendOptions(threads=1)).backend
+        backend = open_backend("ort-cpu", bundle, SessionOptions(threads=1)).backend
         networks = Networks(bundle, backend, fused_step=fused)
         return networks.take_pool(networks.work(3, (8, 6)), slots, Stopwatch())
 

@@ -9,7 +9,7 @@ from demo import pixels
 from exported import Exports
 from fused_edits import assert_same
 from pixrt import Editor
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 pytestmark = pytest.mark.torch
 

@@ -20,7 +20,7 @@ from pixrt.maths.guidance import Branch
 from pixrt.maths.noise import draw_noise
 from pixrt.maths.solvers import build_table
 from pixrt.maths.tiles import Tiling, make_tiling
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 from pools import (
     CONFIG,
     SHAPE,

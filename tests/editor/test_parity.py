@@ -11,7 +11,7 @@ import pytest
 from checkpoints import DATA
 from exported import Exports
 from pixrt import Editor
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 pytestmark = pytest.mark.torch
 

@@ -205,6 +205,14 @@ def test_a_history_too_long_to_be_read_again_is_not_written(
     assert not (tmp_path / "p.png").exists()
 
 
+def test_unknown_parameters_are_told(editor: Editor) -> None:
+    """Of any step; the edit is repeated without them."""
+    step = {"pixrt": "0", "instruction": BLUE, **QUICK}
+    with pytest.warns(UserWarning, match="does not know, and leaves out: 'glow', 'sharpness'"):
+        made = editor.session(SCENE).repeat({**step, "sharpness": 1, "history": [{**step, "glow": 2}]})
+    assert len(made) == 2
+
+
 def test_from_repeats_the_last_step_and_says_so(run: Run, editor: Editor, tmp_path: Path) -> None:
     session = editor.session(SCENE)
     session.edit(BLUE, **QUICK)

@@ -9,7 +9,7 @@ import pytest
 
 from exported import Exports
 from pixrt import Editor
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 pytestmark = pytest.mark.torch
 

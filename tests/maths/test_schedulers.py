@@ -13,7 +13,7 @@ from oracle import DIFFUSERS
 from pixrt.errors import OptionError
 from pixrt.maths.solvers import build_table, scheduler_name
 from pixrt.maths.solvers.table import StepTable
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 SHAPE = (2, 4, 3, 5)
 STABLE_DIFFUSION = {

@@ -8,8 +8,10 @@ import pytest
 from pixrt.bundles.manifest import Defaults
 from pixrt.errors import OptionError
 from pixrt.options import parameters
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.session import MAX_BATCH, SessionOptions
 from pixrt.options.tasks import (
-    SCHEDULERS,
+    TASK_OPTIONS,
     EditOptions,
     GenerateOptions,
     Img2ImgOptions,
@@ -18,6 +20,7 @@ from pixrt.options.tasks import (
 )
 
 PAIRS = [
+    (parameters.SessionParameters, SessionOptions),
     (parameters.EditParameters, EditOptions),
     (parameters.GenerateParameters, GenerateOptions),
     (parameters.Img2ImgParameters, Img2ImgOptions),
@@ -87,7 +90,57 @@ def test_eta_belongs_to_ddim() -> None:
 
 @pytest.mark.parametrize(("parameters", "options"), PAIRS)
 def test_the_keyword_arguments_are_the_fields(parameters: type, options: type) -> None:
-    assert list(typing.get_type_hints(parameters)) == [field.name for field in dataclasses.fields(options)]
+    """By name, and by type: only a seed may be a list, one for each picture of a call."""
+    given, kept = typing.get_type_hints(parameters), typing.get_type_hints(options)
+    assert list(given) == [field.name for field in dataclasses.fields(options)]
+    assert {name: hint for name, hint in given.items() if name != "seed"} == {
+        name: kept[name] for name in given if name != "seed"
+    }
+
+
+def test_every_task_says_what_it_takes() -> None:
+    from pixrt.tasks.registry import TASKS
+
+    assert set(TASK_OPTIONS.values()) == set(TASKS)
+    takes = {name: (sorted(kind.needs), sorted(kind.may_have)) for name, kind in TASK_OPTIONS.items()}
+    assert takes == {
+        "edit": (["image"], ["mask"]),
+        "generate": ([], []),
+        "img2img": (["image"], []),
+        "inpaint": (["image", "mask"], []),
+        "style": (["image", "style"], []),
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"cpu_precision": "int4"}, "Choose one of fp32, bf16"),
+        ({"threads": 0}, "four times the cores here"),
+        ({"threads": "2"}, "threads is '2'"),
+        ({"max_batch": MAX_BATCH + 1}, "max_batch is 65. It must be from 1 to 64"),
+        ({"max_batch": True}, "which is not a whole number"),
+        ({"tile": 64.0}, "tile is 64.0"),
+        ({"low_memory": 1}, "low_memory is 1. It must be true or false"),
+        ({"cuda_graphs": None}, "cuda_graphs is None"),
+        ({"provider_options": {"device_id": 0}}, "Give texts by their names"),
+        ({"provider_options": "device_id=0"}, "Give texts by their names"),
+        ({"weight_budget_mib": 0}, "weight_budget_mib is 0. It must be from 1 to 1048576"),
+    ],
+)
+def test_wrong_session_options(wrong: dict[str, typing.Any], words: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        SessionOptions(**wrong)
+    assert words in str(caught.value)
+
+
+def test_an_editor_takes_options_and_names() -> None:
+    from pixrt import Editor
+
+    with Editor("demo", SessionOptions(backend="null", tile=64), tile=128) as editor:
+        assert (editor.backend, editor.tile) == ("null", 128)  # what is given by name comes first
+    with pytest.raises(TypeError, match="thread"):
+        Editor("demo", thread=3)  # type: ignore[call-arg]
 
 
 def test_what_is_kept_is_plain_numbers() -> None:

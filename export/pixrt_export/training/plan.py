@@ -6,9 +6,11 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeVar
 
 from pixrt.errors import OptionError
+from pixrt.options.choices import SCHEDULERS
+from pixrt.options.fields import option, option_fields, validate
 from pixrt_export.data.pairs import PairSet
 from pixrt_export.training.options import LoopOptions
 from pixrt_export.world.pairs import WorldPairs
@@ -19,20 +21,17 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """What to learn from: a folder of pairs, or the procedural world where there is none.
+    """What to learn from: a folder of pairs, or the procedural world where there is none; see `WorldPairs`."""
 
-    Attributes:
-        folder: a training set on disk, see `pixrt data check`.
-        size: side of the training pictures in pixels.
-        count, seed, captions, kind: of the world, see `WorldPairs`.
-    """
+    folder: str = option("", "A training set on disk, see `pixrt data check`.", kind="text")
+    size: int = option(256, "Side of the training pictures in pixels.", kind="whole", low=1)
+    count: int = option(50_000, "Samples of the world.", kind="whole", low=1)
+    seed: int = option(0, "Which samples of the world are drawn.", kind="whole", low=0)
+    captions: float = option(0.0, "Share of the world's samples that are captions.", kind="number", low=0, high=1)
+    kind: str = option("", "Only instructions of this kind.", kind="text")
 
-    folder: str = ""
-    size: int = 256
-    count: int = 50_000
-    seed: int = 0
-    captions: float = 0.0
-    kind: str = ""
+    def __post_init__(self) -> None:
+        validate(self)
 
     def open(self) -> PairSet:
         """The training set. Raises DataError."""
@@ -47,11 +46,14 @@ class DataOptions:
 class PreviewOptions:
     """How the grids of samples are made; with the world as data, also on how many held-out scenes edits are judged."""
 
-    steps: int = 20
-    guidance_scale: float = 7.5
-    image_guidance_scale: float = 1.5
-    scheduler: str = "ddim"
-    scenes: int = 48
+    steps: int = option(20, "Denoising steps.", kind="whole", low=1, high=1000)
+    guidance_scale: float = option(7.5, "How strongly the text is followed.", kind="number", low=0, high=100)
+    image_guidance_scale: float = option(1.5, "How strongly the source is kept.", kind="number", low=0, high=100)
+    scheduler: str = option("ddim", "The solver.", kind="choice", choices=SCHEDULERS)
+    scenes: int = option(48, "Held-out scenes.", kind="whole", low=1)
+
+    def __post_init__(self) -> None:
+        validate(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +113,15 @@ def read_plan(
 
 
 def _build(kind: type[Value], table: Mapping[str, Any], section: str) -> Value:
-    """A dataclass from a TOML table, every key and type checked."""
-    hints = get_type_hints(kind)
-    for name, value in table.items():
-        if name not in hints:
-            raise OptionError(f"[{section}] has the unknown key {name!r}", remedy=f"Known: {', '.join(hints)}")
-        wanted = hints[name]
-        if wanted is float and type(value) is int:
-            continue
-        if not (type(value) is wanted or (not isinstance(wanted, type) and value in get_args(wanted))):
-            shown = getattr(wanted, "__name__", f"one of {', '.join(map(str, get_args(wanted)))}")
-            raise OptionError(f"{name} in [{section}] is {value!r:.60}", remedy=f"It must be {shown}")
-    return kind(**table)
+    """A dataclass from a TOML table, every key known. It checks the values itself: a table has types of its own."""
+    known = option_fields(kind)
+    for name in table:
+        if name not in known:
+            raise OptionError(f"[{section}] has the unknown key {name!r}", remedy=f"Known: {', '.join(known)}")
+    try:
+        return kind(**table)
+    except OptionError as error:
+        raise OptionError(f"[{section}] {error.problem}", remedy=error.remedy) from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

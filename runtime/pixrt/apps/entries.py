@@ -4,7 +4,6 @@ Must not import a backend.
 """
 
 import csv
-import dataclasses
 import glob
 import json
 import os
@@ -14,13 +13,15 @@ from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from pixrt.errors import DataError, PixrtError
+from pixrt.options.fields import option_fields
+from pixrt.options.parsing import parse_all
 from pixrt.options.tasks import EditOptions
 from pixrt.pictures.codecs import WRITABLE_SUFFIXES, writable_name
 
 TABLES = (".jsonl", ".csv")
 _LONGEST_NAME = 255 - len(".png")  # of the file systems in use, in bytes
 _OWN = ("image", "instruction", "mask", "output")
-_PARAMETERS = {option.name: str(option.type) for option in dataclasses.fields(EditOptions)}
+_PARAMETERS = option_fields(EditOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +187,10 @@ def _entry(table: Path, row: Mapping[str, Any], instruction: str | None, paramet
     unknown = sorted(row.keys() - _PARAMETERS.keys() - set(_OWN))
     if unknown:
         raise DataError(f"the column {unknown[0]!r:.60} is unknown", remedy=f"Known are {', '.join(_OWN)} and options")
-    own = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    own = parse_all(EditOptions, {name: row[name] for name in row.keys() & _PARAMETERS.keys()})
     mask = row.get("mask") or None
     common = {name: value for name, value in parameters.items() if mask or not name.startswith("mask_")}
-    options = EditOptions(**{**common, **{name: own[name] for name in own.keys() & _PARAMETERS.keys()}})
+    options = EditOptions(**{**common, **own})
     output = row.get("output") or Path(image).name
     if not isinstance(output, str) or not Path(output).name or "\0" in f"{image}{output}{row.get('mask')}":
         raise DataError(f"the output is {output!r:.60}, which is no file's name", remedy="Give one")
@@ -231,17 +232,6 @@ def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             for number, row in enumerate(csv.DictReader(file, strict=True), 2):
                 if None in row or None in row.values():
                     raise DataError(f"row {number} of {table} has not as many values as columns", remedy="Mend it")
-                yield number, {name: _value(name, text) for name, text in row.items() if text != ""}
+                yield number, {name: text for name, text in row.items() if text != ""}
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(f"{table} is not CSV in UTF-8: {error}", remedy="Save it again") from error
-
-
-def _value(name: str, text: str) -> Any:
-    """A cell: numbers and lists as JSON has them, texts as they are, a window as two numbers."""
-    kind = _PARAMETERS.get(name, "str")
-    if "float" in kind or "int" in kind:
-        try:
-            return json.loads(f"[{','.join(text.split())}]" if kind.startswith("tuple") else text)
-        except ValueError:
-            return text  # the options say what is wrong with it
-    return text

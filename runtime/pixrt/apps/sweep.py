@@ -1,20 +1,20 @@
 """A sweep: every combination of lists of parameters for one edit. Must not import numpy or Pillow."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pixrt.errors import OptionError
+from pixrt.options.fields import option_fields
+from pixrt.options.parsing import parse, spell
 from pixrt.options.tasks import EditOptions, seeds_from
 
 MAX_CELLS = 4096
 # From what varies fastest, and is seen side by side, to what varies slowest.
 SWEPT = ("guidance_scale", "image_guidance_scale", "steps", "seed", "scheduler")
 _SHORT = {"guidance_scale": "guidance", "image_guidance_scale": "image", "scheduler": ""}
-_FIELDS = {option.name: option for option in dataclasses.fields(EditOptions)}
+_FIELDS = option_fields(EditOptions)
 
 Value = int | float | str
 
@@ -42,7 +42,7 @@ def parse_axis(name: str, text: str) -> Axis:
         raise OptionError(f"{name} is {text!r:.60}", remedy="Give values with commas between them, such as 1,2")
     if len(words) > MAX_CELLS:
         raise OptionError(f"{name} has {len(words)} values", remedy=f"Give at most {MAX_CELLS}")
-    values = [_value(name, word) for word in words]
+    values: list[Value] = [parse(_FIELDS[name], word) for word in words]
     twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
     if twice is not None:
         raise OptionError(f"{name} has {spell(twice)} twice", remedy="Give every value once")
@@ -93,25 +93,3 @@ def file_name(cell: Cell, axes: Sequence[Axis]) -> str:
     digits = len(str(math.prod(len(axis.values) for axis in axes) - 1))
     words = [f"{_SHORT.get(axis.name, axis.name)}{spell(cell.values[axis.name])}" for axis in several(axes)]
     return "_".join([f"{cell.index:0{digits}}", *words]) + ".png"
-
-
-def spell(value: Value) -> str:
-    """A value as short as it can be written without becoming another one."""
-    short = f"{value:g}" if isinstance(value, float) else str(value)
-    return short if not isinstance(value, float) or float(short) == value else repr(value)
-
-
-def _value(name: str, word: str) -> Value:
-    """One value, checked as `EditOptions` checks it."""
-    option = _FIELDS[name]
-    value: Any = word
-    if not option.metadata["choices"]:
-        kind = int if "int" in str(option.type) else float
-        try:
-            value = kind(word)
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            remedy = f"Give numbers from {option.metadata['low']} to {option.metadata['high']} with commas between them"
-            raise OptionError(f"{name} holds {word!r:.60}, which is not {what}", remedy=remedy) from None
-    checked: Value = getattr(EditOptions(**{name: value}), name)
-    return checked

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pixrt.apps.lettering import font, width_of, wrapped
-from pixrt.apps.sweep import Axis, Cell, Value, several, spell
+from pixrt.apps.sweep import Axis, Cell, Value, several
+from pixrt.options.parsing import spell
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

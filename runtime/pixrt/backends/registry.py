@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pixrt.backends import null
-from pixrt.backends.info import BackendInfo, BackendOptions, given_options
+from pixrt.backends.info import BackendInfo, given_options
 from pixrt.backends.openvino import info as openvino
 from pixrt.backends.ort import info as ort
 from pixrt.backends.protocol import Backend, HasPlans
 from pixrt.backends.tensorrt import info as tensorrt
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError, OptionError, PixrtError
+from pixrt.options.session import SessionOptions
 
 AUTO = "auto"
 # Fastest first, and parity before speed: "auto" takes the first that opens, so OpenVINO only without ONNX Runtime.
@@ -55,7 +56,7 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
     """Every backend for a bundle, in the order that "auto" tries them; those that it never takes are last."""
     for info in BACKENDS:
         try:
-            backend = _open(info, bundle, BackendOptions())
+            backend = _open(info, bundle, SessionOptions())
         except PixrtError as error:
             yield BackendStatus(info.name, False, error.problem)
         else:
@@ -63,13 +64,13 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
             backend.close()
 
 
-def open_backend(name: str, bundle: Bundle, options: BackendOptions | None = None) -> Opened:
+def open_backend(name: str, bundle: Bundle, options: SessionOptions | None = None) -> Opened:
     """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens, with plans all whole.
 
     Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
     every one) cannot run the bundle here.
     """
-    options = options or BackendOptions()
+    options = options or SessionOptions()
     check_options(name, options)
     if name != AUTO:
         return Opened(_open(_named(name), bundle, options), ())
@@ -85,7 +86,7 @@ def open_backend(name: str, bundle: Bundle, options: BackendOptions | None = Non
     raise BackendError("; ".join(f"{status.name}: {status.reason}" for status in passed_over), remedy=_install_one())
 
 
-def check_options(name: str, options: BackendOptions) -> None:
+def check_options(name: str, options: SessionOptions) -> None:
     """Raise OptionError for a backend that there is not, or one without options that are given."""
     if name not in backend_names():
         raise OptionError(f"backend is {name!r}", remedy=f"Choose one of {', '.join(backend_names())}")
@@ -101,7 +102,7 @@ def _named(name: str) -> BackendInfo:
     return next(info for info in BACKENDS if info.name == name)
 
 
-def _open(info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+def _open(info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend:
     """Open one backend. Raises BackendError."""
     for module in info.modules:
         if not _is_installed(module):

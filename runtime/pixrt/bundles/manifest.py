@@ -129,7 +129,7 @@ class LatentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.tasks.SCHEDULERS`."""
+    """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.choices.SCHEDULERS`."""
 
     steps: int
     guidance_scale: float

@@ -4,6 +4,7 @@ import io
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,6 +18,8 @@ from pixrt.cli.doctor import doctor
 from pixrt.cli.edit import edit, generate, img2img, inpaint, style
 from pixrt.cli.evaluate import evaluate
 from pixrt.cli.export import export
+from pixrt.cli.parameters import example
+from pixrt.cli.schema import schema
 from pixrt.cli.show import inspect, models
 from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
@@ -24,23 +27,38 @@ from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
 
 app = typer.Typer(
     name="pixrt",
-    rich_markup_mode=None,
+    # Panels. What is printed in them is pixrt's own text; `escape` keeps its brackets.
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong parameter, 3 unreadable picture, 4 unusable bundle, 5 checkpoint "
     "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, "
     "10 missing package, 130 cancelled.",
 )
-for _command in (edit, generate, img2img, inpaint, style, batch, sweep):
-    app.command()(_command)
-app.command()(models)
-app.command()(inspect)
-app.command()(doctor)
-app.command()(export)
-app.command()(build)
-app.add_typer(data)
-app.add_typer(evaluate)
-app.add_typer(train, name="train")
+_PANELS: dict[str, dict[Callable[..., None], str]] = {
+    "Pictures": {
+        edit: 'pixrt edit photo.jpg "make it winter" -o winter.jpg --steps 20',
+        generate: 'pixrt generate "a red circle on a green background" -o drawn.png',
+        img2img: 'pixrt img2img sketch.png "an oil painting" -b ./text-bundle -o painted.png',
+        inpaint: 'pixrt inpaint photo.jpg "a boat" --mask mask.png -b ./text-bundle -o boat.jpg',
+        style: "pixrt style photo.jpg painting.jpg -o painted.jpg --strength 0.6",
+        batch: 'pixrt batch photos/ "make it winter" -o winter/',
+        sweep: 'pixrt sweep photo.jpg "make it winter" --steps 10,20 --seeds 3 -o swept/',
+    },
+    "Bundles": {
+        models: "pixrt models --json",
+        inspect: "pixrt inspect demo",
+        doctor: "pixrt doctor --bundle ./ip2p",
+        schema: "pixrt schema edit --bundle ./ip2p",
+        export: "pixrt export instruct-pix2pix -o ip2p --precision fp16",
+        build: "pixrt build ./ip2p --size 512x512 --batch 1-4",
+    },
+}
+for _panel, _commands in _PANELS.items():
+    for _command, _example in _commands.items():
+        app.command(rich_help_panel=_panel, epilog=example(_example))(_command)
+for _group in (data, evaluate, train):
+    app.add_typer(_group, rich_help_panel="Training and measuring")
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,7 +74,7 @@ def _pixrt(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Edit pictures as instructed, on your own hardware."""
+    """Edit pictures as instructed, on your own hardware. `pixrt COMMAND --help` says what a command takes."""
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit

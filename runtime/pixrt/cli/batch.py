@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pixrt.apps.entries import TABLES, Entry, count_entries, read_entries
 from pixrt.cli.console import errors, say, warn
 from pixrt.cli.outputs import require_writable, split_text
-from pixrt.cli.parameters import with_arguments_of, with_flags
+from pixrt.cli.parameters import OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, result_facts, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OptionError, PixrtError
+from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions, draw_seed
 from pixrt.pictures.codecs import WRITABLE_SUFFIXES
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class GalleryRunning(Running):
     """As for a few pictures, with larger batches."""
 
-    max_batch: Annotated[int, typer.Option(help="Most pictures in one network call.")] = 8
+    session: SessionOptions = SessionOptions(max_batch=8)
 
 
 @with_arguments_of(GalleryRunning, "running")
@@ -43,15 +44,24 @@ def batch(
             help="Folders, patterns, pictures or tables (.jsonl, .csv), then the instruction, which a table may hold.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the results, and of their journal.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The folder of the results, and of their journal.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Edit again what failed before; else it is left out.")
+        bool, typer.Option("--retry-failed", metavar="", help="Edit again what failed before; else it is left out.")
     ] = False,
     *,
     running: Running,
     parameters: dict[str, Any],
 ) -> None:
-    """Edit a gallery: pixrt batch photos/ "make it winter" -o winter/. The same command goes on where it stopped."""
+    """Edit a gallery, by one instruction or a table of them; the same command goes on where it stopped."""
     from pixrt.apps.gallery import Gallery
     from pixrt.apps.journal import earlier_seed, open_journal
 
@@ -87,7 +97,7 @@ def batch(
                 editor,
                 output,
                 journal,
-                max_batch=running.max_batch,
+                max_batch=running.session.max_batch,
                 quality=running.quality,
                 retry_failed=retry_failed,
             )

@@ -25,34 +25,54 @@ if TYPE_CHECKING:
 @with_flags(Knobs)
 def build(
     bundle: Annotated[
-        str, typer.Argument(help="The bundle's folder or name; best one exported with --precision fp16.")
+        str,
+        typer.Argument(metavar="BUNDLE", help="The bundle's folder or name; best one exported with --precision fp16."),
     ],
     library: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="auto, tensorrt or tensorrt-rtx, which builds without a GPU.",
             autocompletion=lambda: ["auto", *WITH_ENGINES],
         ),
     ] = "auto",
     target: Annotated[
-        str, typer.Option(help="Compute capabilities, such as sm86,sm89, or native; RTX's from sm80 on by default.")
+        str,
+        typer.Option(
+            metavar="LIST", help="Compute capabilities, such as sm86,sm89, or native; RTX's from sm80 on by default."
+        ),
     ] = "",
     size: Annotated[
         str,
-        typer.Option(help="WIDTHxHEIGHT in pixels, separated by commas; else the native one and its narrower ones."),
+        typer.Option(
+            metavar="LIST",
+            help="WIDTHxHEIGHT in pixels, separated by commas; else the native one and its narrower ones.",
+        ),
     ] = "",
-    batch: Annotated[str, typer.Option(help="Pictures at once: a number, or a range such as 1-4.")] = "1",
-    branches: Annotated[str, typer.Option(help="Branches of the guidance: some of 1,2,3; else the usual ones.")] = "",
-    component: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build also what is there already.")] = False,
+    batch: Annotated[str, typer.Option(metavar="N", help="Pictures at once: a number, or a range such as 1-4.")] = "1",
+    branches: Annotated[
+        str, typer.Option(metavar="LIST", help="Branches of the guidance: some of 1,2,3; else the usual ones.")
+    ] = "",
+    component: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this network; may be repeated.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", metavar="", help="Build also what is there already.")] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Afterwards remove the engines of the same networks not asked for here.")
+        bool,
+        typer.Option(
+            "--prune", metavar="", help="Afterwards remove the engines of the same networks not asked for here."
+        ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only parse the networks, and list the nodes that the library refuses.")
+        bool,
+        typer.Option(
+            "--check", metavar="", help="Only parse the networks, and list the nodes that the library refuses."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plans that would be built.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per engine.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Only print the plans that would be built.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one line of JSON per engine.")] = False,
     *,
     parameters: dict[str, Any],
 ) -> None:

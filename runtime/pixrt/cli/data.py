@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from pixrt.cli.console import add_row, progress, results, say
+from pixrt.cli.parameters import example
 from pixrt.errors import DataError, OptionError, OutputError
 from pixrt.files import atomic_write
 
@@ -18,26 +19,26 @@ if TYPE_CHECKING:
     from pixrt_export.data.report import DataReport
     from pixrt_export.world.pairs import WorldPairs
 
-data = typer.Typer(name="data", help="Check training data, and draw some.", rich_markup_mode=None)
+data = typer.Typer(name="data", help="Check training data, and draw some.")
 SHOWN = 20  # findings of each sort, sizes of each picture
 _SPLITS = ("train", "held-out")
 
-_Seed = Annotated[int, typer.Option(min=0, help="Which samples are drawn.")]
+_Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Which samples are drawn.")]
 _Split = Annotated[
     str,
     typer.Option(
         metavar="NAME", help="train, or held-out: combinations not drawn there.", autocompletion=lambda: [*_SPLITS]
     ),
 ]
-_Size = Annotated[int, typer.Option(min=16, max=2048, help="Side of the pictures in pixels.")]
+_Size = Annotated[int, typer.Option(metavar="N", min=16, max=2048, help="Side of the pictures in pixels.")]
 
 
-@data.command()
+@data.command(epilog=example("pixrt data check pairs/ --size 256 --json report.json"))
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A training set's folder.")],
-    size: Annotated[int, typer.Option(min=1, help="The side in pixels that it will be trained at.")] = 256,
+    size: Annotated[int, typer.Option(metavar="N", min=1, help="The side in pixels that it will be trained at.")] = 256,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read pictures.")] = 2,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Threads that read pictures.")] = 2,
 ) -> None:
     """Read every picture of a training set and list what is wrong; exit code 9 where training would fail."""
     from pixrt_export.data.check import check_pairs
@@ -55,10 +56,10 @@ def check(
         )
 
 
-@data.command()
+@data.command(epilog=example("pixrt data sheet -o world.png --kind border"))
 def sheet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The picture, a .png.")],
-    count: Annotated[int, typer.Option(min=1, max=1000, help="How many samples.")] = 48,
+    count: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many samples.")] = 48,
     kind: Annotated[str | None, typer.Option(metavar="NAME", help="Instructions of this kind only.")] = None,
     seed: _Seed = 0,
     split: _Split = "train",
@@ -75,10 +76,10 @@ def sheet(
     say(f"{output}  {picture.width} x {picture.height}  {count} samples")
 
 
-@data.command()
+@data.command(epilog=example("pixrt data draw -o border/ --kind border --count 200"))
 def draw(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder that does not exist.")],
-    count: Annotated[int, typer.Option(min=1, help="How many samples.")],
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many samples.")],
     kind: Annotated[str | None, typer.Option(metavar="NAME", help="Instructions of this kind only.")] = None,
     seed: _Seed = 0,
     split: _Split = "train",

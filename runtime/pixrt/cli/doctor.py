@@ -23,7 +23,9 @@ _LIBRARIES = dict.fromkeys(
 
 
 def doctor(
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", metavar="BUNDLE", help="A bundle's folder or name.")
+    ] = DEFAULT_BUNDLE,
 ) -> None:
     """Print versions, which backends can run a bundle and why the others cannot, and edit one picture with one step."""
     import numpy as np

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from pixrt.cli.outputs import number_outputs, plan_outputs, split_text
-from pixrt.cli.parameters import with_arguments_of, with_flags
+from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.running import Running
 from pixrt.errors import OptionError
+from pixrt.options.choices import PRESET_FIELDS
 from pixrt.options.tasks import (
-    PRESET_FIELDS,
     EditOptions,
     GenerateOptions,
     Img2ImgOptions,
@@ -23,15 +23,25 @@ from pixrt.options.tasks import (
 from pixrt.pictures.codecs import WRITABLE_SUFFIXES, read_parameters
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="The picture to write; a folder when there are several pictures.")
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="The picture to write; a folder when there are several pictures.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 From = Annotated[
-    Path | None, typer.Option("--from", help="Take text and parameters from a picture that this command wrote.")
+    Path | None,
+    typer.Option("--from", metavar="PATH", help="Take text and parameters from a picture that this command wrote."),
 ]
 MaskFlag = Annotated[
     list[Path] | None,
     typer.Option(
-        help="White may change, the rest stays; or transparent, where anything is. One for all pictures, or one each."
+        metavar="FILE",
+        help="White may change, the rest stays; or transparent, where anything is. One for all pictures, or one each.",
+        rich_help_panel=MASK,
     ),
 ]
 PicturesAndInstruction = Annotated[
@@ -54,7 +64,7 @@ def edit(
     running: Running,
     parameters: dict[str, Any],
 ) -> None:
-    """Edit pictures as the instruction says: pixrt edit photo.jpg "make it winter" -o winter.jpg."""
+    """Edit pictures as the instruction says."""
     _make(EditOptions, pictures_and_instruction, output, repeat, running, parameters, mask=mask)
 
 
@@ -68,7 +78,7 @@ def img2img(
     running: Running,
     parameters: dict[str, Any],
 ) -> None:
-    """Make pictures from others and a prompt, with a text-to-image bundle: how far from them is --strength."""
+    """Make pictures from others and a prompt, with a text-to-image bundle; --strength says how far from them."""
     _make(Img2ImgOptions, pictures_and_prompt, output, repeat, running, parameters)
 
 
@@ -94,13 +104,13 @@ def style(
         list[str], typer.Argument(metavar="IMAGE... STYLE", help="Pictures, then the one whose style they get.")
     ],
     output: Output,
-    instruction: Annotated[str | None, typer.Option(help="What else is to be done.")] = None,
+    instruction: Annotated[str | None, typer.Option(metavar="TEXT", help="What else is to be done.")] = None,
     repeat: From = None,
     *,
     running: Running,
     parameters: dict[str, Any],
 ) -> None:
-    """Give pictures the style of another one: pixrt style photo.jpg painting.jpg -o painted.jpg."""
+    """Give pictures the style of another one."""
     if len(pictures_and_style) < 2:
         raise OptionError("there is one picture", remedy="Give pictures, then the one with the style: IMAGE... STYLE")
     *pictures, model = pictures_and_style
@@ -112,7 +122,9 @@ def style(
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="Left out with --from.")] = None,
     output: Output = ...,  # type: ignore[assignment]  # typer's way of saying that it must be given
-    count: Annotated[int, typer.Option(min=1, help="Pictures per prompt; the seed of each is one more.")] = 1,
+    count: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Pictures per prompt; the seed of each is one more.")
+    ] = 1,
     repeat: From = None,
     *,
     running: Running,
@@ -163,7 +175,7 @@ def _repeated(
     kind: type[Options], picture: Path, parameters: dict[str, Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Instruction and parameters of an earlier result, and all it says; flags given now come before its parameters."""
-    from pixrt.editor.result import options_from
+    from pixrt.editor.stored import options_from
 
     earlier = read_parameters(picture)
     instruction, options = options_from(earlier, str(picture), kind)

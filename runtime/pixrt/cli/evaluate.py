@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pixrt.bundles.store import DEFAULT_BUNDLE
@@ -16,20 +17,18 @@ from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
-    ABackend,
-    ABatch,
+    MEASURING,
     ABound,
     ABundle,
     AJsonFile,
     APlotFile,
     ASheetFile,
-    AThreadCount,
     numbers,
-    open_editor,
     require_outputs,
 )
-from pixrt.cli.parameters import with_flags
+from pixrt.cli.parameters import example, with_flags, with_session
 from pixrt.errors import OptionError
+from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions, GenerateOptions
 
 if TYPE_CHECKING:
@@ -39,29 +38,36 @@ if TYPE_CHECKING:
 
 evaluate = typer.Typer(
     name="eval",
-    help="Measure how good a model is. --seed, here 0 where it is not given, draws the samples and the noise.",
-    rich_markup_mode=None,
+    help="Measure how good a model is. --seed draws the samples and the noise.",
 )
 SWEEP_IMAGE, SWEEP_TEXT = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5"
-evaluate.command()(clip)
+evaluate.command(
+    epilog=example(
+        "pixrt eval clip my-bundle --data photos.jsonl --clip clip-vit-large-patch14 --preprocessing original"
+    )
+)(clip)
 SHEET_ROWS = 54  # six for each kind
 SHEET_SAMPLES = 48
 
 
-@evaluate.command()
-@with_flags(EditOptions)
+@evaluate.command(epilog=example("pixrt eval world my-bundle --scenes 500 --sheet world.png"))
+@with_session(SessionOptions(max_batch=8), MEASURING)
+@with_flags(EditOptions, defaults=EditOptions(seed=0))
 def world(
     bundle: ABundle = DEFAULT_BUNDLE,
-    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes, one instruction each.")] = 500,
+    scenes: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out scenes, one instruction each.")] = 500,
     kind: Annotated[
         str | None, typer.Option(metavar="NAME", help="Instructions of this kind alone; all in turn when not given.")
     ] = None,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Measure every pair of two lists of scales.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", metavar="", help="Measure every pair of two lists of scales.")
+    ] = False,
     sweep_image: Annotated[
-        str | None, typer.Option(metavar="LIST", help=f"Image guidance scales of a sweep. [default: {SWEEP_IMAGE}]")
+        str | None,
+        typer.Option(metavar="LIST", help=escape(f"Image guidance scales of a sweep. [default: {SWEEP_IMAGE}]")),
     ] = None,
     sweep_text: Annotated[
-        str | None, typer.Option(metavar="LIST", help=f"Guidance scales of a sweep. [default: {SWEEP_TEXT}]")
+        str | None, typer.Option(metavar="LIST", help=escape(f"Guidance scales of a sweep. [default: {SWEEP_TEXT}]"))
     ] = None,
     min_accuracy: ABound = None,
     min_kind_accuracy: ABound = None,
@@ -72,14 +78,13 @@ def world(
     sheet: ASheetFile = None,
     plot: APlotFile = None,
     lora: LoraFlag = None,
-    backend: ABackend = "auto",
-    threads: AThreadCount = None,
-    max_batch: ABatch = 8,
     *,
+    session: SessionOptions,
     parameters: dict[str, Any],
 ) -> None:
     """Edit held-out scenes of the procedural world: the share of edits nearest to the right one of all answers."""
     require_packages("matplotlib", "scipy", extra="train", purpose="this evaluation")
+    from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.accuracy import edit_accuracy, editor_function
     from pixrt_export.evaluation.cases import held_out_cases
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
@@ -95,12 +100,15 @@ def world(
     if plot is not None and not sweep:
         raise OptionError("--plot draws the curves of a sweep", remedy="Add --sweep, or leave --plot out")
     require_outputs(json_file=json_file, pictures=(sheet, plot))
-    scales = numbers("--sweep-text", sweep_text or SWEEP_TEXT), numbers("--sweep-image", sweep_image or SWEEP_IMAGE)
+    scales = (
+        numbers("--sweep-text", "guidance_scale", sweep_text or SWEEP_TEXT),
+        numbers("--sweep-image", "image_guidance_scale", sweep_image or SWEEP_IMAGE),
+    )
     seed = parameters.pop("seed", 0)
     cases = held_out_cases(scenes, seed=seed, kind=kind)
-    with open_editor(bundle, backend, threads, max_batch, lora_inputs(lora)) as editor:
+    with Editor(bundle, session, loras=lora_inputs(lora)) as editor:
         if sweep:
-            _sweep(editor, parameters, cases, seed, scales, max_batch, json_file, plot)
+            _sweep(editor, parameters, cases, seed, scales, session.max_batch, json_file, plot)
             return
         options = EditOptions(**parameters).resolve(editor.manifest.defaults)
         with progress("editing") as on_progress:
@@ -108,7 +116,7 @@ def world(
                 editor_function(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
                 cases,
                 size=options.resolution or editor.manifest.native_resolution,
-                batch=max_batch,
+                batch=session.max_batch,
                 keep=SHEET_ROWS // len({case.kind for case in cases}),
                 on_progress=on_progress,
             )
@@ -161,22 +169,24 @@ def _sweep(
     results.print(table)
 
 
-@evaluate.command("text-to-image")
-@with_flags(GenerateOptions)
+@evaluate.command("text-to-image", epilog=example("pixrt eval text-to-image my-bundle --sheet samples.png"))
+@with_session(SessionOptions(max_batch=8), MEASURING)
+@with_flags(GenerateOptions, defaults=GenerateOptions(seed=0))
 def text_to_image(
     bundle: ABundle = DEFAULT_BUNDLE,
-    samples: Annotated[int, typer.Option(min=1, help="Captions of held-out scenes, one picture each.")] = 200,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Captions of held-out scenes, one picture each.")
+    ] = 200,
     min_accuracy: ABound = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
-    backend: ABackend = "auto",
-    threads: AThreadCount = None,
-    max_batch: ABatch = 8,
     *,
+    session: SessionOptions,
     parameters: dict[str, Any],
 ) -> None:
     """Make pictures of captions of the procedural world: the share that shows exactly what the caption names."""
     require_packages("scipy", extra="train", purpose="this evaluation")
+    from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
     from pixrt_export.evaluation.gate import Gate
     from pixrt_export.evaluation.sheets import samples_sheet
@@ -185,14 +195,14 @@ def text_to_image(
     gate = Gate(min_accuracy)
     require_outputs(json_file=json_file, pictures=(sheet,))
     seed = parameters.pop("seed", 0)
-    with open_editor(bundle, backend, threads, max_batch, ()) as editor:
+    with Editor(bundle, session) as editor:
         options = GenerateOptions(**parameters).resolve(editor.manifest.defaults)
         with progress("generating") as on_progress:
             made = sample_captions(
                 generate_function(editor, parameters),  # type: ignore[arg-type]  # GenerateOptions checked them
                 samples,
                 seed=seed,
-                batch=max_batch,
+                batch=session.max_batch,
                 on_progress=on_progress,
             )
         about = {**describe_model(editor.manifest, options), "seed": seed}

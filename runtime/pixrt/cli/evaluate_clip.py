@@ -10,24 +10,24 @@ from pixrt.cli.console import add_row, progress, results, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
-    ABackend,
-    ABatch,
+    MEASURING,
     ABundle,
     AJsonFile,
     APlotFile,
-    AThreadCount,
     numbers,
-    open_editor,
     require_outputs,
 )
-from pixrt.cli.parameters import with_flags
+from pixrt.cli.parameters import with_flags, with_session
 from pixrt.errors import OptionError
+from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
 
+PAPER = EditOptions(seed=0, guidance_scale=7.5)  # as published
 PAPER_SWEEP_IMAGE = "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
 
 
-@with_flags(EditOptions)
+@with_session(SessionOptions(max_batch=4), MEASURING)
+@with_flags(EditOptions, defaults=PAPER)
 def clip(
     bundle: ABundle,
     data: Annotated[
@@ -48,21 +48,22 @@ def clip(
             help="original: as the published script, pictures from -1 to 1; correct: from 0 to 1. Never mix them.",
         ),
     ],
-    samples: Annotated[int | None, typer.Option(min=1, help="How many, drawn at random; all when not given.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many, drawn at random; all when not given.")
+    ] = None,
     sweep_image: Annotated[str, typer.Option(metavar="LIST", help="Image guidance scales.")] = PAPER_SWEEP_IMAGE,
     json_file: AJsonFile = None,
     plot: APlotFile = None,
     lora: LoraFlag = None,
-    backend: ABackend = "auto",
-    threads: AThreadCount = None,
-    max_batch: ABatch = 4,
     *,
+    session: SessionOptions,
     parameters: dict[str, Any],
 ) -> None:
-    """Edit photographs: CLIP image similarity against direction similarity. --guidance-scale is 7.5 by default."""
+    """Edit photographs: CLIP image similarity against direction similarity."""
     require_packages("matplotlib", "scipy", "torch", "transformers", extra="train", purpose="this evaluation")
+    from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.accuracy import editor_at_scales
-    from pixrt_export.evaluation.clip import PAPER_GUIDANCE_SCALE, clip_curve
+    from pixrt_export.evaluation.clip import clip_curve
     from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits
     from pixrt_export.evaluation.clip_network import ClipNetwork
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
@@ -72,12 +73,12 @@ def clip(
     if "image_guidance_scale" in parameters:
         raise OptionError("--image-guidance-scale is what the curve is over", remedy="Give --sweep-image")
     seed = parameters.pop("seed", 0)
-    parameters = {"guidance_scale": PAPER_GUIDANCE_SCALE, **parameters}
-    scales = numbers("--sweep-image", sweep_image)
+    parameters = {"guidance_scale": PAPER.guidance_scale, **parameters}
+    scales = numbers("--sweep-image", "image_guidance_scale", sweep_image)
     chosen = draw_samples(read_captioned_edits(data), samples, seed=seed)
     network = ClipNetwork(clip_folder, preprocessing)  # type: ignore[arg-type]  # it checks the name
     loras = lora_inputs(lora)
-    with open_editor(bundle, backend, threads, max_batch, loras) as editor, progress("editing") as on_progress:
+    with Editor(bundle, session, loras=loras) as editor, progress("editing") as on_progress:
         options = EditOptions(**parameters).resolve(editor.manifest.defaults)
         points = clip_curve(
             editor_at_scales(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
@@ -85,7 +86,7 @@ def clip(
             network,
             scales,
             parameters["guidance_scale"],
-            batch=max_batch,
+            batch=session.max_batch,
             on_progress=on_progress,
         )
         about = {

@@ -1,60 +1,89 @@
-"""Command-line flags out of the fields of dataclasses: one flag per field, said once, where the field is."""
+"""Command-line flags out of the fields of dataclasses: one flag per option, said once, where the field is."""
 
 import dataclasses
 import functools
 import inspect
-import types
-import typing
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+
+from pixrt.bundles.manifest import Manifest
+from pixrt.bundles.store import BUILT_IN, DEFAULT_BUNDLE, open_bundle
+from pixrt.errors import PixrtError
+from pixrt.options.fields import Field, Kind, group_of, option_fields, range_of, rule_of
+from pixrt.options.parsing import parse, spell
+from pixrt.options.session import SessionOptions
+from pixrt.options.tasks import bundle_defaults
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+MASK, TENSORRT, OUTPUT = "Mask", "TensorRT", "Output"
+_LAST_PANELS = (MASK, "Speed", "ONNX Runtime", TENSORRT, OUTPUT)
+_METAVARS: Mapping[Kind, str] = {
+    "whole": "N",
+    "number": "X",
+    "choice": "NAME",
+    "window": "FROM TO",
+    "text": "TEXT",
+    "flag": "",
+    "pairs": "NAME=VALUE",
+    "path": "PATH",
+}
+_TYPES: Mapping[Kind, Any] = {"flag": bool, "window": tuple[str, str], "pairs": list[str], "path": Path}
 
 
-def with_flags(
-    options: type[Any], *, lists: Collection[str] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Replace a command's argument `parameters` by one flag per field; it receives those given, as a dict.
+def with_flags(options: type[Any], *, defaults: Any = None, lists: Collection[str] = ()) -> Decorator:
+    """Replace a command's argument `parameters` by one flag per option; it receives those given, parsed, as a dict.
 
-    Fields in `lists` take several values with commas, and are received as text.
+    `defaults` is an instance with what the command itself fills in. Fields in `lists` take several values with commas,
+    and are received as text. Parsing raises OptionError.
     """
-    hints = typing.get_type_hints(options)
-    fields = dataclasses.fields(options)
-    flags = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=_list(_help(field)) if field.name in lists else _annotation(hints[field.name], _help(field)),
-        )
-        for field in fields
-    ]
-
-    def receive(given: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in given.items() if value is not None}
-
-    return _replacing("parameters", flags, receive)
+    flags = _flags(options, defaults, lists=lists)
+    return _replacing("parameters", flags, lambda given: _parsed(options, given, lists))
 
 
-def with_arguments_of(
-    builder: type[Any], name: str, *, without: Collection[str] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_session(defaults: SessionOptions, only: Collection[str]) -> Decorator:
+    """Replace a command's argument `session` by flags of these options; it receives `SessionOptions`."""
+    return _replacing("session", _flags(SessionOptions, defaults, only=only), functools.partial(_session, defaults))
+
+
+def with_arguments_of(builder: type[Any], name: str, *, without: Collection[str] = ()) -> Decorator:
     """Replace a command's argument `name` by the fields of a dataclass, which are written as arguments of typer's.
 
-    Fields in `without` become no flags, and have their defaults.
+    Its field `session`, of `SessionOptions`, becomes a flag per option. Fields in `without` become no flags, and have
+    their defaults.
     """
-    added = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(builder, eval_str=True).parameters.values()
-        if parameter.name not in without
-    ]
+    own = dict(inspect.signature(builder, eval_str=True).parameters)
+    defaults: SessionOptions = own.pop("session").default
+    flags = _flags(SessionOptions, defaults)
+    names = {flag.name for flag in flags}
 
-    return _replacing(name, added, lambda given: builder(**given))
+    def receive(given: dict[str, Any]) -> Any:
+        session = _session(defaults, {name: given.pop(name) for name in names})
+        return builder(session=session, **given)
+
+    return _replacing(name, [*(each for each in own.values() if each.name not in without), *flags], receive)
 
 
-def _replacing(
-    name: str, added: Sequence[inspect.Parameter], receive: Callable[[dict[str, Any]], Any]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def example(words: str) -> str:
+    """What stands below a command's help: how it may be called."""
+    return f"Example: {escape(words)}"
+
+
+def _session(defaults: SessionOptions, given: dict[str, Any]) -> SessionOptions:
+    return dataclasses.replace(defaults, **_parsed(SessionOptions, given))
+
+
+def _parsed(options: type[Any], given: Mapping[str, Any], lists: Collection[str] = ()) -> dict[str, Any]:
+    fields = option_fields(options)
+    said = {name: value for name, value in given.items() if value is not None}
+    return {name: value if name in lists else parse(fields[name], value) for name, value in said.items()}
+
+
+def _replacing(name: str, added: Sequence[inspect.Parameter], receive: Callable[[dict[str, Any]], Any]) -> Decorator:
     """Give a command other arguments in place of `name`, which gets what `receive` makes of them."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,33 +94,81 @@ def _replacing(
 
         own = inspect.signature(command, eval_str=True)
         kept = [parameter for parameter in own.parameters.values() if parameter.name != name]
-        wrapper.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *added)}
+        ordered = sorted((each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*kept, *added)), key=_place)
+        wrapper.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
         return wrapper
 
     return decorate
 
 
-def _help(field: dataclasses.Field[Any]) -> str:
-    text = str(field.metadata["help"])
-    if field.metadata.get("low") is not None:
-        text += f" From {field.metadata['low']} to {field.metadata['high']}."
-    return text if field.default in (None, "") or field.default is False else f"{text} [default: {field.default}]"
+def _place(parameter: inspect.Parameter) -> int:
+    """Where a flag's panel stands in the help: what the command is about first, where results go last."""
+    panels = [getattr(said, "rich_help_panel", None) for said in getattr(parameter.annotation, "__metadata__", ())]
+    return max((_LAST_PANELS.index(panel) + 1 for panel in panels if panel in _LAST_PANELS), default=0)
 
 
-def _annotation(hint: Any, text: str) -> Any:
-    """The flag's type: a closed set becomes a string with its values completed; the dataclass checks them."""
-    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] if _is_union(hint) else [hint]
-    (kind,) = kinds
-    if typing.get_origin(kind) is Literal:
-        choices: Iterable[str] = typing.get_args(kind)
-        return Annotated[str | None, typer.Option(help=text, metavar="NAME", autocompletion=lambda: list(choices))]
-    return Annotated[kind | None, typer.Option(help=text, show_default=False)]
+def _flags(
+    options: type[Any],
+    defaults: Any = None,
+    *,
+    only: Collection[str] | None = None,
+    lists: Collection[str] = (),
+) -> list[inspect.Parameter]:
+    """One flag per option of a class; what is not given is None. `defaults` is an instance with other ones."""
+    fields = option_fields(options)
+    values = {name: each.default if defaults is None else getattr(defaults, name) for name, each in fields.items()}
+    manifest = _built_in()
+    of_bundle = bundle_defaults(options, manifest.defaults, manifest.native_resolution) if manifest else {}
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=_annotation(options, each, _default(values[name], of_bundle.get(name)), name in lists),
+        )
+        for name, each in fields.items()
+        if only is None or name in only
+    ]
 
 
-def _list(text: str) -> Any:
-    return Annotated[str | None, typer.Option(help=f"{text} Several with commas.", metavar="LIST", show_default=False)]
+def _annotation(options: type[Any], field: Field, default: str, several: bool) -> Any:
+    rule = rule_of(field)
+    words = [rule.help]
+    if not all(choice in rule.help for choice in rule.choices):
+        words.append(f"One of {', '.join(rule.choices)}.")
+    if range_of(rule):
+        words.append(f"{range_of(rule).capitalize()}.")
+    if several:
+        words.append("Several with commas.")
+    if default:
+        words.append(f"[default: {default}]")
+    # What is off anyway has no flag that turns it off: two long names leave no room for the words beside them.
+    negative = rule.kind == "flag" and field.default is not False
+    flag = rule.flag or f"--{field.name.replace('_', '-')}"
+    kind: Any = str if several else _TYPES.get(rule.kind, str)
+    said = typer.Option(
+        f"{flag}/--no-{flag.removeprefix('--')}" if negative else flag,
+        help=escape(" ".join(words)),
+        metavar="LIST" if several else _METAVARS[rule.kind],
+        rich_help_panel=group_of(options, field),
+        show_default=False,
+        autocompletion=(lambda: list(rule.choices)) if rule.choices and not several else None,
+    )
+    return Annotated[kind | None, said]
 
 
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+def _default(value: object, of_bundle: object) -> str:
+    """What holds where a flag is not given, in words; "" where there is nothing to say."""
+    if value is None:
+        return f"the bundle's; {DEFAULT_BUNDLE}'s is {spell(of_bundle)}" if of_bundle is not None else ""
+    return "" if value == "" or value is False else "on" if value is True else spell(value)
+
+
+@functools.cache
+def _built_in() -> Manifest | None:
+    """The built-in bundle's manifest, so that help says what holds; None where it cannot be used: an edit says why."""
+    try:
+        return open_bundle(BUILT_IN / DEFAULT_BUNDLE, verify=False).manifest
+    except PixrtError:
+        return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[str, Any] | None = None) -> None:
     """What a user should know of the bundle, and of the picture whose parameters are repeated."""
     from pixrt.editor.result import lora_parameters
+    from pixrt.editor.stored import told, unknown_parameters
 
     if editor.manifest.notice:
         warn(editor.manifest.notice)
@@ -33,6 +34,9 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(f"{repeat} was made with {_lora_names(earlier)}, now with {_lora_names(loras)}: the result will differ")
     if earlier.get("tile") not in (None, editor.tile):
         warn(f"{repeat} was made in tiles of {str(earlier['tile'])[:20]} pixels: the result will differ without --tile")
+    unknown = unknown_parameters(earlier)
+    if unknown:
+        warn(told(unknown, str(repeat)))
     history = earlier.get("history")
     if isinstance(history, list) and history:
         warn(f"{repeat} was made in {len(history) + 1} edits, one of another: the last one alone is repeated")

@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pixrt.backends.info import BackendOptions, CpuPrecision
-from pixrt.backends.registry import backend_choices, check_options
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
+from pixrt.cli.parameters import OUTPUT, TENSORRT
 from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand
-from pixrt.errors import OptionError, PixrtError, SomeFailed
+from pixrt.errors import PixrtError, SomeFailed
 from pixrt.files import make_folder
+from pixrt.options.session import SessionOptions
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
@@ -31,70 +31,44 @@ if TYPE_CHECKING:
 class Running:
     """How pictures are made, and how that is told; what is made is the command's own business."""
 
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="A bundle's folder or name.")] = DEFAULT_BUNDLE
-    backend: Annotated[
-        str, typer.Option(help="auto, or one that `pixrt doctor` lists.", autocompletion=backend_choices)
-    ] = "auto"
-    threads: Annotated[int | None, typer.Option(help="CPU threads; one per core by default.")] = None
-    cpu_precision: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="OpenVINO: fp32, or bf16 on processors that have it: faster, less exact.",
-            autocompletion=lambda: list(get_args(CpuPrecision)),
-        ),
-    ] = "fp32"
-    max_batch: Annotated[int, typer.Option(help="Most pictures that advance together.")] = 4
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS", help="Work on larger pictures in overlapping tiles of this side, joined smoothly."
-        ),
-    ] = None
-    fused_step: Annotated[
-        bool | None, typer.Option(help="Run the bundle's fused step graph, or do not; TensorRT does where it is there.")
-    ] = None
-    cuda_graphs: Annotated[bool, typer.Option(help="TensorRT: capture a step, and launch it as one.")] = True
-    weight_budget: Annotated[
-        int | None, typer.Option(help="TensorRT: MiB of an engine's weights on the device; the rest is streamed.")
-    ] = None
-    provider_option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="For the execution provider of an ort- backend; may be repeated."),
-    ] = None
-    build_engines: Annotated[
-        bool, typer.Option("--build-engines", help="TensorRT: first build the engines that these pictures lack.")
-    ] = False
-    low_memory: Annotated[bool, typer.Option(help="Close each network when its stage is over.")] = False
-    lora: LoraFlag = None
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per picture.")] = False
-    dry_run: Annotated[bool, typer.Option(help="Check everything and say what would be done, without doing it.")] = (
-        False
+    bundle: Annotated[str, typer.Option("--bundle", "-b", metavar="BUNDLE", help="A bundle's folder or name.")] = (
+        DEFAULT_BUNDLE
     )
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notes.")] = False
+    lora: LoraFlag = None
+    session: SessionOptions = SessionOptions()  # a flag for each of its options
+    build_engines: Annotated[
+        bool,
+        typer.Option(
+            "--build-engines",
+            metavar="",
+            help="First build the engines that these pictures lack.",
+            rich_help_panel=TENSORRT,
+        ),
+    ] = False
+    quality: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="JPEG, WebP and AVIF quality.", rich_help_panel=OUTPUT)
+    ] = 95
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON line per picture.", rich_help_panel=OUTPUT)
+    ] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            help="Check everything and say what would be done, without doing it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar, no notes.", rich_help_panel=OUTPUT)
+    ] = False
 
-    def open(self, *, backend: str | None = None, **changed: Any) -> "Editor":
-        """The bundle, opened as the flags say."""
+    def open(self, session: SessionOptions | None = None) -> "Editor":
+        """The bundle, opened as the flags say, or as `session` does."""
         from pixrt.editor.editor import Editor
 
-        loaded: dict[str, Any] = {
-            "max_batch": self.max_batch,
-            "tile": self.tile,
-            "fused_step": self.fused_step,
-            "loras": lora_inputs(self.lora),
-        }
-        how = {} if backend else self._how() | {"low_memory": self.low_memory}
-        return Editor(self.bundle, backend=backend or self.backend, **loaded | how | changed)
-
-    def _how(self) -> dict[str, Any]:
-        return {
-            "threads": self.threads,
-            "cpu_precision": self.cpu_precision,
-            "cuda_graphs": self.cuda_graphs,
-            "weight_budget_mib": self.weight_budget,
-            "provider_options": _pairs(self.provider_option or []),
-        }
+        return Editor(self.bundle, session or self.session, loras=lora_inputs(self.lora))
 
     def make(
         self,
@@ -172,27 +146,25 @@ class Running:
         """Build the engines that jobs lack, where that is asked for; whether that, as a dry run, was all."""
         if not self.build_engines:
             return False
+        from pixrt.backends.registry import check_options
         from pixrt.cli.build import build_for
 
-        check_options(self.backend, BackendOptions(**self._how()))
+        session = self.session
+        check_options(session.backend, session)
         networks = tuple(map(Component, open_bundle(self.bundle, verify=False).manifest.components))
-        fused = Component.UNET_STEP in networks and self.fused_step is not False
+        fused = Component.UNET_STEP in networks and session.fused_step is not False
         # What is wrong with the rest is told before hours are spent.
-        with self.open(backend="null", fused_step=self.fused_step or fused) as estimator:
+        estimating = SessionOptions(
+            backend="null",
+            max_batch=session.max_batch,
+            tile=session.tile,
+            fused_step=session.fused_step or fused,
+        )
+        with self.open(estimating) as estimator:
             estimates = estimator.estimate(estimator.check(jobs))
-        knobs = Knobs(refittable=bool(self.lora), weight_streaming=self.weight_budget is not None)
+        knobs = Knobs(refittable=bool(self.lora), weight_streaming=session.weight_budget_mib is not None)
         step, unet = Component.UNET_STEP, Component.UNET  # only the second can run on tiles
         loops = {step if fused and estimate.windows == 1 else unet for estimate in estimates}
         components = tuple(name for name in networks if name in loops or name not in (step, unet))
-        build_for(self.bundle, self.backend, estimates, components=components, knobs=knobs, dry_run=self.dry_run)
+        build_for(self.bundle, session.backend, estimates, components=components, knobs=knobs, dry_run=self.dry_run)
         return self.dry_run
-
-
-def _pairs(words: list[str]) -> dict[str, str]:
-    pairs = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise OptionError(f"a provider option is {word!r}", remedy="Write it as NAME=VALUE")
-        pairs[name] = value
-    return pairs

@@ -15,7 +15,9 @@ from pixrt.cli.console import add_row, facts_table, results, say
 from pixrt.errors import BundleError, PictureError
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per bundle.")] = False) -> None:
+def models(
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON line per bundle.")] = False,
+) -> None:
     """List the bundles that can be used by name."""
     table = Table("name", "task", "precision", "pixels", "MiB", "folder", box=None)
     for name, folder in list_bundles():
@@ -44,7 +46,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 def inspect(
     target: Annotated[str, typer.Argument(metavar="BUNDLE|PICTURE", help="A bundle's folder or name, or a picture.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")] = False,
 ) -> None:
     """Check a bundle and print what it holds, or print the parameters inside a picture that pixrt wrote."""
     path = Path(target)

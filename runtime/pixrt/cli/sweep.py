@@ -14,7 +14,7 @@ from pixrt.apps.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, par
 from pixrt.cli.console import add_row, results, say, warn
 from pixrt.cli.measuring import AJsonFile, require_outputs
 from pixrt.cli.outputs import plan_outputs
-from pixrt.cli.parameters import with_arguments_of, with_flags
+from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OutputError
@@ -39,18 +39,29 @@ _LISTS = tuple(name for name in SWEPT if name != "seed")
 def sweep(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to edit.")],
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the pictures and of sheet.png.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="The folder of the pictures and of sheet.png.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
     seeds: Annotated[str, typer.Option(metavar="LIST", help="How many, from --seed on; or several with commas.")] = "1",
-    mask: Annotated[Path | None, typer.Option(help="White may change; or transparent, where anything is.")] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="White may change; or transparent, where anything is.", rich_help_panel=MASK),
+    ] = None,
     json_file: AJsonFile = None,
     *,
     running: Running,
     parameters: dict[str, Any],
 ) -> None:
-    """Edit a picture with every combination of some lists: pixrt sweep photo.jpg "make it winter" --steps 10,20 -o s.
+    """Edit a picture with every combination of lists of parameters, on one labelled sheet.
 
-    Writes every picture with its parameters inside, and a contact sheet; prints how far the edits are from the source,
-    against the time that their steps take.
+    Prints how far the edits are from the source, against the time that their steps take.
     """
     from pixrt.apps.sweep_sheet import plan_sheet
     from pixrt.apps.sweep_table import source_as_result, step_table
@@ -88,7 +99,7 @@ def sweep(
             _print_plan(estimates, sheet)
             return
         started = time.perf_counter()
-        once = _warm_up(editor, requests[: running.max_batch])
+        once = _warm_up(editor, requests[: running.session.max_batch])
         measured, last = _make(editor, estimates, targets, source, running)
         common = {name: value for name, value in last.parameters.items() if name not in swept} | {
             "task": "sweep",
@@ -100,7 +111,7 @@ def sweep(
             facts = {
                 **common,
                 "backend": editor.backend,
-                "max_batch": running.max_batch,
+                "max_batch": running.session.max_batch,
                 "once": dataclasses.asdict(once),
                 "steps": [dataclasses.asdict(row) for row in rows],
                 "cells": [

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from pixrt.cli.console import errors, say
 from pixrt.cli.extras import require_packages
-from pixrt.cli.parameters import with_flags
+from pixrt.cli.parameters import example, with_flags
 from pixrt.errors import Cancelled
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoopOptions, LoraOptions
 
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 _NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft", "tensorboard", "matplotlib")
 
-train = typer.Typer(no_args_is_help=True, help="Train an autoencoder, an editing model or a LoRA.")
+train = typer.Typer(name="train", no_args_is_help=True, help="Train an autoencoder, an editing model or a LoRA.")
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="The run's folder; a run that is there goes on.")]
-Config = Annotated[Path | None, typer.Option(help="A TOML file; flags come before what it says.")]
-Checkpoint = Annotated[str | None, typer.Option(help="The diffusers-format model to start from.")]
-Data = Annotated[str | None, typer.Option(help="A folder of pairs, see `pixrt data check`; else the config's.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="PATH", help="The run's folder; a run that is there goes on.")
+]
+Config = Annotated[Path | None, typer.Option(metavar="PATH", help="A TOML file; flags come before what it says.")]
+Checkpoint = Annotated[str | None, typer.Option(metavar="TEXT", help="The diffusers-format model to start from.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="A folder of pairs, see `pixrt data check`; else the config's.")
+]
 
 
 def _command(stage: "Stage", kind: type[LoopOptions]) -> Callable[..., None]:
@@ -147,12 +151,17 @@ def _stop_once() -> Iterator[Callable[[], bool]]:
 
 
 train.command(
-    "autoencoder", help="Train the autoencoder of a model, new or given, on the edited pictures of a training set."
+    "autoencoder",
+    help="Train the autoencoder of a model, new or given, on the edited pictures of a training set.",
+    epilog=example("pixrt train autoencoder --config run.toml -o runs/vae"),
 )(_command("train_autoencoder", AutoencoderOptions))
 train.command(
     "edit",
     help="Teach a model to edit: InstructPix2Pix training of a text-to-image model, or more of an editing one.",
+    epilog=example("pixrt train edit --checkpoint stable-diffusion-v1-5 --data pairs -o runs/edit"),
 )(_command("train_edit", EditTrainingOptions))
-train.command("lora", help="Train a LoRA for an editing model; the result is a safetensors file in diffusers' format.")(
-    _command("train_lora", LoraOptions)
-)
+train.command(
+    "lora",
+    help="Train a LoRA for an editing model; the result is a safetensors file in diffusers' format.",
+    epilog=example("pixrt train lora --checkpoint instruct-pix2pix --data border -o runs/border --rank 16"),
+)(_command("train_lora", LoraOptions))

@@ -24,7 +24,7 @@ Results: TypeAlias = EditResult | list[EditResult]
 
 
 class Editor(Runner):
-    """A `Runner` with a method per task. Which tasks a bundle can do: see `pixrt.tasks.tasks`.
+    """A `Runner` with a method per task. Which tasks a bundle can do: see `pixrt.tasks.registry`.
 
     A picture is a path, a PIL image, an array (uint8, or float in [0, 1]) or an encoded file's bytes. A mask is one of
     the picture's size: what is white may change, or what is transparent where anything is. With a list of anything,

@@ -1,12 +1,14 @@
 """A session: one picture decoded once, edited again and again, with undo. Must not import a backend."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pixrt.editor.events import OnStep
-from pixrt.editor.result import EditResult, options_from
+from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
+from pixrt.editor.stored import options_from, told, unknown_parameters
 from pixrt.errors import OptionError, PictureError
 from pixrt.options.parameters import EditParameters
 from pixrt.options.tasks import EditOptions, Options
@@ -103,14 +105,19 @@ class Session:
         """Do the edits that a picture's parameters tell of, its history and the last one, each of the one before.
 
         `parameters` are `EditResult.parameters`, or what `pixrt.read_parameters` finds in a saved picture. Where steps
-        had masks give one per step, None for those without. That the model is the same is not checked. Raises
+        had masks give one per step, None for those without. That the model is the same is not checked; of parameters
+        that this version does not know it warns. Raises
         PictureError for parameters of anything else, OptionError for masks of another number; what else is raised is
         raised by a step, and leaves the steps before it done.
         """
         history = parameters.get("history", [])
         if not (isinstance(history, list) and all(isinstance(step, dict) for step in history)):
             raise PictureError("the history is no list of parameters", remedy="Use a picture that pixrt wrote")
-        chain = [options_from(dict(step), "the picture", EditOptions) for step in (*history, parameters)]
+        steps = (*history, parameters)
+        chain = [options_from(step, "the picture", EditOptions) for step in steps]
+        unknown = sorted({name for step in steps for name in unknown_parameters(step)})
+        if unknown:
+            warnings.warn(told(unknown, "the picture"), stacklevel=2)
         masks = [None] * len(chain) if masks is None else masks
         if len(masks) != len(chain):
             raise OptionError(f"there are {len(masks)} masks for {len(chain)} edits", remedy="Pass one each, or None")

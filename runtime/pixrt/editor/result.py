@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pixrt._version import __version__
 from pixrt.bundles.manifest import LoraSpec
 from pixrt.core.timing import StageTimes
-from pixrt.errors import PictureError
 from pixrt.options.tasks import Options
 from pixrt.pictures.codecs import save_picture
-from pixrt.tasks.registry import TASKS
 from pixrt.tasks.requests import Request
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class EditResult:
         """
         return {
             "pixrt": __version__,
-            "task": TASKS[type(self.options)].name,
+            "task": self.options.task,
             "model": self.model,
             "model_sha256": self.model_sha256,
             "precision": self.precision,
@@ -101,26 +99,6 @@ class EditResult:
 def lora_parameters(loras: Sequence[LoraSpec]) -> dict[str, Any]:
     """How LoRAs stand among the parameters of an edit; an empty dict for none."""
     return {"loras": [dataclasses.asdict(lora) for lora in loras]} if loras else {}
-
-
-def options_from(parameters: dict[str, Any], where: str, kind: type[Options]) -> tuple[str, Options]:
-    """Instruction and options of one task out of a picture's parameters; `where` names the picture in errors.
-
-    Raises PictureError where they are not what `EditResult.parameters` writes, or another task's; OptionError for
-    values out of range.
-    """
-    task, wanted = parameters.get("task", "edit"), TASKS[kind].name
-    if task != wanted:
-        raise PictureError(
-            f"{where} was made by {str(task)[:20]}, not by {wanted}", remedy="Repeat it with the command that made it"
-        )
-    names = {option.name for option in dataclasses.fields(kind)}
-    values = {name: value for name, value in parameters.items() if name in names}
-    instruction = parameters.get("instruction")
-    if not isinstance(instruction, str):
-        raise PictureError(f"{where} holds parameters without an instruction", remedy="Use a picture that pixrt wrote")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return instruction, kind(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """A bundle opened once on one backend, that makes the pictures of jobs. Must not import a backend."""
 
+import dataclasses
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
-from pixrt.backends.info import BackendOptions, CpuPrecision
 from pixrt.backends.protocol import EngineMemory, TellsMemory
 from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component, LoraSpec, Manifest
@@ -20,17 +20,16 @@ from pixrt.core.windows import Work
 from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
 from pixrt.editor.result import EditResult, Estimate
 from pixrt.editor.run import OpenBundle, Run
-from pixrt.errors import Cancelled, OptionError, PixrtError
+from pixrt.errors import Cancelled, PixrtError
 from pixrt.lora.merging import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.lora.weights import WeightTable, read_table
 from pixrt.maths.tiles import check_tile
-from pixrt.options.tasks import BackendName
+from pixrt.options.parameters import SessionParameters
+from pixrt.options.session import SessionOptions
 from pixrt.pictures.geometry import MAX_PIXELS, MAX_WORKING_PIXELS
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.registry import require
 from pixrt.tasks.requests import OnRefused, Request, make_requests
-
-MAX_BATCH = 64
 
 
 class Runner:
@@ -42,20 +41,7 @@ class Runner:
 
     Args:
         bundle: a bundle's folder, or a name that `pixrt models` lists.
-        backend: "auto" takes the fastest one available; `pixrt doctor` lists them all.
-        threads: for CPU kernels; None is one per core.
-        cpu_precision: what OpenVINO computes in; BF16 is faster on processors that have it, and less exact.
-        max_batch: most pictures that advance together.
-        tile: in larger pictures the networks see overlapping tiles of `tile` x `tile` pixels, and their outputs are
-            joined (MultiDiffusion, Bar-Tal et al. 2023). None is the whole picture, or the largest square that the
-            backend has an engine for.
-        low_memory: close each network when its stage is over: less memory, slower second edits.
-        verify: check the SHA-256 of every file (sizes are always checked).
-        fused_step: run the bundle's fused step graph in place of the UNet; None leaves it to the backend.
-        provider_options: options of ONNX Runtime's execution provider, for `ort-` backends: see `backends.providers`.
-        cuda_graphs: TensorRT: capture what a step enqueues into a CUDA graph, and launch it as one.
-        weight_budget_mib: TensorRT: of an engine's weights at most so much is on the device, the rest is streamed from
-            the host at every run; for engines built with weight streaming.
+        options: how it is opened; what is given by name comes first: `Editor("bundle", backend="ort-cpu", threads=4)`.
         loras: LoRA files, or pairs of a file and a scale: see `set_loras`.
 
     Raises BundleError, BackendError, OptionError, LoraError.
@@ -64,42 +50,29 @@ class Runner:
     def __init__(
         self,
         bundle: str | os.PathLike[str] = DEFAULT_BUNDLE,
+        options: SessionOptions | None = None,
         *,
-        backend: BackendName = "auto",
-        threads: int | None = None,
-        cpu_precision: CpuPrecision = "fp32",
-        max_batch: int = 4,
-        tile: int | None = None,
-        low_memory: bool = False,
-        verify: bool = True,
-        fused_step: bool | None = None,
-        provider_options: Mapping[str, str] | None = None,
-        cuda_graphs: bool = True,
-        weight_budget_mib: int | None = None,
         loras: Sequence[LoraInput] = (),
+        **session: Unpack[SessionParameters],
     ) -> None:
-        if not (isinstance(max_batch, int) and 1 <= max_batch <= MAX_BATCH):
-            raise OptionError(f"max_batch is {max_batch!r}", remedy=f"It must be from 1 to {MAX_BATCH}")
-        self._bundle = open_bundle(bundle, verify=verify)
-        check_tile(tile, self.manifest.size_multiple, self.manifest.latents.scale)
-        self.tile = tile
+        options = dataclasses.replace(options or SessionOptions(), **session)
+        self._bundle = open_bundle(bundle, verify=options.verify)
+        check_tile(options.tile, self.manifest.size_multiple, self.manifest.latents.scale)
+        self.tile = options.tile
         self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizers[0])
-        self._max_batch = max_batch
+        self._max_batch = options.max_batch
         self._lock = threading.Lock()
         self._closed = False
         self._loras = LoraSet((), {}, {})
-        options = BackendOptions(
-            threads=threads,
-            cpu_precision=cpu_precision,
-            provider_options=provider_options or {},
-            cuda_graphs=cuda_graphs,
-            weight_budget_mib=weight_budget_mib,
-        )
-        opened = open_backend(backend, self._bundle, options)
+        opened = open_backend(options.backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         try:
             self._networks = Networks(
-                self._bundle, self._backend, low_memory=low_memory, fused_step=fused_step, tile=tile
+                self._bundle,
+                self._backend,
+                low_memory=options.low_memory,
+                fused_step=options.fused_step,
+                tile=options.tile,
             )
             self.set_loras(loras)
         except BaseException:

@@ -1,9 +1,25 @@
-"""The fields of every task's options as keyword arguments, for type checkers. Must not import numpy or Pillow."""
+"""The fields of options as keyword arguments, for type checkers. Must not import numpy or Pillow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from pixrt.options.tasks import PresetName, ResizeMode, SchedulerName
+from pixrt.options.choices import CpuPrecision, PresetName, ResizeMode, SchedulerName
+
+
+class SessionParameters(TypedDict, total=False):
+    """The fields of `SessionOptions`."""
+
+    backend: str
+    threads: int | None
+    cpu_precision: CpuPrecision
+    max_batch: int
+    tile: int | None
+    low_memory: bool
+    verify: bool
+    fused_step: bool | None
+    provider_options: Mapping[str, str] | None
+    cuda_graphs: bool
+    weight_budget_mib: int | None
 
 
 class Parameters(TypedDict, total=False):

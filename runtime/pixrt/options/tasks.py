@@ -4,44 +4,25 @@ Must not import numpy or Pillow.
 """
 
 import dataclasses
-import numbers
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
 
 from pixrt.errors import OptionError
+from pixrt.options.choices import (
+    PRESET_FIELDS,
+    PRESETS,
+    RESIZE_MODES,
+    SCHEDULERS,
+    PresetName,
+    ResizeMode,
+    SchedulerName,
+)
+from pixrt.options.fields import option, option_fields, validate
 
-SchedulerName = Literal[
-    "ddim",
-    "ddpm",
-    "euler",
-    "euler_ancestral",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "dpmpp_2m_sde",
-    "unipc",
-    "pndm",
-    "lcm",
-]
-PresetName = Literal["turbo", "fast", "quality"]
-ResizeMode = Literal["exact", "fit", "floor8"]
-BackendName: TypeAlias = str  # what there is only the list of backends knows, and checks
-
-SCHEDULERS: tuple[str, ...] = get_args(SchedulerName)
-RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
 MAX_SEED = 2**63 - 1
 _RANDOM_SEED_BITS = 32  # short enough to be typed again
-
-
-# What a preset sets, below what is said and above the bundle's defaults.
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "turbo": {"scheduler": "lcm", "steps": 4, "guidance_scale": 1.5, "image_guidance_scale": 1.0},
-    "fast": {"scheduler": "dpmpp_2m", "steps": 12},
-    "quality": {"scheduler": "dpmpp_2m", "steps": 50},
-}
-
-PRESET_FIELDS = ("steps", "guidance_scale", "image_guidance_scale", "scheduler")
 
 
 class Defaults(Protocol):
@@ -60,56 +41,38 @@ class Defaults(Protocol):
     def scheduler(self) -> str: ...  # noqa: D102
 
 
-def _option(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    window: bool = False,
-) -> Any:
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "window": window}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What every task takes. None means the bundle's default (`resolve` fills it in).
 
-    Every field of this and of the tasks' options is validated on construction: OptionError.
+    Every field of this and of the tasks' options is validated on construction: OptionError. `task` is the task's name;
+    `needs` are the pictures that it must have, and `may_have` those that it may have besides.
     """
 
-    preset: PresetName | None = _option(
+    task: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    may_have: ClassVar[frozenset[str]] = frozenset()
+
+    preset: PresetName | None = option(
         None,
-        "turbo, fast or quality: sets scheduler, steps and scales where they are not given.",
+        "Sets scheduler, steps and scales where they are not given.",
+        kind="choice",
         choices=tuple(PRESETS),
     )
-    steps: int | None = _option(None, "Denoising steps.", low=1, high=1000)
-    guidance_scale: float | None = _option(None, "How strongly the text is followed (sT).", low=0, high=100)
-    guidance_interval: tuple[float, float] = _option(
-        (0.0, 1.0), "Window of the steps, as fractions, in which guidance acts; outside it scales are 1.", window=True
+    steps: int | None = option(None, "Denoising steps.", kind="whole", low=1, high=1000)
+    guidance_scale: float | None = option(
+        None, "How strongly the text is followed (sT).", kind="number", low=0, high=100
     )
-    scheduler: SchedulerName | None = _option(None, "The solver: " + ", ".join(SCHEDULERS) + ".", choices=SCHEDULERS)
-    eta: float = _option(0.0, "DDIM's eta: 0 is deterministic, 1 is as noisy as DDPM.", low=0, high=1)
-    seed: int | None = _option(None, "Seed of the noise; random when not given.", low=0, high=MAX_SEED)
-    negative_prompt: str = _option("", "What the picture should not show.")
+    guidance_interval: tuple[float, float] = option(
+        (0.0, 1.0), "Window of the steps, as fractions, in which guidance acts; outside it scales are 1.", kind="window"
+    )
+    scheduler: SchedulerName | None = option(None, "The solver.", kind="choice", choices=SCHEDULERS)
+    eta: float = option(0.0, "DDIM's eta: 0 is deterministic, 1 is as noisy as DDPM.", kind="number", low=0, high=1)
+    seed: int | None = option(None, "Seed of the noise; random when not given.", kind="whole", low=0, high=MAX_SEED)
+    negative_prompt: str = option("", "What the picture should not show.", kind="text")
 
     def __post_init__(self) -> None:
-        for option in dataclasses.fields(self):
-            value, metadata = getattr(self, option.name), option.metadata
-            if value is None and option.default is None:
-                continue
-            if metadata["low"] is not None:
-                object.__setattr__(self, option.name, _number(option, value))
-            elif metadata["window"]:
-                object.__setattr__(self, option.name, _window(option.name, value))
-            elif metadata["choices"]:
-                if value not in metadata["choices"]:
-                    remedy = f"Choose one of {', '.join(metadata['choices'])}"
-                    raise OptionError(f"{option.name} is {value!r:.60}", remedy=remedy)
-            elif not isinstance(value, str):
-                raise OptionError(f"{option.name} is {value!r:.60}", remedy="Pass a string")
+        validate(self)
         if self.start == self.steps:
             raise OptionError(
                 f"a strength of {getattr(self, 'strength', 1)} leaves none of {self.steps} steps",
@@ -130,7 +93,7 @@ class Options:
 
     @property
     def steering(self) -> tuple[float, tuple[float, float]] | None:
-        """How far each step's clean latents are steered to a target, and in which window; for style alone."""
+        """How far each step's clean latents are steered to a target, and in which window; only for style."""
         return None
 
     def resolve(self, defaults: Defaults) -> Self:
@@ -151,49 +114,60 @@ class Options:
 class PictureOptions(Options):
     """What every task takes that begins with a picture."""
 
-    resize: ResizeMode = _option(
+    needs: ClassVar[frozenset[str]] = frozenset({"image"})
+
+    resize: ResizeMode = option(
         "exact",
         "exact: output size = input size; fit: the original's crop to multiples of 64; floor8: diffusers' rule.",
+        kind="choice",
         choices=RESIZE_MODES,
     )
-    resolution: int | None = _option(
+    resolution: int | None = option(
         None,
-        "Longer side of the working picture in pixels; the bundle's native one by default.",
+        "Longer side of the working picture in pixels.",
+        kind="whole",
         low=16,
         high=8192,
     )
 
 
 def _image_guidance() -> Any:
-    return _option(None, "How strongly the source picture is kept (sI).", low=0, high=100)
+    return option(None, "How strongly the source picture is kept (sI).", kind="number", low=0, high=100)
 
 
 def _mask_blur() -> Any:
-    return _option(
+    return option(
         None,
-        "With a mask: pixels over which the change fades in, inwards from the edge; a 128th of the longer side, one at"
+        "Pixels over which the change fades in, inwards from the mask's edge; a 128th of the longer side, one at"
         " least, by default.",
+        kind="whole",
         low=0,
         high=256,
+        group="Mask",
     )
 
 
 def _mask_padding() -> Any:
-    return _option(
+    return option(
         None,
-        "With a mask: work on the masked part alone, with so many pixels around it, at full resolution.",
+        "Work only on the masked part, with so many pixels around it, at full resolution.",
+        kind="whole",
         low=0,
         high=8192,
+        group="Mask",
     )
 
 
 def _strength(default: float) -> Any:
-    return _option(default, "Share of the steps that run: 1 forgets the picture's pixels.", low=0, high=1)
+    return option(default, "Share of the steps that run: 1 forgets the picture's pixels.", kind="number", low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditOptions(PictureOptions):
     """How to edit a picture as instructed, all of it or what a mask allows."""
+
+    task: ClassVar[str] = "edit"
+    may_have: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     image_guidance_scale: float | None = _image_guidance()
     mask_blur: int | None = _mask_blur()
@@ -204,13 +178,17 @@ class EditOptions(PictureOptions):
 class GenerateOptions(Options):
     """How to make a picture from text alone."""
 
-    width: int | None = _option(None, "Width in pixels; the bundle's native one by default.", low=8, high=8192)
-    height: int | None = _option(None, "Height in pixels; the bundle's native one by default.", low=8, high=8192)
+    task: ClassVar[str] = "generate"
+
+    width: int | None = option(None, "Width in pixels.", kind="whole", low=8, high=8192)
+    height: int | None = option(None, "Height in pixels.", kind="whole", low=8, high=8192)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Img2ImgOptions(PictureOptions):
     """How to make a picture from another one and text (SDEdit, Meng et al. 2022, arXiv:2108.01073)."""
+
+    task: ClassVar[str] = "img2img"
 
     strength: float = _strength(0.8)
 
@@ -218,6 +196,9 @@ class Img2ImgOptions(PictureOptions):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InpaintOptions(PictureOptions):
     """How to fill the masked part of a picture as the text says."""
+
+    task: ClassVar[str] = "inpaint"
+    needs: ClassVar[frozenset[str]] = frozenset({"image", "mask"})
 
     strength: float = _strength(1.0)
     mask_blur: int | None = _mask_blur()
@@ -228,21 +209,46 @@ class InpaintOptions(PictureOptions):
 class StyleOptions(PictureOptions):
     """How to give a picture the style of another. Weights are how far each step is steered, 0 to 1 together."""
 
+    task: ClassVar[str] = "style"
+    needs: ClassVar[frozenset[str]] = frozenset({"image", "style"})
+
     image_guidance_scale: float | None = _image_guidance()
     strength: float = _strength(0.7)
-    content_weight: float = _option(0.2, "How far each step pulls the picture to the content as it is.", low=0, high=1)
-    style_weight: float = _option(0.5, "How far each step pulls it to the content in the style.", low=0, high=1)
-    style_interval: tuple[float, float] = _option(
-        (0.0, 0.6), "Window of the steps, as fractions, in which content and style steer.", window=True
+    content_weight: float = option(
+        0.2, "How far each step pulls the picture to the content as it is.", kind="number", low=0, high=1
     )
-    style_patch: int = _option(
-        3, "Side of the patches of latents that are matched with the style's; 0 matches colours alone.", low=0, high=9
+    style_weight: float = option(
+        0.5, "How far each step pulls it to the content in the style.", kind="number", low=0, high=1
+    )
+    style_interval: tuple[float, float] = option(
+        (0.0, 0.6), "Window of the steps, as fractions, in which content and style steer.", kind="window"
+    )
+    style_patch: int = option(
+        3,
+        "Side of the patches of latents that are matched with the style's; 0 matches only colours.",
+        kind="whole",
+        low=0,
+        high=9,
     )
 
     @property
     def steering(self) -> tuple[float, tuple[float, float]]:
         """See `Options.steering`: both weights together, at most all the way."""
         return min(1.0, self.content_weight + self.style_weight), self.style_interval
+
+
+TASK_OPTIONS: Mapping[str, type[Options]] = {
+    options.task: options for options in (EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions)
+}
+
+
+def bundle_defaults(options: type[Any], defaults: Defaults, native_resolution: int) -> dict[str, Any]:
+    """A bundle's values for those of a task's options that are None where nothing is said; for others none."""
+    if not issubclass(options, Options):
+        return {}
+    values = {name: getattr(defaults, name) for name in PRESET_FIELDS}
+    values |= dict.fromkeys(("resolution", "width", "height"), native_resolution)
+    return {name: values[name] for name in option_fields(options) if name in values}
 
 
 def draw_seed() -> int:
@@ -257,30 +263,3 @@ def seeds_from(first: int | None, count: int) -> range:
     if first + count - 1 > MAX_SEED:
         raise OptionError(f"the last of {count} seeds from {first} is too large", remedy=f"At most {MAX_SEED}")
     return range(first, first + count)
-
-
-def _number(option: "dataclasses.Field[Any]", value: object) -> int | float:
-    """Within its bounds, and as Python's own: NumPy's are taken too, but what is kept must be plain JSON."""
-    low, high = option.metadata["low"], option.metadata["high"]
-    remedy = f"It must be from {low} to {high}"
-    whole = "int" in str(option.type)
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
-        name = "a whole number" if whole else "a number"
-        raise OptionError(f"{option.name} is {value!r:.60}, which is not {name}", remedy=remedy)
-    if not low <= value <= high:  # before the conversion: floats end at 1.8e308
-        raise OptionError(f"{option.name} is {value!s:.60}", remedy=remedy)
-    return int(value) if whole else float(value)  # type: ignore[call-overload]  # Integral has no stub for it
-
-
-def _window(name: str, value: object) -> tuple[float, float]:
-    if not (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in value)
-        and 0 <= value[0] <= value[1] <= 1
-    ):
-        raise OptionError(
-            f"{name} is {value!r}",
-            remedy="Pass two fractions of the steps, 0 <= first <= second <= 1, for example (0.0, 0.8)",
-        )
-    return float(value[0]), float(value[1])

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from pixrt.errors import PictureError
-from pixrt.options.tasks import ResizeMode
+from pixrt.options.choices import ResizeMode
 
 Size = tuple[int, int]
 

@@ -9,4 +9,4 @@ def _condition(given: TaskInputs) -> Conditioning:
     return Conditioning(given.contexts, given.beside(source), anchor=given.outside(source))
 
 
-EDIT = Task("edit", ("edit",), frozenset({"image"}), frozenset({"mask"}), _condition)
+EDIT = Task(("edit",), _condition)

@@ -8,4 +8,4 @@ def _condition(given: TaskInputs) -> Conditioning:
     return Conditioning(given.contexts)
 
 
-GENERATE = Task("generate", ("generate", "edit"), frozenset(), frozenset(), _condition)
+GENERATE = Task(("generate", "edit"), _condition)

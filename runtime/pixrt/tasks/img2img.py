@@ -8,4 +8,4 @@ def _condition(given: TaskInputs) -> Conditioning:
     return Conditioning(given.contexts, initial=given.scaled(given.encode(given.picture)))
 
 
-IMG2IMG = Task("img2img", ("generate",), frozenset({"image"}), frozenset(), _condition)
+IMG2IMG = Task(("generate",), _condition)

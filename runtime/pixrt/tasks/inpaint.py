@@ -30,4 +30,4 @@ def _masked(given: TaskInputs) -> Array:
     return np.concatenate([to_latents(given.mask, given.manifest.latents.scale), given.scaled(given.encode(kept))])
 
 
-INPAINT = Task("inpaint", ("inpaint", "generate"), frozenset({"image", "mask"}), frozenset(), _condition)
+INPAINT = Task(("inpaint", "generate"), _condition)

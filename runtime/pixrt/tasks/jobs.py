@@ -17,7 +17,7 @@ MAX_PICTURES = 10_000
 class Job:
     """A picture to be made. The class of its options says by which task: `EditOptions`, `GenerateOptions` and so on.
 
-    `text` is the instruction, or the prompt. Which pictures a task takes: see `pixrt.tasks.tasks`.
+    `text` is the instruction, or the prompt. Which pictures a task takes: see `pixrt.tasks.registry`.
     """
 
     options: Options

@@ -59,29 +59,29 @@ def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
 
     `loras` are those in use at run time.
     """
-    task = TASKS.get(type(job.options))
+    options, task = job.options, TASKS.get(type(job.options))
     if task is None:
         kinds = ", ".join(kind.__name__ for kind in TASKS)
-        raise OptionError(f"a job's options are {type(job.options).__name__}", remedy=f"Pass one of {kinds}")
+        raise OptionError(f"a job's options are {type(options).__name__}", remedy=f"Pass one of {kinds}")
     distilled = manifest.source.loras or loras or manifest.defaults.scheduler == "lcm"
-    if job.options.preset == "turbo" and not distilled:
+    if options.preset == "turbo" and not distilled:
         raise OptionError(
             f"the preset turbo takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",
             remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
         )
     for component in NETWORKS:
-        if component is not Component.VAE_ENCODER or task.needs:
+        if component is not Component.VAE_ENCODER or options.needs:
             manifest.component(component)
     if manifest.task not in task.bundles:
         latents = manifest.latents.channels
         fitting = " or ".join(str(_CHANNELS[kind](latents)) for kind in task.bundles)
         raise OptionError(
-            f"the bundle {manifest.name!r} cannot {task.name}: {_SEES[manifest.task]},"
+            f"the bundle {manifest.name!r} cannot {options.task}: {_SEES[manifest.task]},"
             f" {manifest.unet_in_channels} input channels of {latents}-channel latents",
-            remedy=f"Use a bundle with {fitting} input channels{_ADVICE.get((task.name, manifest.task), '')}",
+            remedy=f"Use a bundle with {fitting} input channels{_ADVICE.get((options.task, manifest.task), '')}",
         )
     given = {name for name in ("image", "mask", "style") if getattr(job, name) is not None}
-    for name in sorted(task.needs - given):
-        raise OptionError(f"there is no {name}, and {task.name} takes one", remedy=f"Give the {name}")
-    for name in sorted(given - task.needs - task.may_have):
-        raise OptionError(f"there is a {name}, and {task.name} takes none", remedy=f"Leave the {name} out")
+    for name in sorted(options.needs - given):
+        raise OptionError(f"there is no {name}, and {options.task} takes one", remedy=f"Give the {name}")
+    for name in sorted(given - options.needs - options.may_have):
+        raise OptionError(f"there is a {name}, and {options.task} takes none", remedy=f"Leave the {name} out")

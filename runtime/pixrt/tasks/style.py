@@ -23,4 +23,4 @@ def _condition(given: TaskInputs) -> Conditioning:
     return Conditioning(given.contexts, beside, initial=content, anchor=Anchor(target, everywhere))
 
 
-STYLE = Task("style", ("generate", "edit"), frozenset({"image", "style"}), frozenset(), _condition)
+STYLE = Task(("generate", "edit"), _condition)

@@ -1,4 +1,4 @@
-"""What a task is: the bundles that it runs with, the pictures that it takes, and what it conditions the loop on.
+"""What a task is: the bundles that it runs with, and what it conditions the loop on.
 
 Must not import a backend.
 """
@@ -71,10 +71,7 @@ class TaskInputs:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One of them: the bundles that it runs with, the pictures that it must and may have, and its conditioning."""
+    """One of them: the bundles that it runs with, and its conditioning. What it takes is its options' to say."""
 
-    name: str
     bundles: tuple[BundleTask, ...]
-    needs: frozenset[str]
-    may_have: frozenset[str]
     condition: Callable[[TaskInputs], Conditioning]

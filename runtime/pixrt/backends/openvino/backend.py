@@ -13,11 +13,11 @@ from typing import Any
 import openvino
 
 from pixrt.backends.host import HostBackend, HostEngine
-from pixrt.backends.info import CpuPrecision
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError
+from pixrt.options.choices import CpuPrecision
 
 VERSION: str = openvino.__version__.partition("-")[0]
 _DEVICE = "CPU"

@@ -2,10 +2,11 @@
 
 from functools import partial
 
-from pixrt.backends.info import BackendInfo, BackendOptions
+from pixrt.backends.info import BackendInfo
 from pixrt.backends.protocol import Backend
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError
+from pixrt.options.session import SessionOptions
 
 _GPU = "an NVIDIA GPU"
 
@@ -26,11 +27,11 @@ def _info(
     )
 
 
-def _open(provider: str, info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+def _open(provider: str, info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend:
     from pixrt.backends.ort.backend import OrtBackend, provider_problem
     from pixrt.backends.ort.providers import provider_settings
 
-    settings = provider_settings(provider, options.provider_options, bundle.manifest)
+    settings = provider_settings(provider, options.provider_options or {}, bundle.manifest)
     problem = provider_problem(provider, settings)
     if problem is not None:
         raise BackendError(f"{info.name} is not available: {problem}", remedy=info.install)

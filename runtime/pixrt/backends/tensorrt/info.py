@@ -3,11 +3,12 @@
 Must not import TensorRT: the backend has its module.
 """
 
-from pixrt.backends.info import BackendInfo, BackendOptions
+from pixrt.backends.info import BackendInfo
 from pixrt.backends.protocol import Backend
 from pixrt.bundles.engine_spec import EngineLibrary
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError
+from pixrt.options.session import SessionOptions
 
 
 def _info(name: str, library: EngineLibrary, package: str, summary: str) -> BackendInfo:
@@ -24,7 +25,7 @@ def _info(name: str, library: EngineLibrary, package: str, summary: str) -> Back
     )
 
 
-def _open(info: BackendInfo, bundle: Bundle, options: BackendOptions) -> Backend:
+def _open(info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend:
     library = info.library
     assert library is not None
     # What needs no device is looked at first: it is also what most machines lack.

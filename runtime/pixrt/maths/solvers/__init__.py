@@ -16,7 +16,7 @@ from pixrt.maths.solvers.pndm import pndm
 from pixrt.maths.solvers.settings import SchedulerClass, Settings, read_settings
 from pixrt.maths.solvers.table import StepTable
 from pixrt.maths.solvers.unipc import unipc
-from pixrt.options.tasks import SCHEDULERS
+from pixrt.options.choices import SCHEDULERS
 
 __all__ = ["build_table", "scheduler_name"]
 
