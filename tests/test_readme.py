@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from pixrt.tasks.registry import TASKS
 
 import pixrt
 from pixrt.cli.app import app
 from pixrt.options.choices import SCHEDULERS
+from pixrt.tasks.registry import TASKS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))]

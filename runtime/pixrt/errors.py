@@ -15,7 +15,7 @@
     ├── TrainingError            exit  8   training cannot go on
     ├── DataError                exit  9   training data cannot be used
     ├── PackageMissing           exit 10   a command needs packages that are not installed
-    ├── SomeFailed               exit  *   some of several pictures failed: the exit code of the first of them
+    ├── SomeFailed               exit  1   some of several pictures failed; ends with the code of the first of them
     └── Cancelled                exit 130  stopped by the caller (on_step) or by Ctrl-C
 
 A message says what is wrong with the numbers, then what to do: both are arguments, so neither is forgotten. Must not

@@ -55,7 +55,6 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "text too long": (["scene.png", "x" * 70_000, "-o", "o.png"], 2, "more than 60000"),
     "text not unicode": (["scene.png", "a\udcff", "-o", "o.png"], 2, "not valid Unicode"),
     "missing picture": (["nope.png", BLUE, "-o", "o.png"], 3, "there is no file nope.png"),
-    "second picture missing": (["scene.png", "nope.png", BLUE, "-o", "o"], 3, "there is no file nope.png"),
     "folder for a picture": ([".", BLUE, "-o", "o.png"], 3, "is a folder"),
     "empty picture": (["bad.png", BLUE, "-o", "o.png"], 3, "not a picture"),
     "bundle missing": (["scene.png", BLUE, "-o", "o.png", "-b", "nowhere"], 4, "pixrt models"),
@@ -125,6 +124,36 @@ def test_a_later_picture_that_fails_leaves_the_earlier_results(run: Run, tmp_pat
     assert outcome.code == 3
     assert "cut.png" in outcome.err
     assert files(tmp_path / "out") == {"scene.png"}
+
+
+def _broken(folder: Path, kind: str) -> str:
+    """A picture of the size of the others that cannot be read: by its header, its pixels, or at all."""
+    whole = SCENE.read_bytes()
+    contents = {"cut.png": whole[: len(whole) // 2], "no.png": b"not a picture", "empty.png": b""}
+    if kind in contents:
+        (folder / kind).write_bytes(contents[kind])
+    return kind
+
+
+@pytest.mark.parametrize("kind", ["cut.png", "no.png", "empty.png", "missing.png"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_picture_does_not_take_others_with_it(run: Run, tmp_path: Path, kind: str, as_json: bool) -> None:
+    """Both good ones are written, and are what they are without it; the end is the broken one's."""
+    broken = _broken(tmp_path, kind)
+    (tmp_path / "good.png").write_bytes(SCENE.with_name("scene-green.png").read_bytes())
+    common = [BLUE, "--steps", 1, "--seed", 1, *(["--json"] if as_json else [])]
+    outcome = run("edit", "scene.png", broken, "good.png", *common, "-o", "out")
+    assert outcome.code == 3
+    assert files(tmp_path / "out") == {"scene.png", "good.png"}
+    assert broken in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("error: 1 of the pictures failed")
+    assert run("edit", "scene.png", "good.png", *common, "-o", "alone").code == 0
+    for name in ("scene.png", "good.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    if as_json:
+        rows = [json.loads(line) for line in outcome.out.splitlines()]
+        assert sorted(row["input"] for row in rows) == sorted(["scene.png", broken, "good.png"])
+        assert [row["input"] for row in rows if "error" in row] == [broken]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")

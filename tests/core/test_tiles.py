@@ -83,7 +83,8 @@ class TestLoop:
     @pytest.mark.parametrize("source", [0, 4, 5])
     def test_a_network_without_neighbours_gives_the_same(self, scheduler: str, source: int) -> None:
         for tiled, whole in zip(states(TILE, source, scheduler), states(None, source, scheduler), strict=True):
-            np.testing.assert_allclose(tiled, whole, atol=1e-6 * np.abs(whole).max())
+            # A mean of equal outputs rounds once; guidance multiplies that by up to 7.5, and five steps carry it on.
+            np.testing.assert_allclose(tiled, whole, atol=2e-6 * np.abs(whole).max())
 
     def test_in_fp16(self) -> None:
         tiled, whole = (states(tile, 4, "euler", "float16")[-1] for tile in (TILE, None))

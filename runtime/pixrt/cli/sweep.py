@@ -162,14 +162,16 @@ def _print_plan(estimates: "Sequence[Estimate]", sheet: "Sheet") -> None:
 
 
 def _warm_up(editor: "Editor", batch: "Sequence[Request]") -> "StageTimes":
-    """One step of as many cells as advance together, so that no figure has in it what comes once; the times of that."""
+    """One step of as many cells as advance together, so that no figure has in it what comes once; what that took."""
+    from pixrt.core.timing import StageTimes
+
     first = {"preset": None, "scheduler": "ddim", "steps": 1}
     jobs = [
         dataclasses.replace(request.job, options=dataclasses.replace(request.options, **first))  # type: ignore[arg-type]
         for request in batch
     ]
-    *_, result = editor.run(editor.check(jobs))
-    return result.times
+    times = [dataclasses.asdict(result.times) for result in editor.run(editor.check(jobs))]
+    return StageTimes(**{name: sum(each[name] for each in times) for name in times[0]})
 
 
 def _make(
