@@ -11,6 +11,7 @@ import pytest
 
 from checkpoints import copy_demo, make_checkpoint
 from exported import Exports
+from kept import writable_copy
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError, OptionError
@@ -38,7 +39,7 @@ def test_other_ways_of_saving(how: str, exports: Exports, tmp_path: Path) -> Non
     elif how == "fp16 variant":
         checkpoint = make_checkpoint("sd1", tmp_path / "it", variant="fp16")
     else:
-        checkpoint = shutil.copytree(exports.checkpoint("sd1"), tmp_path / "it")
+        checkpoint = writable_copy(exports.checkpoint("sd1"), tmp_path / "it")
         vae = diffusers.AutoencoderKL.from_pretrained(checkpoint / "vae").to(torch.float16)
         vae.save_pretrained(checkpoint / "vae")
     report = export(checkpoint, tmp_path / "bundle")
@@ -151,15 +152,32 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def refuse(folder: Path, output: Path) -> None:
+    """Open a checkpoint and load its networks, as an export does. What is left to refuse is so before it traces."""
+    from pixrt_export.opening import open_checkpoint
+
+    checkpoint = open_checkpoint(str(folder))
+    for part in ("text_encoder", "vae", "unet"):
+        checkpoint.load(part)
+    export(folder, output)
+
+
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_checkpoints(name: str, tmp_path: Path) -> None:
     damage, words = DAMAGE[name]
     damage(copy_demo(tmp_path / "it"))
     with pytest.raises((CheckpointError, OptionError)) as caught:
-        export(tmp_path / "it", tmp_path / "out" / "bundle")
+        refuse(tmp_path / "it", tmp_path / "out")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else True
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_cannot_be_loaded_leaves_no_output(tmp_path: Path) -> None:
+    _drop_from(copy_demo(tmp_path / "it") / "text_encoder" / "model.safetensors", "final_layer_norm.bias")
+    with pytest.raises(CheckpointError, match=r"final_layer_norm.bias of the text_encoder of it is missing"):
+        export(tmp_path / "it", tmp_path / "out" / "bundle")
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("name", ["nowhere", "owner/name", "a b c", "", "x" * 300, "../x/y"])
