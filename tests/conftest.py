@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from demo import SCENE, Outcome, Run
 from exported import Exports
 from pixrt import Editor
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
+from sessions import share_sessions, take_one_thread
 from tiny_training import plan_of, train
 
 # A busy machine is no failure.
@@ -29,6 +31,14 @@ settings.load_profile("pixrt")
 # What no test file can be without is not among these.
 OPTIONAL = {"accelerate", "cuda", "datasets", "diffusers", "matplotlib", "onnx", "onnx_ir", "peft", "safetensors"}
 OPTIONAL |= {"scipy", "tensorboard", "torch", "transformers"}
+
+
+class WithoutTorch(PathFinder):
+    """What Python imports by, where PyTorch is not installed."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+        return None if name.partition(".")[0] == "torch" else super().find_spec(name, path, target)
 
 
 class OptionalFile(pytest.Module):
@@ -50,9 +60,10 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 def pytest_configure(config: pytest.Config) -> None:
     if "not torch" in config.option.markexpr:
-        sys.modules["torch"] = None  # type: ignore[assignment]
+        sys.meta_path[:] = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
+    share_sessions()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        _take_one_thread()
+        take_one_thread()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,21 +71,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needing = {item for item in items if item.get_closest_marker("torch")}
         config.hook.pytest_deselected(items=list(needing))
         items[:] = [item for item in items if item not in needing]
-
-
-def _take_one_thread() -> None:
-    """There is a worker for every core, so each of them, and what it starts, computes in one thread."""
-    import onnxruntime
-
-    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's and SciPy's
-    opened = onnxruntime.InferenceSession.__init__
-
-    def open_(self: Any, model: Any, options: Any = None, *arguments: Any, **given: Any) -> None:
-        options = options or given.pop("sess_options", None) or onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        opened(self, model, options, *arguments, **given)
-
-    onnxruntime.InferenceSession.__init__ = open_
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -116,12 +116,22 @@ def test_shapes_are_drawn_where_and_as_large_as_said() -> None:
         assert tuple(picture[round(rows.mean()), round(columns.mean())]) == COLOURS["red"]
 
 
+GREYS = {"black", "white", "gray"}
+
+
+def is_grey_already(scene: Scene, instruction: Instruction) -> bool:
+    """One scene in some hundred: there an answer is what it is asked of."""
+    asked = any(edit.name == "grayscale" for edit in instruction.edits)
+    return asked and {scene.background, *(shape.colour for shape in scene.shapes)} <= GREYS
+
+
 @given(SEEDS, st.sampled_from(BASE_KINDS))
 def test_an_instruction_of_every_kind_changes_the_picture(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     scene = random_scene(rng)
     instruction = random_instruction(scene, rng, kind)
     assert instruction.kind == kind
+    assume(not is_grey_already(scene, instruction))
     assert (draw(instruction.apply(scene), 64) != draw(View(scene), 64)).any()
     text = instruction.phrase(rng)
     assert "{" not in text
@@ -149,11 +159,13 @@ def test_no_shape_ever_has_the_colour_of_its_background(seed: int) -> None:
 
 
 @settings(max_examples=25)
+@example(seed=10680347)
 @given(SEEDS)
 def test_the_right_answer_is_judged_right_and_every_other_answer_wrong(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scene = random_scene(rng)
     asked = random_instruction(scene, rng)
+    assume(not is_grey_already(scene, asked))
     kinds, pictures = answers(scene, asked, 64)
     assert kinds[:2] == ["asked", "unedited"]
     assert nearest_is_right(scene, asked, pictures[0])
