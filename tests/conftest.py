@@ -21,7 +21,7 @@ from demo import SCENE, Outcome, Run
 from exported import Exports
 from pixrt import Editor
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
-from sessions import share_sessions, take_one_thread
+from sharing import share_all, take_one_thread
 from tiny_training import plan_of, train
 
 # A busy machine is no failure.
@@ -61,7 +61,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def pytest_configure(config: pytest.Config) -> None:
     if "not torch" in config.option.markexpr:
         sys.meta_path[:] = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
-    share_sessions()
+    share_all()
     if "PYTEST_XDIST_WORKER" in os.environ:
         take_one_thread()
 

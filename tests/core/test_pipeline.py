@@ -256,17 +256,19 @@ def test_the_loop_allocates_no_array(scheduler: str, steer: Any) -> None:
     latents, text = np.ones((4, *size), np.float32), np.ones((TOKENS, WIDTH), np.float32)
     anchor = Anchor(latents, np.ones((1, *size), np.float32))
     conditioning = Conditioning(dict.fromkeys(Branch, [text] * 2), anchors=[anchor] * 2)
-    plan = make_plan(workspace, schedule, draw_noise([0, 1], len(table), (4, *size)), conditioning)
-    loop = denoise(plan)
-    next(loop)
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        for _ in loop:
-            pass
-        peak = tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+    peaks = []
+    for _ in range(3):  # a test runner's other threads allocate too, now and then
+        plan = make_plan(workspace, schedule, draw_noise([0, 1], len(table), (4, *size)), conditioning)
+        loop = denoise(plan)
+        next(loop)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            for _ in loop:
+                pass
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            tracemalloc.stop()
     # One latent array is 128 KiB; what remains is the interpreter's own small objects.
-    assert peak < 4096
+    assert min(peaks) < 4096
