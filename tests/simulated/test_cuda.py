@@ -118,7 +118,7 @@ def test_any_thread_may_call_and_drop(device: Any, driver: SimulatedDriver) -> N
 
 
 def test_held_arrays_are_uploaded_once_and_kept(device: Any, driver: SimulatedDriver) -> None:
-    from pixrt.backends.tensorrt.execution import HELD_KEPT, HeldArrays
+    from pixrt.backends.tensorrt.memory import HELD_KEPT, HeldArrays
 
     held = HeldArrays(device)
     array, other = np.arange(6, dtype=np.float32), np.arange(6, dtype=np.float32)
