@@ -1,25 +1,43 @@
-# Two commands do everything on a fresh machine with Python 3.11+ and make:
-#   make demo   edits an example picture with the built-in model
-#   make test   the whole test suite, as the continuous integration runs it
+# On a fresh machine with Python 3.11+ and make:
+#   make demo        edits an example picture with the built-in model
+#   make test-fast   the tests that do without PyTorch, in a minute
+#   make test        lint and the whole test suite, as the continuous integration runs them
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Python compiles what it imports; pip would compile all of PyTorch.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --no-compile -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+# A worker for every core, of one thread.
+WORKERS := --numprocesses auto --maxprocesses 8
 
-.PHONY: demo test lint docs model check-slow clean
+.PHONY: demo test test-fast test-unit test-slow test-simulated lint docs model check-slow clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
 	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 4
 	@echo "before: examples/scene.png   after: out/scene-blue.png"
 
-# The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
+# What takes one core goes side by side, then what takes all of them.
+test: $(VENV)/.dev
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs test-simulated
+	$(MAKE) --no-print-directory test-slow
+	$(MAKE) --no-print-directory test-unit
 
-test: lint docs $(VENV)/.simulated
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m slow tests/engines/test_build_process.py tests/apps/test_gallery_process.py \
-		tests/test_readme.py tests/test_wheel.py
-	$(BIN)/python -m pytest -m "simulated and not slow" tests/simulated
+test-fast: $(VENV)/.fast
+	$(PYTEST) $(WORKERS) --dist loadfile -m "not torch and not slow and not gpu and not simulated"
+
+test-unit: $(VENV)/.simulated
+	$(PYTEST) $(WORKERS) --dist loadfile
+
+test-slow: $(VENV)/.dev
+	$(PYTEST) $(WORKERS) --dist worksteal -m slow tests/engines/test_build_process.py \
+		tests/apps/test_gallery_process.py tests/test_readme.py tests/test_wheel.py
+
+# The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
+test-simulated: $(VENV)/.simulated
+	$(PYTEST) -m "simulated and not slow" tests/simulated
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -33,8 +51,8 @@ docs: $(VENV)/.docs
 	@echo "open out/site/index.html"
 
 check-slow: $(VENV)/.dev $(VENV)/.simulated
-	$(BIN)/python -m pytest -m "slow and not gpu and not simulated"
-	$(BIN)/python -m pytest -m "simulated and slow" tests/simulated
+	$(PYTEST) $(WORKERS) --dist loadfile -m "slow and not gpu and not simulated"
+	$(PYTEST) -m "simulated and slow" tests/simulated
 
 # The built-in model out of its checkpoint. To ship another one, replace the checkpoint and run this.
 model: $(VENV)/.dev
@@ -46,21 +64,25 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[cpu]"
+	$(INSTALL) -e ".[cpu]"
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[cpu,train,dev]"
+$(VENV)/.fast: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[cpu,test]"
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[docs]"
+	$(INSTALL) -e ".[docs]"
 	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[cpu,train,dev]"
+	@touch $@ $(VENV)/.runtime $(VENV)/.fast
 
 # pycuda, compiled against the simulated driver, and the type stubs of TensorRT (--no-deps: they ask for the library).
 $(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt $(VENV)/.dev
 	$(BIN)/python tests/support/cuda_driver/install_pycuda.py --constraints constraints.txt
-	$(PIP) install -c constraints.txt --no-deps tensorrt-stubs
+	$(INSTALL) --no-deps tensorrt-stubs
 	@touch $@
 
 clean:

@@ -1,8 +1,17 @@
-"""What several test files share: one opened editor, and the example scene."""
+"""What several test files share (an opened editor, exports, the example scene), and what is run where.
 
+Tests marked `torch` are deselected where PyTorch is missing; `-m "not torch"` is a promise, so PyTorch cannot be
+imported then. A test file that needs another package of an extra is skipped where it is missing.
+"""
+
+import importlib.util
+import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,11 +21,56 @@ from demo import SCENE, Outcome, Run
 from exported import Exports
 from pixrt import Editor
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
+from sharing import share_all, take_one_thread
 from tiny_training import plan_of, train
 
 # A busy machine is no failure.
 settings.register_profile("pixrt", deadline=None)
 settings.load_profile("pixrt")
+
+# What no test file can be without is not among these.
+OPTIONAL = {"accelerate", "cuda", "datasets", "diffusers", "matplotlib", "onnx", "onnx_ir", "peft", "safetensors"}
+OPTIONAL |= {"scipy", "tensorboard", "torch", "transformers"}
+
+
+class WithoutTorch(PathFinder):
+    """What Python imports by, where PyTorch is not installed."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+        return None if name.partition(".")[0] == "torch" else super().find_spec(name, path, target)
+
+
+class OptionalFile(pytest.Module):
+    """A test file, skipped where it imports a package of an extra that is not installed."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = error.__cause__
+            if isinstance(missing, ModuleNotFoundError) and str(missing.name).partition(".")[0] in OPTIONAL:
+                pytest.skip(f"{missing.name} is not installed", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    return OptionalFile.from_parent(parent, path=module_path)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "not torch" in config.option.markexpr:
+        sys.meta_path[:] = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
+    share_all()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        take_one_thread()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("torch") is None:
+        needing = {item for item in items if item.get_closest_marker("torch")}
+        config.hook.pytest_deselected(items=list(needing))
+        items[:] = [item for item in items if item not in needing]
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +88,20 @@ def scene() -> Image.Image:
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    """Random-weight checkpoints and their bundles. Needs PyTorch."""
+def exports() -> Iterator[Exports]:
+    """Random-weight checkpoints and their bundles, kept on disk. Needs PyTorch."""
     pytest.importorskip("diffusers")
-    return Exports(tmp_path_factory.mktemp("exports"))
+    made = Exports()
+    yield made
+    assert not made.changed(), "a test wrote where others read; it must take a `kept.writable_copy`"
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes that the test starts take SIGINT, also where this one was started in the background, without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_edit_leaves_no_file(kind: signal.Signals, tmp_path: Path) -> None:
     process = start(tmp_path, "edit", str(SCENE), BLUE, "-o", "o.png", "--steps", "900")

@@ -117,7 +117,12 @@ def test_clip(run: Run, scene: Image.Image, tmp_path: Path) -> None:
         (["world", "--resolution", "3"], 2, "resolution is 3"),
         (["world", "--scenes", "0"], 2, "scenes"),
         (["text-to-image", "--image-guidance-scale", "2"], 2, "No such option: --image-guidance-scale"),
-        (["clip", "demo", "--data", "x", "--clip", "y", "--preprocessing", "correct"], 9, "x does not exist"),
+        pytest.param(
+            ["clip", "demo", "--data", "x", "--clip", "y", "--preprocessing", "correct"],
+            9,
+            "x does not exist",
+            marks=pytest.mark.torch,
+        ),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], code: int, part: str, run: Run) -> None:

@@ -117,7 +117,7 @@ class TestAgainstTheLoop:
         bundle = exports.bundle("sd1", "fp16")
         for name in ("unet.onnx", "unet.onnx_data", "unet_step.onnx"):
             if (bundle / name).exists():
-                shutil.copy(bundle / name, tmp_path)
+                shutil.copyfile(bundle / name, tmp_path / name)
         model = onnx.load(str(tmp_path / "unet_step.onnx"), load_external_data=False)
         if wrong == "other_rows":  # the second branch in the third's place, or the second slot in the third's
             values, axis = np.array([0, 2, 1], np.int64), int(right == "branch_rows")

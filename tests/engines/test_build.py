@@ -4,7 +4,6 @@ import _thread
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -251,14 +250,11 @@ def test_missing_and_empty_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_library("auto").name == "tensorrt"
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, seconds=2, on_start=_thread.interrupt_main)
     bundle = tiny_bundle(tmp_path / "tiny")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        outcome = run("build", bundle)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    outcome = run("build", bundle)
     assert (outcome.code, "cancelled" in outcome.err) == (130, True)
     assert not [name for name in files(bundle / "engines") if not name.endswith(".lock")]
     assert manifest_in(bundle).engines == ()

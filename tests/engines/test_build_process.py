@@ -18,6 +18,7 @@ import pytest
 
 from demo import Run, files
 from exported import Exports
+from kept import writable_copy
 from pixrt.bundles.engine_files import engine_problem, read_engine
 from pixrt.bundles.manifest import Component, Manifest
 from pixrt.bundles.store import open_bundle
@@ -117,6 +118,7 @@ def test_entries_of_parallel_builds_are_all_kept(tmp_path: Path) -> None:
     assert len(require_whole(bundle).engines) == 8
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_of_a_real_build(kind: signal.Signals, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
@@ -180,10 +182,10 @@ def test_a_read_only_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_the_built_in_model_for_several_targets(run: Run, exports: Exports) -> None:
+def test_the_built_in_model_for_several_targets(run: Run, exports: Exports, tmp_path: Path) -> None:
     """Every component of the FP16 export becomes a real engine, and its entry says what it is."""
     pytest.importorskip("tensorrt_rtx")
-    bundle = exports.bundle("demo", "fp16")
+    bundle = writable_copy(exports.bundle("demo", "fp16"), tmp_path / "bundle")
     manifest = open_bundle(bundle).manifest
     every = [word for component in manifest.components for word in ("--component", component)]
     outcome = run("build", bundle, "--target", "sm86,sm89", "--size", "64x64", "--branches", "3", "--json", *every)

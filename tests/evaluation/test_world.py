@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from pixrt_export.world.drawing import draw, silhouette
 from pixrt_export.world.instructions import BASE_KINDS, Edit, Instruction, View, random_instruction, single_instructions
-from pixrt_export.world.judge import answers, nearest_is_right
+from pixrt_export.world.judge import answers, nearest, nearest_is_right
 from pixrt_export.world.pairs import WorldPairs
 from pixrt_export.world.scene import COLOURS, Scene, Shape, random_scene
 
@@ -116,12 +116,22 @@ def test_shapes_are_drawn_where_and_as_large_as_said() -> None:
         assert tuple(picture[round(rows.mean()), round(columns.mean())]) == COLOURS["red"]
 
 
+GREYS = {"black", "white"}
+
+
+def is_grey_already(scene: Scene, instruction: Instruction) -> bool:
+    """One scene in some hundred: there an answer is what it is asked of."""
+    asked = [edit.name for edit in instruction.edits]
+    return asked == ["grayscale"] and {scene.background, *(shape.colour for shape in scene.shapes)} <= GREYS
+
+
 @given(SEEDS, st.sampled_from(BASE_KINDS))
 def test_an_instruction_of_every_kind_changes_the_picture(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     scene = random_scene(rng)
     instruction = random_instruction(scene, rng, kind)
     assert instruction.kind == kind
+    assume(not is_grey_already(scene, instruction))
     assert (draw(instruction.apply(scene), 64) != draw(View(scene), 64)).any()
     text = instruction.phrase(rng)
     assert "{" not in text
@@ -149,15 +159,17 @@ def test_no_shape_ever_has_the_colour_of_its_background(seed: int) -> None:
 
 
 @settings(max_examples=25)
+@example(seed=10680347)
 @given(SEEDS)
 def test_the_right_answer_is_judged_right_and_every_other_answer_wrong(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scene = random_scene(rng)
     asked = random_instruction(scene, rng)
+    assume(not is_grey_already(scene, asked))
     kinds, pictures = answers(scene, asked, 64)
     assert kinds[:2] == ["asked", "unedited"]
     assert nearest_is_right(scene, asked, pictures[0])
-    assert not any(nearest_is_right(scene, asked, picture) for picture in pictures[1:])
+    assert 0 not in [nearest(picture, pictures) for picture in pictures[1:]]
     # Blurred and noisy, as a network would give it, it is still right.
     blurred = np.asarray(Image.fromarray(pictures[0]).resize((32, 32)).resize((64, 64)))
     noisy = np.clip(blurred + rng.normal(0, 4, blurred.shape), 0, 255).astype(np.uint8)

@@ -11,6 +11,7 @@ import pytest
 
 from checkpoints import copy_demo, make_checkpoint
 from exported import Exports
+from kept import writable_copy
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError, OptionError
@@ -38,7 +39,7 @@ def test_other_ways_of_saving(how: str, exports: Exports, tmp_path: Path) -> Non
     elif how == "fp16 variant":
         checkpoint = make_checkpoint("sd1", tmp_path / "it", variant="fp16")
     else:
-        checkpoint = shutil.copytree(exports.checkpoint("sd1"), tmp_path / "it")
+        checkpoint = writable_copy(exports.checkpoint("sd1"), tmp_path / "it")
         vae = diffusers.AutoencoderKL.from_pretrained(checkpoint / "vae").to(torch.float16)
         vae.save_pretrained(checkpoint / "vae")
     report = export(checkpoint, tmp_path / "bundle")
@@ -151,14 +152,37 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def refuse(folder: Path) -> None:
+    """What an export does before it traces a network, for all of them."""
+    from pixrt.maths.solvers import scheduler_name
+    from pixrt_export.export import _require_usable
+    from pixrt_export.opening import open_checkpoint
+
+    checkpoint = open_checkpoint(str(folder))
+    options = ExportOptions(checkpoint=str(folder), output=folder)
+    _require_usable(checkpoint, scheduler_name(checkpoint.scheduler), options)
+    for part in ("text_encoder", "vae", "unet"):
+        checkpoint.load(part)
+
+
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_checkpoints(name: str, tmp_path: Path) -> None:
     damage, words = DAMAGE[name]
     damage(copy_demo(tmp_path / "it"))
     with pytest.raises((CheckpointError, OptionError)) as caught:
-        export(tmp_path / "it", tmp_path / "out" / "bundle")
+        refuse(tmp_path / "it")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Found by opening the checkpoint, by opening its tokenizer, and by loading a network.
+@pytest.mark.parametrize("name", ["7 channels", "too many words", "text weights missing"])
+def test_an_export_of_a_damaged_checkpoint_leaves_no_output(name: str, tmp_path: Path) -> None:
+    damage, words = DAMAGE[name]
+    damage(copy_demo(tmp_path / "it"))
+    with pytest.raises(CheckpointError) as caught:
+        export(tmp_path / "it", tmp_path / "out" / "bundle")
+    assert words in str(caught.value)
     assert not list((tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else True
 
 

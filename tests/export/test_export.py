@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,10 @@ def test_wrong_options(wrong: dict[str, Any]) -> None:
 
 
 def test_the_built_in_bundle_is_this_exporters(exports: Exports, tmp_path: Path) -> None:
-    """The shipped bundle comes from the shipped checkpoint: same source, same weights to the last bit."""
+    """The shipped bundle comes from the shipped checkpoint: same source, same weights to the last bit.
+
+    Its files follow the umask and name no machine.
+    """
     shipped = open_bundle("demo").manifest
     defaults = dataclasses.asdict(shipped.defaults)
     report = export(exports.checkpoint("demo"), tmp_path / "demo", name=shipped.name, notice=shipped.notice, **defaults)
@@ -199,6 +203,14 @@ def test_the_built_in_bundle_is_this_exporters(exports: Exports, tmp_path: Path)
     assert {name: report.manifest.files[name].sha256 for name in shipped.files} == {
         name: file.sha256 for name, file in shipped.files.items()
     }
+    bundle, mask = tmp_path / "demo", os.umask(0)
+    os.umask(mask)
+    for path in bundle.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path.name
+        content = path.read_bytes()
+        for secret in (str(tmp_path), str(Path.home()) + "/", str(Path(__file__).parent)):
+            assert secret.encode() not in content
+    assert bundle.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 def test_the_tokenizers_files_come_along(exports: Exports) -> None:
@@ -207,8 +219,9 @@ def test_the_tokenizers_files_come_along(exports: Exports) -> None:
     assert json.loads((bundle / "vocab.json").read_text()) == json.loads((TOKENIZER / "vocab.json").read_text())
 
 
-def test_a_tiny_vaes_preview_is_in_the_loops_scale(exports: Exports, tmp_path: Path) -> None:
-    export(exports.checkpoint("tiny_vae"), tmp_path / "one", source_scaling_factor=1.0)
-    one, other = (open_bundle(path).manifest.preview for path in (tmp_path / "one", exports.bundle("tiny_vae", "fp32")))
+def test_a_tiny_vaes_preview_is_in_the_loops_scale(exports: Exports) -> None:
+    checkpoint = exports.checkpoint("tiny_vae")
+    made = exports.other("unscaled", lambda folder: export(checkpoint, folder, source_scaling_factor=1.0))
+    one, other = (open_bundle(path).manifest.preview for path in (made, exports.bundle("tiny_vae", "fp32")))
     # The loop's latents do not depend on what the source latents are divided by.
     np.testing.assert_allclose(one, other, atol=1e-3)

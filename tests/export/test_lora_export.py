@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exported import Exports
-from peft_loras import export, make_lora, outputs, unet_inputs
+from peft_loras import LORA, export, make_lora, outputs, unet_inputs
 from pixrt import Editor, LoraError
 from pixrt.bundles.store import open_bundle
 from pixrt.lora.merging import LoraInput, load_loras
@@ -23,19 +23,27 @@ INSTRUCTION = "make the background blue"
 
 
 @pytest.fixture(scope="module")
-def files(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def files(exports: Exports) -> tuple[Path, Path]:
     """One of both networks, with ranks and alphas of their own for some layers, and one of the UNet alone."""
-    folder = tmp_path_factory.mktemp("loras")
     patterns = {"rank_pattern": {"conv_in": 2, "attn1.to_q": 4}, "alpha_pattern": {"to_k": 1.5, "fc1": 7}}
-    first = make_lora(exports.checkpoint("demo"), folder / "a", seed=1, **patterns)
-    return first, make_lora(exports.checkpoint("demo"), folder / "b", seed=2, text=False, use_rslora=True)
+    wanted: dict[str, dict[str, Any]] = {
+        "a": {"seed": 1, **patterns},
+        "b": {"seed": 2, "text": False, "use_rslora": True},
+    }
+    first, second = (
+        exports.other(
+            f"lora-{name}", lambda folder, given=given: make_lora(exports.checkpoint("demo"), folder, **given)
+        )
+        for name, given in wanted.items()
+    )
+    return first / LORA, second / LORA
 
 
 @pytest.fixture(scope="module")
-def merged(exports: Exports, files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def merged(exports: Exports, files: tuple[Path, Path]) -> Path:
     """The built-in checkpoint with both LoRAs in it."""
-    defaults = dataclasses.asdict(open_bundle("demo").manifest.defaults)
-    return export(exports.checkpoint("demo"), tmp_path_factory.mktemp("merged") / "it", loras=loras(files), **defaults)
+    given: dict[str, Any] = {"loras": loras(files), **dataclasses.asdict(open_bundle("demo").manifest.defaults)}
+    return exports.other("merged", lambda folder: export(exports.checkpoint("demo"), folder, **given))
 
 
 def loras(files: tuple[Path, Path]) -> tuple[LoraInput, ...]:

@@ -6,11 +6,12 @@ These tests have not been run where they were written.
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kept import writable_copy
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 # FP16 has 11 bits; guidance multiplies the rounding of every branch, and four steps carry it on.
@@ -33,7 +34,7 @@ def library(request: pytest.FixtureRequest) -> str:
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu") / "bundle"
     given = os.environ.get("PIXRT_GPU_BUNDLE")
-    shutil.copytree(given if given else request.getfixturevalue("exports").bundle("demo", "fp16"), folder)
+    writable_copy(Path(given) if given else request.getfixturevalue("exports").bundle("demo", "fp16"), folder)
     return folder
 
 

@@ -11,6 +11,7 @@ from pixrt.core.timing import Stopwatch
 
 Array = np.ndarray[Any, Any]
 UNET = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "conv1", "conv_in", "proj_in", "time_emb_proj"]
+LORA = "pytorch_lora_weights.safetensors"
 TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1"]
 
 
@@ -39,7 +40,7 @@ def make_lora(
         if metadata:
             saved[f"{part}_lora_adapter_metadata"] = module.peft_config["default"].to_dict()
     pipeline.save_lora_weights(folder, **saved)
-    return folder / "pytorch_lora_weights.safetensors"
+    return folder / LORA
 
 
 def export(checkpoint: Path, output: Path, **options: Any) -> Path:

@@ -1,13 +1,13 @@
 """Bundles with engines that `simulated_tensorrt` runs: `pixrt build`'s entries, plans that name ONNX files."""
 
 import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import simulated_rtx
 import simulated_tensorrt
+from kept import writable_copy
 from pixrt.bundles.engine_spec import ShapeProfile
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
@@ -28,7 +28,7 @@ def with_engines(
     bundle: Path, folder: Path, *, knobs: Knobs | None = None, profile: ShapeProfile | None = None, **options: Any
 ) -> Path:
     """A copy of a bundle with an engine of every component for every shape asked for, or for another profile."""
-    shutil.copytree(bundle, folder)
+    writable_copy(bundle, folder)
     opened = open_bundle(folder, verify=False)
     library = LIBRARIES[options.get("library", "tensorrt")]
     given: dict[str, Any] = {

@@ -66,6 +66,7 @@ def test_killed_at_five_random_moments(config: Path, whole: dict[str, bytes], tm
     assert finish(config, tmp_path) == whole
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_a_checkpoint(config: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     process = start(config, tmp_path)
     while not (tmp_path / "metrics.jsonl").is_file():
