@@ -33,6 +33,7 @@ WITH_COMMANDS = {
             "jetson",
             "lora",
             "masks",
+            "options",
             "presets",
             "sweeps",
             "tensorrt",
@@ -59,7 +60,16 @@ RUN_COMMANDS = {
 }
 RUN_PYTHON = {
     "README.md": {"blue.png"},
-    "docs/python.md": {"blue.png", "0.webp", "1.webp", "preview.png", "darker-2.png"},
+    "docs/options.md": set(),
+    "docs/python.md": {
+        "blue.png",
+        "0.webp",
+        "1.webp",
+        "preview.png",
+        "inverted-0.png",
+        "inverted-1.png",
+        "darker-2.png",
+    },
     "docs/sessions.md": {"chain.png"},
 }
 

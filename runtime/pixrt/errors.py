@@ -111,12 +111,14 @@ class Cancelled(PixrtError):
 class SomeFailed(PixrtError):
     """Some of several pictures failed, and were told of; the others are made. The exit code is that of the first."""
 
-    def __init__(self, failures: Sequence[PixrtError]) -> None:
-        super().__init__(
-            f"{len(failures)} of the pictures failed",
-            remedy="What each needs is said above; the others are made",
+    @classmethod
+    def of(cls, failures: Sequence[PixrtError]) -> "SomeFailed":
+        """The error of a call in which these pictures failed."""
+        error = cls(
+            f"{len(failures)} of the pictures failed", remedy="What each needs is said above; the others are made"
         )
-        self.exit_code = failures[0].exit_code
+        error.exit_code = failures[0].exit_code
+        return error
 
 
 class TrainingError(PixrtError):

@@ -27,7 +27,13 @@ def manifest_of(vae_scale: int = 8, **changes: Any) -> Manifest:
     unet = manifest.components["unet"]
     step = replace(unet, inputs=tuple(TensorSpec(name, "float32", shape) for name, shape in STEP_INPUTS.items()))
     components: dict[str, ComponentSpec] = manifest.components | {"unet_step": step}
-    return replace(manifest, components=components, vae_scale=vae_scale, size_multiple=vae_scale, **changes)
+    return replace(
+        manifest,
+        components=components,
+        latents=replace(manifest.latents, scale=vae_scale),
+        size_multiple=vae_scale,
+        **changes,
+    )
 
 
 (WIDTH,) = {t.fixed(2) for t in manifest_of().components["unet"].inputs if t.name == "encoder_hidden_states"}
@@ -48,7 +54,7 @@ def test_a_few_static_plans_and_one_dynamic() -> None:
     static = found["768x512-3rows"].inputs
     assert static["sample"].min == static["sample"].opt == static["sample"].max == (3, 8, 64, 96)
     assert static["timestep"].opt == (3,)
-    assert static["encoder_hidden_states"].opt == (3, manifest_of().tokenizer.max_length, WIDTH)
+    assert static["encoder_hidden_states"].opt == (3, manifest_of().tokenizers[0].max_length, WIDTH)
     dynamic = found["dynamic"].inputs["sample"]
     assert (dynamic.min, dynamic.opt, dynamic.max) == ((1, 8, 64, 64), (12, 8, 64, 64), (12, 8, 64, 96))
     assert [profile.is_static for profile in found.values()] == [True] * 6 + [False]
@@ -56,7 +62,7 @@ def test_a_few_static_plans_and_one_dynamic() -> None:
 
 def test_the_dynamic_plan_takes_what_lies_between() -> None:
     dynamic = profiles(Component.UNET, "512x512,768x768", "1-2")["dynamic"]
-    tokens = manifest_of().tokenizer.max_length
+    tokens = manifest_of().tokenizers[0].max_length
 
     def holds(rows: int, height: int, width: int) -> bool:
         shapes = {

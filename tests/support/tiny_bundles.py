@@ -27,7 +27,7 @@ def tiny_bundle(folder: Path, *components: str, unsupported: bool = False, exter
     folder.mkdir(parents=True)
     built_in = BUILT_IN / "demo"
     value = json.loads((built_in / MANIFEST_NAME).read_text())
-    names = [value["tokenizer"]["vocab"], value["tokenizer"]["merges"]]
+    names = [value["tokenizers"][0]["vocab"], value["tokenizers"][0]["merges"]]
     for name in names:
         shutil.copyfile(built_in / name, folder / name)
     entries = {}

@@ -118,7 +118,7 @@ class Running:
                     made = len(jobs) - len(failures)
                     warn(f"{made} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
             if failures:
-                raise failures[0] if len(jobs) == 1 else SomeFailed(failures)
+                raise failures[0] if len(jobs) == 1 else SomeFailed.of(failures)
 
     def follow(self, editor: "Editor", requests: "Sequence[Request]", what: str) -> "Iterator[Made | Failed]":
         """Make pictures, with a bar that counts their steps."""
