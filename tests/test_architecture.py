@@ -1,10 +1,13 @@
 """The house stays small, and its picture and table in docs/architecture.md are of today."""
 
 import re
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from demo import Run
 from house import ENTRANCES, House, measure
 from rooms import PAGE, PICTURE, draw, with_table
 
@@ -33,12 +36,29 @@ def test_the_picture_and_the_table_are_current(house: House) -> None:
     assert draw(house) == PICTURE.read_text(encoding="utf-8"), "run python docs/rooms.py"
 
 
-def test_the_walk_names_rooms_once_each(house: House) -> None:
+def test_the_walk_is_that_of_an_edit(house: House, run: Run, tmp_path: Path) -> None:
+    """The rooms in the order in which the functions of an edit, from the command line to the file, first enter them."""
     (walk,) = re.findall(r"<!-- walk -->\n(.*?)<!-- /walk -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    rooms = re.findall(r"^\| (\w+) \|", walk, re.MULTILINE)[1:]
-    assert rooms[0] == "cli"
-    assert len(rooms) == len(set(rooms))
-    assert set(rooms) <= set(house.modules)
+    told = re.findall(r"^\| (\w+) \|", walk, re.MULTILINE)[1:]
+    words = ["edit", "scene.png", "invert the colors", "--steps", 2, "--seed", 1, "--backend", "ort-cpu"]
+    assert run(*words, "-o", "first.png").code == 0  # imports what it needs: class bodies are no steps of an edit
+    entered: list[str] = []
+
+    def enter(frame: FrameType, event: str, argument: object) -> None:
+        module = frame.f_globals.get("__name__", "")
+        if event == "call" and module.startswith("pixrt.") and frame.f_code.co_name != "<module>":
+            room = module.split(".")[1]
+            if room not in entered:
+                entered.append(room)
+
+    sys.setprofile(enter)
+    try:
+        assert run(*words, "-o", "second.png").code == 0
+    finally:
+        sys.setprofile(None)
+    assert (tmp_path / "second.png").read_bytes() == (tmp_path / "first.png").read_bytes()
+    assert told == [room for room in entered if room in house.rooms or room == "files"]
+    assert len(told) == len(set(told))
 
 
 def test_the_files_that_the_recipes_name_are_there(house: House) -> None:

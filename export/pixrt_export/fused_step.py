@@ -141,7 +141,13 @@ class _Builder:
         """Parts of a value along axis 1."""
         names = [f"{self._name('part')}_{number}" for number in range(len(sizes))]
         self.nodes.append(
-            make_node("Split", [value, self.ints("sizes", sizes)], names, f"{self._name('Split')}/node", axis=1)
+            make_node(
+                "Split",
+                [value, self.ints(f"sizes_{len(self.nodes)}", sizes)],
+                names,
+                f"{self._name('Split')}/node",
+                axis=1,
+            )
         )
         return names
 

@@ -60,12 +60,6 @@ class TestInFp32:
         with Editor(backend="openvino", threads=2) as other:
             assert np.abs(edit(other, scene) - edit(editor, scene)).max() <= 1
 
-    def test_a_row_does_not_depend_on_how_many_there_are(self) -> None:
-        engine, given = open_unet(threads=2), rows(MOST_ROWS)
-        alone = np.concatenate([computed(engine, given, row, 1) for row in range(MOST_ROWS)])
-        for count in range(2, MOST_ROWS + 1):
-            np.testing.assert_array_equal(computed(engine, given, 0, count), alone[:count])
-
     @pytest.mark.torch
     @pytest.mark.parametrize("fused_step", [False, True])
     def test_a_bundle_in_fp16(self, exports: Exports, scene: Image.Image, fused_step: bool) -> None:

@@ -43,17 +43,28 @@ _INDICES = tuple(np.array(index, np.int32) for index in range(256))
 
 
 class FusedPool:
-    """See `Pool`: slots on a loop, of h x w latents. `taken` are the numbers of rows that the engine takes."""
+    """See `Pool`: slots on a loop, of h x w latents.
+
+    Pictures join while they have `most_rows` together; there is `room` for so many, one picture's at least. `taken` are
+    the numbers of rows that the engine takes.
+    """
 
     def __init__(
-        self, engine: Engine, slots: int, size: tuple[int, int], tokens: int, most_rows: int, taken: Taken = ()
+        self,
+        engine: Engine,
+        slots: int,
+        size: tuple[int, int],
+        tokens: int,
+        most_rows: int,
+        room: int,
+        taken: Taken = (),
     ) -> None:
         table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
         channels = table["latents"].fixed(1)
         self._occupancy = Occupancy(slots, most_rows)
         self._shape = (channels, *size)
         self._has_source = "source" in table
-        self._padded = [padded(count, taken) for count in range(most_rows + 1)]
+        self._padded = [padded(count, taken) for count in range(room + 1)]
         rows = max(self._padded)
         latents, history = (slots, *self._shape), (slots, DEPTH, *self._shape)
         shapes: dict[str, tuple[int, ...]] = {

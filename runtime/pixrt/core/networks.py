@@ -81,13 +81,14 @@ class Networks:
         engine = self._engines.get(work.network, clock)
         capacity = self._windows.capacity(work, slots, self.family.branches, self._engines.refitted)
         tokens, tiling = self.family.tokens, work.tiling
+        room = max(capacity.most, self.family.branches)  # what is too much for the engine, it says itself
         with clock.stage("denoise"):
             if work.network is Component.UNET_STEP:
-                return FusedPool(engine, capacity.slots, tiling.size, tokens, capacity.most, capacity.taken)
+                return FusedPool(engine, capacity.slots, tiling.size, tokens, capacity.most, room, capacity.taken)
             if tiling.count > 1:
-                rows: Rows | TiledRows = TiledRows(engine, capacity.most, tiling, tokens, taken=capacity.taken)
+                rows: Rows | TiledRows = TiledRows(engine, room, tiling, tokens, taken=capacity.taken)
             else:
-                rows = Rows(engine, capacity.most, tiling.size, tokens, taken=capacity.taken)
+                rows = Rows(engine, room, tiling.size, tokens, taken=capacity.taken)
             (output,) = engine.outputs
             return HostPool(rows, capacity.slots, (output.fixed(1), *tiling.size), capacity.most)
 

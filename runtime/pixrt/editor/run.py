@@ -133,7 +133,7 @@ class Run(Iterator[Event]):
                             break
                         self._waiting.popleft()
                         self._use(work)
-                        making = Making(request, steps, work)
+                        making = Making(request, steps, work, self._networks.generation)
                         track = encode(making, self._networks, self._opened.manifest, self._styles)
                     self._ready.append((making, track))
                 except (PixrtError, MemoryError) as error:
@@ -264,9 +264,9 @@ class Run(Iterator[Event]):
         self._begin_again(makings)
 
     def _restart_after_changes(self) -> None:
-        """If the weights are others than when the pool was taken, begin again what is in it."""
-        if self._pool is not None and self._taken[1] != self._networks.generation:
-            makings = [*(self._making[slot] for slot in sorted(self._making)), *(making for making, _ in self._ready)]
+        """If pictures on their way were encoded with other weights, begin all of them again."""
+        makings = [*(self._making[slot] for slot in sorted(self._making)), *(making for making, _ in self._ready)]
+        if any(making.generation != self._networks.generation for making in makings):
             self._drop_pool()
             self._ready.clear()
             self._begin_again(makings)

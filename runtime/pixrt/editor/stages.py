@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Making:
-    """A picture on its way: how it will run, what it was made of, and where its time went."""
+    """A picture on its way: how it will run, what it was made of, and where its time went.
+
+    `generation` is of the weights that it was encoded with: see `Networks`.
+    """
 
     request: Request
     steps: Steps
     work: Work
+    generation: int
     clock: Stopwatch = field(default_factory=Stopwatch)
     prepared: Prepared = field(default_factory=Prepared)
     done: int = 0
