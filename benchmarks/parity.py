@@ -20,9 +20,8 @@ import torch
 import typer
 from PIL import Image
 
-from oracle import DIFFUSERS
+from oracle import DIFFUSERS, by_step, noise_of
 from pixrt.editor.editor import Editor
-from pixrt.maths.noise import draw_noise
 from pixrt.options.choices import SCHEDULERS
 
 STEPS = (1, 2, 7, 20, 50)
@@ -98,9 +97,10 @@ def compare(
         resize="floor8",
         on_step=lambda info: ours.append(info.latents),
     )
+    ours = by_step(ours, case.batch)
     scale = editor.manifest.latents.scale
     shape = (editor.manifest.latents.channels, case.size[1] // scale, case.size[0] // scale)
-    noise = torch.from_numpy(draw_noise(seeds, len(ours), shape))
+    noise = torch.from_numpy(noise_of(seeds, 1 + len(ours), shape))
     theirs: list[np.ndarray[Any, Any]] = []
 
     def keep(pipe: Any, index: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:

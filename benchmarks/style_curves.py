@@ -48,7 +48,7 @@ def measure(editor: Editor, pairs: Sequence[Pair], **parameters: Any) -> tuple[f
 
 
 def latents_of(editor: Editor, picture: Any) -> NDArray[np.float32]:
-    source = editor._networks.source(prepare_style(picture, editor.manifest, {}).pixels, Stopwatch())
+    source = editor._networks.encoders.source(prepare_style(picture, editor.manifest, {}).pixels, Stopwatch())
     latents: NDArray[np.float32] = source.astype(np.float32) * np.float32(editor.manifest.latents.scaling)
     return latents
 

@@ -23,10 +23,9 @@ import typer
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
-from oracle import DIFFUSERS
+from oracle import DIFFUSERS, by_step, noise_of
 from parity import Deviation, draws, load_pipeline, pictures, report
 from pixrt.editor.editor import Editor
-from pixrt.maths.noise import draw_noise
 from pixrt.options.choices import SCHEDULERS
 
 PIPELINES = {
@@ -82,6 +81,7 @@ def compare(components: Any, editor: Editor, case: TaskCase) -> Deviation:
     else:
         common |= {"resolution": max(case.size), "strength": case.strength}
         results = editor.inpaint(images, white, texts, **common)
+    ours = by_step(ours, case.batch)
     theirs, output = _diffusers(components, editor, case, images, texts, white, len(ours))
     if len(ours) != len(theirs):
         raise AssertionError(f"{len(ours)} steps here, {len(theirs)} in diffusers")
@@ -115,7 +115,7 @@ def _diffusers(
     scale = editor.manifest.latents.scale
     shape = (editor.manifest.latents.channels, case.size[1] // scale, case.size[0] // scale)
     seeds = [100 + i for i in range(case.batch)]
-    noise = torch.from_numpy(draw_noise(seeds, calls, shape))
+    noise = torch.from_numpy(noise_of(seeds, 1 + calls, shape))
     theirs: list[np.ndarray[Any, Any]] = []
 
     def keep(pipe: Any, index: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from exported import Exports
+from oracle import noise_of
 from pixrt import Editor
 from pixrt.errors import OptionError, PixrtError
-from pixrt.maths.noise import draw_noise
 from pixrt_export.evaluation.gate import Gate
 from pixrt_export.evaluation.sheets import samples_sheet
 from pixrt_export.evaluation.text_to_image import generate_function, present, sample_captions, samples_facts
@@ -71,7 +71,7 @@ def test_it_is_classifier_free_guidance_without_a_source(editor: Editor, exports
     with torch.no_grad():
         ids = tokenizer([*CAPTIONS, ""], padding="max_length", max_length=77, return_tensors="pt").input_ids
         *texts, null = encoder(ids).last_hidden_state
-        latents = torch.from_numpy(draw_noise([5, 6], 0, (4, 16, 16))[0]) * scheduler.init_noise_sigma
+        latents = torch.from_numpy(noise_of([5, 6], 1, (4, 16, 16))[0]) * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
             nothing = torch.zeros_like(latents)
             noisy = torch.cat([scheduler.scale_model_input(latents, step), nothing], 1)

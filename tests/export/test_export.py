@@ -34,7 +34,7 @@ EVERY = [
 
 FACTS = {
     "sd1": ("edit", 8, "epsilon", 0.18215),
-    "sd2": ("edit", 8, "v_prediction", 0.18215),
+    "sd2": ("edit", 8, "v", 0.18215),
     "text_to_image": ("generate", 4, "epsilon", 0.18215),
     "inpainting": ("inpaint", 9, "epsilon", 0.18215),
     "tiny_vae": ("edit", 8, "epsilon", 0.18215),

@@ -55,9 +55,9 @@ def export(checkpoint: Path, output: Path, **options: Any) -> Path:
 def outputs(editor: Editor) -> tuple[Array, Array]:
     """What the UNet and the text encoder of an editor compute on fixed inputs."""
     networks, clock = editor._networks, Stopwatch()
-    text = networks.text(tuple(range(77)), clock)
+    text = networks.encoders.text(tuple(range(77)), clock)
     feeds = unet_inputs(text)
-    engine = networks._engine(Component.UNET, clock)
+    engine = networks._engines.get(Component.UNET, clock)
     result = np.zeros((2, 4, 8, 8), np.dtype(engine.outputs[0].dtype))
     given = {spec.name: feeds[spec.name].astype(spec.dtype) for spec in engine.inputs}
     engine.bind(given | {"out_sample": result})()
