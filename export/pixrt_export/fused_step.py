@@ -12,8 +12,8 @@ import onnx
 from onnx.helper import make_node, make_tensor_value_info
 
 from pixrt.bundles.manifest import ExportCheck
-from pixrt.core.fused import GUIDANCE, PAUSED, STEPS, TABLE
-from pixrt.core.track import COLUMNS, DEPTH, steps_of
+from pixrt.core.fused import PAUSED, STEP_TABLE, STEPS
+from pixrt.core.track import COLUMNS, DEPTH, GUIDANCE, steps_of
 from pixrt.errors import ExportMismatch
 from pixrt.maths.guidance import Branch
 from pixrt.maths.solvers import build_table
@@ -47,8 +47,8 @@ def write_step_graph(unet: Path, target: Path) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     defaults = [value for value in graph.input if value.name in weights]  # what fp16-weights stores as inputs
 
-    rows = build("Reshape", ["table", build.ints("every_row", [-1, len(TABLE)])])
-    row = build("Gather", [rows, "at"], axis=0)  # [B, TABLE]
+    rows = build("Reshape", ["table", build.ints("every_row", [-1, len(STEP_TABLE)])])
+    row = build("Gather", [rows, "at"], axis=0)  # [B, STEP_TABLE]
     plain = len(COLUMNS) - DEPTH
     numbers, weights_of, timesteps, paused = build.split(row, [len(COLUMNS), len(GUIDANCE), 1, 1])
     # Each slot's timestep, for its rows.
@@ -108,7 +108,7 @@ def write_step_graph(unet: Path, target: Path) -> None:
         "row_to_latents": (INT32, ["rows"]),
         "row_to_source": (INT32, ["rows"]),
         "branch_rows": (INT32, ["batch", len(Branch)]),
-        "table": (FLOAT, ["batch", STEPS, len(TABLE)]),
+        "table": (FLOAT, ["batch", STEPS, len(STEP_TABLE)]),
         "at": (INT32, ["batch"]),
         "where": (FLOAT, ["batch", 1, "height", "width"]),
         "anchor": (FLOAT, latents),
@@ -240,7 +240,7 @@ def _coefficients(scheduler: str, step: int) -> np.ndarray[Any, Any]:
 
 def _picked(given: Arrays) -> tuple[np.ndarray[Any, Any], ...]:
     """Coefficients `[B, COLUMNS]`, guidance `[B, 3]`, timesteps `[B]` and whether paused `[B]`, of the rows of `at`."""
-    rows = given["table"].reshape(-1, len(TABLE))[given["at"]]
+    rows = given["table"].reshape(-1, len(STEP_TABLE))[given["at"]]
     split = len(COLUMNS)
     return rows[:, :split], rows[:, split : split + len(Branch)], rows[:, -2], rows[:, -1] > 0.5
 

@@ -17,7 +17,7 @@ from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
 from pixrt.core.conditioning import Anchor, Conditioning
-from pixrt.core.fused import PAUSED, TABLE
+from pixrt.core.fused import PAUSED, STEP_TABLE
 from pixrt.core.networks import Networks
 from pixrt.core.timing import Stopwatch
 from pixrt.core.track import COLUMNS, DEPTH, Track, coefficient_rows, make_track, steps_of
@@ -52,7 +52,7 @@ class TestTables:
             np.testing.assert_array_equal(rows[:, column], expected.astype(np.float32))
 
     def test_the_table_is_the_graphs(self) -> None:
-        assert (*COLUMNS, "guidance_text", "guidance_image", "guidance_uncond", "timestep", "paused") == TABLE
+        assert (*COLUMNS, "guidance_text", "guidance_image", "guidance_uncond", "timestep", "paused") == STEP_TABLE
         config = CONFIG | {"timestep_spacing": "linspace"}
         most = max(len(build_table(name, config, 1000)) for name in ("pndm", "ddim"))  # as many as options allow
         assert most == 1001 < PAUSED

@@ -4,7 +4,7 @@ Between the first and the last step no latents cross to the host. Everything tha
 a slot's table, on the device since the picture joined; a step names the rows, 4 bytes a slot. Letters: B slots, R rows
 (network evaluations), T rows of a table. Must not import a backend.
 
-The graph computes what `track` says for every slot, with the columns of the row of `table` `[B, T, TABLE]` that `at`
+The graph computes what `track` says for every slot, with the row of `table` `[B, T, TABLE and paused]` that `at`
 picks, and for the slot b with the rows r = branch_rows[b] of its three branches
 
     sample[r]   = concat(input_scale * latents[row_to_latents[r]], source[row_to_source[r]])
@@ -24,13 +24,12 @@ from pixrt.backends.protocol import Array, Engine, LoopLayout
 from pixrt.core.conditioning import Latents
 from pixrt.core.pool import Occupancy
 from pixrt.core.rows import Taken, padded
-from pixrt.core.track import COLUMNS, DEPTH, Steps, Track
+from pixrt.core.track import DEPTH, TABLE, Steps, Track
 from pixrt.maths.guidance import Branch
 
 STEPS = 1024  # rows of a table: the most steps that options allow, PNDM's one more, and one in which a slot is paused
 PAUSED = STEPS - 1
-GUIDANCE = tuple(f"guidance_{branch.name.lower()}" for branch in Branch)
-TABLE = (*COLUMNS, *GUIDANCE, "timestep", "paused")
+STEP_TABLE = (*TABLE, "paused")
 LAYOUT = LoopLayout(
     carried={"latents": "next_latents", "history": "next_history"},
     rows=frozenset({"context", "row_to_latents", "row_to_source"}),
@@ -74,7 +73,7 @@ class FusedPool:
             "context": (rows, tokens, table["context"].fixed(2)),
             "row_to_latents": (rows,),
             "branch_rows": (slots, len(Branch)),
-            "table": (slots, STEPS, len(TABLE)),
+            "table": (slots, STEPS, len(STEP_TABLE)),
             "at": (slots,),
             "where": (slots, 1, *size),
             "anchor": latents,
@@ -89,8 +88,8 @@ class FusedPool:
         self._loop = bind_loop(engine, shapes, LAYOUT)
         self._nothing: Latents = np.zeros(self._shape, np.float32)
         self._nowhere: Latents = np.zeros((1, *size), np.float32)
-        self._paused = np.zeros((STEPS, len(TABLE)), np.float32)
-        self._paused[PAUSED, TABLE.index("paused")] = 1
+        self._paused = np.zeros((STEPS, len(STEP_TABLE)), np.float32)
+        self._paused[PAUSED, -1] = 1
         self._held: dict[tuple[str, int], Array] = {}
         self._picked: dict[tuple[int, ...], Array] = {}
         if self._has_source:
@@ -116,9 +115,7 @@ class FusedPool:
     def _begin(self, slot: int, track: Track) -> None:
         steps, anchor = track.steps, track.conditioning.anchor
         table = self._paused.copy()
-        table[: len(steps)] = np.column_stack(
-            (steps.coefficients, steps.guidance, steps.timesteps, np.zeros(len(steps), np.float32))
-        )
+        table[: len(steps), :-1] = steps.rows
         noise = np.zeros((steps.draws, *self._shape), np.float32)
         track.draw(noise)
         sources = track.conditioning.sources
@@ -137,8 +134,8 @@ class FusedPool:
         for slot in set(range(len(at))).difference(stepping):
             self._hold_branches(slot, (0, 0, 0))  # a row that there is, whatever number of them runs
         for slot in stepping:
-            at[slot], conditioning = occupancy.at[slot], occupancy.track(slot).conditioning
-            branches = occupancy.branches(slot)
+            at[slot], track = occupancy.at[slot], occupancy.track(slot)
+            branches, conditioning = track.steps.branches[at[slot]], track.conditioning
             # A branch that does not run has the picture's own first row and a weight of zero, so that no value of
             # another picture, finite or not, can enter.
             picked = [row] * len(Branch)

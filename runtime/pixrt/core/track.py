@@ -10,7 +10,7 @@ The one encoding of a step: for a picture with the state x, its network outputs 
                + where * (anchor_alpha * anchor + anchor_sigma * anchor_noise + anchor_denoised * denoised)
     denoised = denoised_x * x + denoised_output * output
 
-with a row of `COLUMNS` for every step, whatever the solver (`maths.solvers.table` fills them). Letters: N steps, C
+with a row of `TABLE` for every step, whatever the solver (`maths.solvers.table` fills them). Letters: N steps, C
 latent channels, h x w latents. Must not import a backend.
 """
 
@@ -36,6 +36,8 @@ COLUMNS = (
     *("loss", "anchor_alpha", "anchor_sigma", "anchor_denoised"),
     *(f"history_{k}" for k in range(DEPTH)),
 )
+GUIDANCE = tuple(f"guidance_{branch.name.lower()}" for branch in Branch)
+TABLE = (*COLUMNS, *GUIDANCE, "timestep")
 _KEPT = 256  # steps that are remembered: the pictures of a gallery mostly have the same
 
 
@@ -45,23 +47,29 @@ class Steps:
 
     Attributes:
         table: the solver's, N network calls.
-        timesteps: float32 `[N]`, what the network is told.
-        coefficients: float32 `[N, COLUMNS]`.
-        guidance: float32 `[N, 3]`; a branch whose weight is zero does not run.
-        branches: of each step those that run.
+        rows: float32 `[N, TABLE]`: coefficients, guidance, and the timestep that the network is told.
+        branches: of each step those that run: a branch whose weight is zero does not.
     """
 
     table: StepTable
-    timesteps: NDArray[np.float32]
-    coefficients: NDArray[np.float32]
-    guidance: NDArray[np.float32]
+    rows: NDArray[np.float32]
     branches: tuple[tuple[Branch, ...], ...]
 
     def __len__(self) -> int:
-        return len(self.timesteps)
+        return len(self.rows)
 
     @property
-    def rows(self) -> int:
+    def coefficients(self) -> NDArray[np.float32]:
+        """`[N, COLUMNS]`."""
+        return self.rows[:, : len(COLUMNS)]
+
+    @property
+    def guidance(self) -> NDArray[np.float32]:
+        """The branches' weights, `[N, 3]`."""
+        return self.rows[:, len(COLUMNS) : -1]
+
+    @property
+    def evaluations(self) -> int:
         """Network evaluations of all steps."""
         return sum(map(len, self.branches))
 
@@ -111,13 +119,8 @@ def steps_of(table: StepTable, weights: NDArray[np.float64], steer: NDArray[np.f
     guidance = weights.astype(np.float32)
     runs = {tuple(row) for row in (guidance != 0).tolist()}
     named = {row: tuple(branch for branch in Branch if row[branch]) for row in runs}
-    return Steps(
-        table,
-        table.timesteps.astype(np.float32),
-        coefficient_rows(table, steer),
-        guidance,
-        tuple(named[tuple(row)] for row in (guidance != 0).tolist()),
-    )
+    rows = np.column_stack((coefficient_rows(table, steer), guidance, table.timesteps.astype(np.float32)))
+    return Steps(table, rows, tuple(named[tuple(row)] for row in (guidance != 0).tolist()))
 
 
 def coefficient_rows(table: StepTable, steer: NDArray[np.float64] | None = None) -> NDArray[np.float32]:

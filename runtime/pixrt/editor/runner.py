@@ -196,7 +196,7 @@ class Runner:
                     request=request,
                     steps=len(steps),
                     network_calls=len(steps) * tiles,
-                    network_rows=steps.rows * tiles,
+                    network_rows=steps.evaluations * tiles,
                     batch=together,
                     branches=tuple(sorted(set(map(len, steps.branches)))),
                     windows=tiles,

@@ -89,7 +89,7 @@ def finish(
         dropped_tokens=request.tokens.dropped,
         dropped_negative_tokens=request.negative_tokens.dropped,
         working_size=request.geometry.padded,
-        network_rows=making.steps.rows * work.tiling.count,
+        network_rows=making.steps.evaluations * work.tiling.count,
         times=clock.times(),
         backend=backend,
         model=manifest.name,

@@ -1,1 +1,1 @@
-"""Jobs become checked requests, and those become what the loop is conditioned on. May import core, pictures and lora."""
+"""Jobs become checked requests, and those what the loop is conditioned on. May import core, pictures and lora."""
