@@ -154,13 +154,15 @@ class TestEngines:
                 assert_close(edit(editor), edit(plain))
 
     def test_plans_that_nothing_is_bound_to_are_closed(
-        self, driver: SimulatedDriver, exports: Exports, tmp_path: Path
+        self, driver: SimulatedDriver, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Pools are kept up to a number of bytes; here for one."""
         from pixrt import Editor
         from simulated_engines import with_engines
 
-        sizes = [(8 * n, 64) for n in range(4, 11)]
-        for number, size in enumerate(sizes):  # a build each, so that there are static plans alone
+        monkeypatch.setattr("pixrt.core.networks.POOL_BYTES", 1)
+        sizes = [(8 * n, 64) for n in range(4, 8)]
+        for number, size in enumerate(sizes):  # a build each, so that there are only static plans
             last = tmp_path / str(number)
             with_engines(tmp_path / str(number - 1) if number else exports.bundle("sd1", "fp32"), last, sizes=(size,))
         with Editor(last, backend="tensorrt") as editor:
@@ -168,7 +170,7 @@ class TestEngines:
                 shape = {"resolution": max(width, height), "image_guidance_scale": 1.5}
                 edit(editor, [picture(9, width, height)], ["x"], seed=1, steps=1, **shape)
             steps = [memory.name for memory in editor.memory if "unet_step" in memory.name]
-        assert len(steps) < len(sizes)
+        assert len(steps) <= 2 < len(sizes)  # the last one, and one that was still bound when it was opened
 
     def test_auto_passes_over_plans_that_are_altered(
         self, driver: SimulatedDriver, exports: Exports, tmp_path: Path

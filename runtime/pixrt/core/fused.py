@@ -121,10 +121,14 @@ class FusedPool:
         sources = track.conditioning.sources
         if self._has_source and sources:
             self._hold("source", slot, next(iter(sources.values())))
-        self._hold("where", slot, anchor.where if anchor else self._nowhere)
-        self._hold("anchor", slot, anchor.latents if anchor else self._nothing)
-        self._hold("anchor_noise", slot, track.initial_noise if anchor else self._nothing)
-        self._loop.load(slot, {"table": table, "latents": track.start}, {"noise": noise} if steps.draws else {})
+        given = {
+            "table": table,
+            "latents": track.start,
+            "where": anchor.where if anchor else self._nowhere,
+            "anchor": anchor.latents if anchor else self._nothing,
+            "anchor_noise": track.initial_noise if anchor else self._nothing,
+        }
+        self._loop.load(slot, given, {"noise": noise} if steps.draws else {})
 
     def step(self, slots: Collection[int] | None = None) -> list[int]:
         """See `Pool.step`. Rows are written anew only where another picture or branch has come to them."""

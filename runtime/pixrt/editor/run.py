@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from traceback import clear_frames
 from typing import Self
 
 from pixrt.bundles.manifest import Component, LoraSpec, Manifest
@@ -216,7 +217,7 @@ class Run(Iterator[Event]):
                 with self._opened.turn():
                     latents = pool.leave(slot)
             except PixrtError as error:
-                yield Failed(making.request, error)
+                yield Failed(making.request, _told(error))
                 continue
             if is_cancelled:
                 yield self._stopped(making.request, making.done, len(making.steps))
@@ -305,7 +306,14 @@ class Run(Iterator[Event]):
 
 
 def _told(error: PixrtError | MemoryError) -> PixrtError:
-    """Running out of memory as an error of its own kind."""
+    """The error as an event keeps it: running out of memory as one of ours, and nothing of what failed held by it.
+
+    The frames of a traceback keep what their variables name, such as a network on a device, as long as the error lives.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        clear_frames(cause.__traceback__)
+        cause = cause.__cause__
     if isinstance(error, PixrtError):
         return error
     return BackendError(

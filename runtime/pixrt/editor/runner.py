@@ -163,7 +163,12 @@ class Runner:
         with run:
             for event in run:
                 if isinstance(event, Failed):
-                    raise event.error
+                    error = event.error
+                    del event  # else the error's traceback would keep the error, and what failed, alive
+                    try:
+                        raise error
+                    finally:
+                        del error
                 if isinstance(event, Made):
                     yield event.result
                 elif on_step is not None and asks_to_stop(on_step(event)):
