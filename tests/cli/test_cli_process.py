@@ -58,12 +58,16 @@ def test_a_narrow_encoding_spells_out(tmp_path: Path) -> None:
     assert out.startswith("out/é\\u51ac.png".encode("latin-1"))
 
 
-def test_completion_knows_the_schedulers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("--scheduler eul", ["euler", "euler_ancestral"]), ("--backend ort-c", ["ort-cuda", "ort-cpu"])],
+)
+def test_completion_knows_the_choices(tmp_path: Path, words: str, offered: list[str]) -> None:
     environment = os.environ | {
         "_PIXRT_COMPLETE": "complete_bash",
-        "COMP_WORDS": "pixrt edit --scheduler eul",
+        "COMP_WORDS": f"pixrt edit {words}",
         "COMP_CWORD": "3",
     }
     command = [sys.executable, "-c", "from pixrt.cli.app import app; app(prog_name='pixrt')"]
     out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert out.split() == ["euler", "euler_ancestral"]
+    assert out.split() == offered

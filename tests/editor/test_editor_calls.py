@@ -53,7 +53,7 @@ def test_steps_are_reported_and_previews_come_closer(editor: Editor, scene: Imag
     previews: list[Image.Image] = []
 
     def on_step(info: pixrt.StepInfo) -> None:
-        seen.append((info.step, info.total))
+        seen.append((info.step, info.of))
         previews.append(info.preview())
         assert info.index == 0
         assert info.latents.shape == (4, 16, 16)

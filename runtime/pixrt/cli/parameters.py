@@ -153,9 +153,23 @@ def _annotation(options: type[Any], field: Field, default: str, several: bool) -
         metavar="LIST" if several else _METAVARS[rule.kind],
         rich_help_panel=group_of(options, field),
         show_default=False,
-        autocompletion=(lambda: list(rule.choices)) if rule.choices and not several else None,
+        autocompletion=None if several else _completion(field),
     )
     return Annotated[kind | None, said]
+
+
+def _completion(field: Field) -> Callable[[], list[str] | list[tuple[str, str]]] | None:
+    """What a shell offers where the flag's value is completed; None where anything may be said."""
+    if field.name == "backend":  # its option is any text: only the list of them knows which there are
+        return _backends
+    choices = list(rule_of(field).choices)
+    return (lambda: choices) if choices else None
+
+
+def _backends() -> list[tuple[str, str]]:
+    from pixrt.backends.registry import backend_choices
+
+    return backend_choices()
 
 
 def _default(value: object, of_bundle: object) -> str:

@@ -43,11 +43,6 @@ class Stepped:
         return self.request.index
 
     @property
-    def total(self) -> int:
-        """The same as `of`."""
-        return self.of
-
-    @property
     def latents(self) -> Latents:
         """A copy of the latents after this step, `[C, h, w]`, in the solver's own scale."""
         return self.pool.latents(self.slot)
