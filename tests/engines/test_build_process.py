@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import fake_tensorrt
 from demo import Run, files
 from exported import Exports
 from kept import writable_copy
@@ -39,7 +40,7 @@ def fake(**options: object) -> str:
 
 def start(code: str, bundle: Path, *words: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", code, "build", str(bundle), *map(str, words)]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(fake_tensorrt.__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -98,7 +99,7 @@ def test_eight_processes_build_once(tmp_path: Path) -> None:
     code = fake(seconds=8.0)
     processes = [start(code, bundle, *ONE, "--json") for _ in range(8)]
     outcomes = [finish(process) for process in processes]
-    assert [code for code, _, _ in outcomes] == [0] * 8
+    assert [code for code, _, _ in outcomes] == [0] * 8, outcomes
     results = [json.loads(out) for _, out, _ in outcomes]
     assert sorted(result["outcome"] for result in results) == ["built"] + ["found"] * 7
     assert len({result["sha256"] for result in results}) == 1

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
+SUPPORT = Path(__file__).resolve().parent.parent
 PYCUDA = "pycuda==2026.1"
 HEADERS = "nvidia-cuda-runtime>=13,<14"
 # pycuda's metadata and build run in this environment: an isolated one would install NumPy a second time.
@@ -43,7 +43,7 @@ def build(wheels: Path, constraints: tuple[str, ...]) -> None:
     """Build the wheel of pycuda into `wheels`."""
     pip("install", *constraints, *BUILD)
     importlib.invalidate_caches()  # the headers came with the line above
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(SUPPORT))
     from simulated_cuda import build_driver, cuda_headers
 
     with tempfile.TemporaryDirectory() as scratch:
