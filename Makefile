@@ -5,7 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Python compiles what it imports; pip would compile all of PyTorch.
+# Python compiles what it imports, and keeps it: tests start many processes. pip would compile all of PyTorch.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
