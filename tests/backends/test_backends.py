@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def open_decoder(name: Any, threads: int | None = 1) -> Engine:
 
 
 def test_the_cpu_is_here() -> None:
-    assert {"ort-cpu", "openvino"} <= set(COMPUTING)
+    installed = {"openvino"} if find_spec("openvino") else set()
+    assert {"ort-cpu", *installed} <= set(COMPUTING)
 
 
 class TestContract(Contract):

@@ -85,9 +85,9 @@ def test_engines_are_of_the_backends_that_run_them() -> None:
 
 
 def test_a_library_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pixrt.backends.openvino.backend", None)
-    with pytest.raises(BackendError, match=r"openvino cannot be imported: .*pip install 'pixrt\[openvino\]'"):
-        open_backend("openvino", BUNDLE)
+    monkeypatch.setitem(sys.modules, "pixrt.backends.ort.backend", None)
+    with pytest.raises(BackendError, match=r"ort-cpu cannot be imported: .*pip install 'pixrt\[cpu\]'"):
+        open_backend("ort-cpu", BUNDLE)
 
 
 def test_a_new_backend_is_one_entry(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

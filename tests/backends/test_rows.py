@@ -1,5 +1,6 @@
 """Company is free of rounding on the CPU: a row is, bit for bit, what it is alone, however many there are."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,18 @@ def check(run: BoundCall, arrays: dict[str, Array]) -> None:
         assert np.isnan(arrays["out_sample"][count:]).all()
 
 
+OPENVINO = pytest.param("openvino", marks=pytest.mark.skipif(not find_spec("openvino"), reason="no OpenVINO"))
+by_name = pytest.mark.parametrize("name", ["ort-cpu", OPENVINO])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["ort-cpu", "openvino"])
+@by_name
 def test_of_the_built_in_model(name: str, threads: int) -> None:
     check(*bound(name, open_bundle("demo", verify=False), (8, 8), threads))
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
-@pytest.mark.parametrize("name", ["ort-cpu", "openvino"])
+@by_name
 def test_of_other_networks(exports: Exports, name: Any, kind: str) -> None:
     check(*bound(name, open_bundle(exports.bundle(kind, "fp32")), (8, 6), 2))
