@@ -107,7 +107,7 @@ def test_doctor(run: Run) -> None:
     assert outcome.code == 0
     assert "self-test: one step at 64 px on ort-cpu" in outcome.out
     assert "backend ort-cuda" in outcome.out
-    openvino = r"yes, openvino \d" if find_spec("openvino") else "no, openvino is not installed"
+    openvino = r"yes, openvino \d" if find_spec("openvino") else "no, openvino is not available"
     assert re.search(f"backend openvino +{openvino}", outcome.out)
 
 
