@@ -225,10 +225,14 @@ class TestTraffic:
         } | {"pinned_allocations": (many.pinned_allocations - few.pinned_allocations) / 4}
 
     def test_nothing_crosses_in_a_fused_step(self, driver: SimulatedDriver, bundle: Path) -> None:
+        from pixrt.core.fused import STEP_TABLE
+
         costs = self.per_step(driver, bundle, True)
-        # A picture's table is of one size, whatever its steps; of its noise there is more for more of them. Both are
-        # uploaded when it joins, and none of it inside the loop.
-        assert costs.pop("htod_bytes") == 2 * 4 * 6 * 8 * 4
+        # Tables and noise are uploaded when a picture joins, in one piece each: bytes per step, but none in the loop.
+        pictures, latents = 2, 2 * 4 * 6 * 8 * 4
+        tables = pictures * len(STEP_TABLE) * 4
+        assert tables <= 1024
+        assert costs.pop("htod_bytes") == tables + latents
         assert costs == dict.fromkeys(costs, 0)
 
     def test_the_noisy_latents_alone_cross_in_an_unfused_step(self, driver: SimulatedDriver, bundle: Path) -> None:

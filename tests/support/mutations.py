@@ -51,12 +51,12 @@ MUTATIONS = {
     "loop: every row is held in the first": (CALLS, "target_offset=row * copy.bytes", "target_offset=0"),
     "loop: nothing is loaded": (
         CALLS,
-        "            device.upload(self._memory[name], pinned, offset=slot * pinned.nbytes)\n",
+        "            device.upload(self._memory[name], pinned, offset=slot * self._slot_bytes(name))\n",
         "            pass\n",
     ),
     "loop: every slot is loaded into the first": (
         CALLS,
-        "device.upload(self._memory[name], pinned, offset=slot * pinned.nbytes)",
+        "device.upload(self._memory[name], pinned, offset=slot * self._slot_bytes(name))",
         "device.upload(self._memory[name], pinned)",
     ),
     "loop: the first row of every table": (CALLS, "slot * self._table_rows + row", "slot * self._table_rows"),

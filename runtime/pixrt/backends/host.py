@@ -76,7 +76,7 @@ class HostLoop:
         for name in self._layout.carried:
             arrays[name][slot] = 0
         for name, values in given.items():
-            arrays[name][slot] = values
+            arrays[name][slot][: len(values)] = values
         self._streams[slot] = streams
 
     def step(self, at: Sequence[int], rows: int) -> None:

@@ -80,7 +80,8 @@ class BoundLoop(Protocol):
     def load(self, slot: int, given: Mapping[str, Array], streams: Mapping[str, Array]) -> None:
         """Begin a slot: its row of inputs, and its rows of what is streamed, `[N, ...]`, one for every step.
 
-        What is carried and not given begins as zeros. Other slots are not touched.
+        Of a table less may be given, its first rows: those behind them stay. What is carried and not given begins as
+        zeros. Other slots are not touched.
         """
 
     def step(self, at: Sequence[int], rows: int) -> None:

@@ -88,14 +88,14 @@ class FusedPool:
         self._loop = bind_loop(engine, shapes, LAYOUT)
         self._nothing: Latents = np.zeros(self._shape, np.float32)
         self._nowhere: Latents = np.zeros((1, *size), np.float32)
-        self._paused = np.zeros((STEPS, len(STEP_TABLE)), np.float32)
-        self._paused[PAUSED, -1] = 1
         self._held: dict[tuple[str, int], Array] = {}
         self._picked: dict[tuple[int, ...], Array] = {}
         if self._has_source:
             self._hold("source", slots, np.zeros(shapes["source"][1:], table["source"].dtype))
+        paused = np.zeros((STEPS, len(STEP_TABLE)), np.float32)
+        paused[PAUSED, -1] = 1
         for slot in range(slots):
-            self._loop.load(slot, {"table": self._paused}, {})
+            self._loop.load(slot, {"table": paused}, {})
         self.bytes = sum(int(np.prod(shape)) * np.dtype(table[name].dtype).itemsize for name, shape in shapes.items())
 
     def fits(self, steps: Steps) -> bool:
@@ -114,8 +114,8 @@ class FusedPool:
 
     def _begin(self, slot: int, track: Track) -> None:
         steps, anchor = track.steps, track.conditioning.anchor
-        table = self._paused.copy()
-        table[: len(steps), :-1] = steps.rows
+        table = np.zeros((len(steps), len(STEP_TABLE)), np.float32)  # the paused row is there for good
+        table[:, :-1] = steps.rows
         noise = np.zeros((steps.draws, *self._shape), np.float32)
         track.draw(noise)
         sources = track.conditioning.sources

@@ -181,9 +181,9 @@ class DeviceLoop:
                 bytes_ = self._slot_bytes(name)
                 device.fill_zero(self._memory[name], offset=slot * bytes_, bytes_=bytes_)
         for name, values in given.items():
-            pinned = self._staged(name)
+            pinned = self._staged(name)[: len(values)]
             np.copyto(pinned, values)
-            device.upload(self._memory[name], pinned, offset=slot * pinned.nbytes)
+            device.upload(self._memory[name], pinned, offset=slot * self._slot_bytes(name))
         self._in_use[slot] = [self._stream(slot, name, values) for name, values in streams.items()]
 
     def _step(self, at: Sequence[int], rows: int) -> None:
