@@ -3,13 +3,16 @@
     PixrtError                   exit  1
     ├── OptionError              exit  2   a parameter is out of range, or does not fit this bundle
     │   └── LoraError            exit  2   a LoRA file cannot be used, or does not fit this bundle
-    ├── PictureError             exit  3   a picture cannot be read, or is larger than the caps
+    ├── PictureError             exit  3   a picture cannot be used
+    │   ├── PictureUnreadable    exit  3   it is no picture, or of a format that is not read
+    │   └── PictureTooLarge      exit  3   it has more pixels than the caps allow
     ├── BundleError              exit  4   a bundle is missing, incomplete, or not a bundle
     │   ├── BundleAltered        exit  4   a file differs from its manifest in size or SHA-256
     │   └── BundleTooNew         exit  4   the manifest's schema is newer than this pixrt
     ├── CheckpointError          exit  5   a checkpoint cannot be exported
     │   └── ExportMismatch       exit  5   an exported network differs from PyTorch beyond the tolerance
     ├── BackendError             exit  6   a backend or provider cannot be opened, or failed in a run
+    │   ├── OutOfMemory          exit  6   the device or the machine has no memory for it
     │   └── EngineError          exit  6   a TensorRT engine cannot be built, or must not be loaded
     ├── OutputError              exit  7   a result cannot be written
     ├── TrainingError            exit  8   training cannot go on
@@ -26,14 +29,19 @@ from collections.abc import Sequence
 
 
 class PixrtError(Exception):
-    """The root. `problem` says what is wrong, with the numbers; `remedy` says what to do."""
+    """The root. `problem` says what is wrong, with the numbers; `remedy` says what to do.
+
+    `option` is the name of the parameter that is at fault ("text", "image", "mask" and "style" among them), "" if there
+    is none, or several.
+    """
 
     exit_code = 1
 
-    def __init__(self, problem: str, *, remedy: str) -> None:
+    def __init__(self, problem: str, *, remedy: str, option: str = "") -> None:
         super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
+        self.option = option
 
     def __str__(self) -> str:
         """One line: the problem, then the remedy."""
@@ -51,9 +59,17 @@ class LoraError(OptionError):
 
 
 class PictureError(PixrtError):
-    """A picture cannot be read, or is larger or thinner than the caps allow."""
+    """A picture cannot be used: it is missing, broken, too thin, or does not fit what it comes with."""
 
     exit_code = 3
+
+
+class PictureUnreadable(PictureError):
+    """A file is no picture, or of a format that pixrt does not read."""
+
+
+class PictureTooLarge(PictureError):
+    """A picture, or the working picture made of it, has more pixels than the caps allow."""
 
 
 class BundleError(PixrtError):
@@ -84,6 +100,10 @@ class BackendError(PixrtError):
     """A backend or execution provider cannot be opened, or failed in a run."""
 
     exit_code = 6
+
+
+class OutOfMemory(BackendError):
+    """The device, or the machine, has no memory for what was asked of it."""
 
 
 class EngineError(BackendError):

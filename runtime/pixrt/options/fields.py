@@ -115,9 +115,9 @@ def _check_number(field: Field, value: object) -> int | float:
     remedy = rule.remedy or (f"It must be {words}" if words else "It must be finite")
     if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
         name = "a whole number" if whole else "a number"
-        raise OptionError(f"{field.name} is {value!r:.60}, which is not {name}", remedy=remedy)
+        raise OptionError(f"{field.name} is {value!r:.60}, which is not {name}", remedy=remedy, option=field.name)
     if not _is_within(rule, value):  # before the conversion: floats end at 1.8e308
-        raise OptionError(f"{field.name} is {value!s:.60}", remedy=remedy)
+        raise OptionError(f"{field.name} is {value!s:.60}", remedy=remedy, option=field.name)
     return int(value) if whole else float(value)  # type: ignore[call-overload]  # Integral has no stub for it
 
 
@@ -138,7 +138,8 @@ def _is_within(rule: Rule, value: Any) -> bool:
 def _check_choice(field: Field, value: object) -> str:
     choices: Collection[str] = rule_of(field).choices
     if not isinstance(value, str) or value not in choices:
-        raise OptionError(f"{field.name} is {value!r:.60}", remedy=f"Choose one of {', '.join(choices)}")
+        remedy = f"Choose one of {', '.join(choices)}"
+        raise OptionError(f"{field.name} is {value!r:.60}", remedy=remedy, option=field.name)
     return value
 
 
@@ -152,31 +153,34 @@ def _check_window(field: Field, value: object) -> tuple[float, float]:
         raise OptionError(
             f"{field.name} is {value!r:.60}",
             remedy="Pass two fractions of the steps, 0 <= first <= second <= 1, for example (0.0, 0.8)",
+            option=field.name,
         )
     return float(value[0]), float(value[1])
 
 
 def _check_text(field: Field, value: object) -> str:
     if not isinstance(value, str):
-        raise OptionError(f"{field.name} is {value!r:.60}", remedy="Pass a string")
+        raise OptionError(f"{field.name} is {value!r:.60}", remedy="Pass a string", option=field.name)
     return value
 
 
 def _check_flag(field: Field, value: object) -> bool:
     if not isinstance(value, bool):
-        raise OptionError(f"{field.name} is {value!r:.60}", remedy="It must be true or false")
+        raise OptionError(f"{field.name} is {value!r:.60}", remedy="It must be true or false", option=field.name)
     return value
 
 
 def _check_pairs(field: Field, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for pair in value.items() for text in pair):
-        raise OptionError(f"{field.name} is {value!r:.60}", remedy="Give texts by their names: {'device_id': '0'}")
+        remedy = "Give texts by their names: {'device_id': '0'}"
+        raise OptionError(f"{field.name} is {value!r:.60}", remedy=remedy, option=field.name)
     return dict(value)
 
 
 def _check_path(field: Field, value: object) -> Path:
     if not isinstance(value, Path):
-        raise OptionError(f"{field.name} is {value!r:.60}, which is no path", remedy="Pass a pathlib.Path")
+        problem = f"{field.name} is {value!r:.60}, which is no path"
+        raise OptionError(problem, remedy="Pass a pathlib.Path", option=field.name)
     return value
 
 

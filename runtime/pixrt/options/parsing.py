@@ -29,7 +29,8 @@ def parse_all(options: type[Any], values: Mapping[str, object]) -> dict[str, Any
     fields = option_fields(options)
     for name in values:
         if name not in fields:
-            raise OptionError(f"there is no option {name!r:.60}", remedy=f"Known are {', '.join(fields)}")
+            remedy = f"Known are {', '.join(fields)}"
+            raise OptionError(f"there is no option {name!r:.60}", remedy=remedy, option=name)
     return {name: parse(fields[name], value) for name, value in values.items()}
 
 
@@ -72,7 +73,7 @@ def _pairs(name: str, words: Collection[object]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=") if isinstance(word, str) else ("", "", "")
         if not key or not equals:
-            raise OptionError(f"{name} holds {word!r:.60}", remedy="Write it as NAME=VALUE")
+            raise OptionError(f"{name} holds {word!r:.60}", remedy="Write it as NAME=VALUE", option=name)
         pairs[key] = value
     return pairs
 

@@ -77,6 +77,7 @@ class Options:
             raise OptionError(
                 f"a strength of {getattr(self, 'strength', 1)} leaves none of {self.steps} steps",
                 remedy="Use more steps, or a greater strength",
+                option="strength",
             )
 
     @property
@@ -106,6 +107,7 @@ class Options:
             raise OptionError(
                 f"eta is {resolved.eta}, and the scheduler {resolved.scheduler} has no eta",
                 remedy="Leave eta at 0, or choose the scheduler ddim",
+                option="eta",
             )
         return resolved
 
@@ -261,5 +263,6 @@ def seeds_from(first: int | None, count: int) -> range:
     if first is None:
         first = draw_seed()
     if first + count - 1 > MAX_SEED:
-        raise OptionError(f"the last of {count} seeds from {first} is too large", remedy=f"At most {MAX_SEED}")
+        problem = f"the last of {count} seeds from {first} is too large"
+        raise OptionError(problem, remedy=f"At most {MAX_SEED}", option="seed")
     return range(first, first + count)

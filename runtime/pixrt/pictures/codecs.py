@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixrt.errors import OptionError, OutputError, PictureError
+from pixrt.errors import OptionError, OutputError, PictureError, PictureTooLarge, PictureUnreadable
 from pixrt.files import atomic_write
 from pixrt.pictures.geometry import check_size
 from pixrt.pictures.metadata import exif_bytes, parameters_text, png_info
@@ -43,9 +43,9 @@ def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
     except PermissionError:
         raise PictureError(f"{name} cannot be read: no permission", remedy="Change its permissions") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"{name} says that it has far more pixels than can be", remedy="Scale it down") from None
+        raise PictureTooLarge(f"{name} says that it has far more pixels than can be", remedy="Scale it down") from None
     except UnidentifiedImageError:
-        raise PictureError(
+        raise PictureUnreadable(
             f"{name} is not a picture that can be read", remedy=f"Use one of {', '.join(READABLE_FORMATS)}"
         ) from None
     except Exception as error:  # decoders raise many unrelated types on broken files

@@ -6,7 +6,7 @@ Sizes are (width, height) in pixels.
 import math
 from dataclasses import dataclass
 
-from pixrt.errors import PictureError
+from pixrt.errors import PictureError, PictureTooLarge
 from pixrt.options.choices import ResizeMode
 
 Size = tuple[int, int]
@@ -40,7 +40,7 @@ def check_size(width: int, height: int, name: str) -> None:
     if width < 1 or height < 1:
         raise PictureError(f"{name} is {width} x {height} pixels", remedy="Use a picture with pixels")
     if width * height > MAX_PIXELS:
-        raise PictureError(
+        raise PictureTooLarge(
             f"{name} has {width} x {height} = {width * height / 1e6:.1f} megapixels, more than {MAX_PIXELS / 1e6:.0f}",
             remedy="Scale it down first",
         )
@@ -73,7 +73,7 @@ def plan_geometry(
     if working > most_pixels:
         smaller = "Use a smaller picture" + ("" if mode == "floor8" else ", or a smaller resolution (--resolution)")
         in_tiles = most_pixels < MAX_PIXELS and working <= MAX_PIXELS
-        raise PictureError(
+        raise PictureTooLarge(
             f"the working picture would be {geometry.padded[0]} x {geometry.padded[1]}, {working / 1e6:.1f} megapixels,"
             f" more than {most_pixels / 1e6:.1f}",
             remedy=smaller + (", or work in tiles (--tile)" if in_tiles else ""),

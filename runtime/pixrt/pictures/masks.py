@@ -35,13 +35,14 @@ def load_mask(source: PictureSource, size: Size) -> Mask:
     """
     if isinstance(source, np.ndarray) and source.dtype == np.bool_:
         if source.ndim != 2:
-            raise PictureError(f"the mask has shape {list(source.shape)}", remedy="Pass bool [H, W]")
+            raise PictureError(f"the mask has shape {list(source.shape)}", remedy="Pass bool [H, W]", option="mask")
         mask, name, convention = source.copy(), "the mask", "True in the array is edited"
     else:
         try:
             picture = load_picture(source)
         except PictureError as error:  # next to the picture itself "the picture" would be the wrong one
-            raise PictureError(f"the mask cannot be used: {error.problem}", remedy=error.remedy) from error
+            problem = f"the mask cannot be used: {error.problem}"
+            raise type(error)(problem, remedy=error.remedy, option="mask") from error
         mask, convention = _read(picture)
         name = f"the mask {picture.name}" if isinstance(source, str | os.PathLike) else "the mask"
     height, width = mask.shape
@@ -49,10 +50,13 @@ def load_mask(source: PictureSource, size: Size) -> Mask:
         raise PictureError(
             f"{name} is {width} x {height} pixels, its picture {size[0]} x {size[1]}",
             remedy="Make the mask as large as the picture",
+            option="mask",
         )
     if not mask.any():
         raise PictureError(
-            f"{name} selects nothing: {convention}", remedy="Mark what may change, or leave out the mask"
+            f"{name} selects nothing: {convention}",
+            remedy="Mark what may change, or leave out the mask",
+            option="mask",
         )
     return mask
 
@@ -115,6 +119,7 @@ def to_working(mask: Mask, geometry: Geometry) -> Mask:
             f"the mask selects nothing between the points ({left:g}, {top:g}) and ({right:g}, {bottom:g}), the part of"
             " the picture that is used",
             remedy="Use resize exact, which uses the whole picture, or another mask",
+            option="mask",
         )
     beyond = [padded - side for padded, side in zip(geometry.padded, geometry.scaled, strict=True)]
     return np.pad(scaled, ((0, beyond[1]), (0, beyond[0])), mode="reflect")

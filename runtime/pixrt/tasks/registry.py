@@ -68,6 +68,7 @@ def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
         raise OptionError(
             f"the preset turbo takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",
             remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
+            option="preset",
         )
     for component in NETWORKS:
         if component is not Component.VAE_ENCODER or options.needs:
@@ -79,9 +80,12 @@ def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
             f"the bundle {manifest.name!r} cannot {options.task}: {_SEES[manifest.task]},"
             f" {manifest.unet_in_channels} input channels of {latents}-channel latents",
             remedy=f"Use a bundle with {fitting} input channels{_ADVICE.get((options.task, manifest.task), '')}",
+            option="task",
         )
     given = {name for name in ("image", "mask", "style") if getattr(job, name) is not None}
     for name in sorted(options.needs - given):
-        raise OptionError(f"there is no {name}, and {options.task} takes one", remedy=f"Give the {name}")
+        raise OptionError(f"there is no {name}, and {options.task} takes one", remedy=f"Give the {name}", option=name)
     for name in sorted(given - options.needs - options.may_have):
-        raise OptionError(f"there is a {name}, and {options.task} takes none", remedy=f"Leave the {name} out")
+        raise OptionError(
+            f"there is a {name}, and {options.task} takes none", remedy=f"Leave the {name} out", option=name
+        )

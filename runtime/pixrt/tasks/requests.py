@@ -14,7 +14,7 @@ from pixrt.bundles.tokenizer import Tokenizer, Tokens
 from pixrt.errors import OptionError, PictureError
 from pixrt.options.tasks import GenerateOptions, Options, PictureOptions, draw_seed
 from pixrt.pictures.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
-from pixrt.pictures.images import measure_picture
+from pixrt.pictures.images import PictureSource, measure_picture
 from pixrt.pictures.inputs import Prepared, Styles, prepare_masked, prepare_picture, prepare_style
 from pixrt.pictures.masks import load_mask, mask_region
 from pixrt.tasks.jobs import Job
@@ -112,26 +112,37 @@ def _make_request(
     for text in (job.text, options.negative_prompt):
         if text not in tokens:
             tokens[text] = tokenizer.encode(text)
-    for source in (job.image, job.style):
+    for name, source in (("image", job.image), ("style", job.style)):
         if source is not None and id(source) not in sizes:
-            sizes[id(source)] = measure_picture(source)
+            sizes[id(source)] = _measure(source, name)
     size = sizes.get(id(job.image), (0, 0))
     options = _with_mask(job, size, options)
     geometry = _geometry(job, size, options, manifest, most_pixels)
     return Request(index, job, size, geometry, tokens[job.text], tokens[options.negative_prompt], options)
 
 
+def _measure(source: PictureSource, name: str) -> Size:
+    """A picture's size out of its header. Raises PictureError, which names it."""
+    try:
+        return measure_picture(source)
+    except PictureError as error:
+        error.option = name
+        raise
+
+
 def _check_texts(instruction: object, negative_prompt: str) -> None:
     if not isinstance(instruction, str):
-        raise OptionError(f"an instruction is {type(instruction).__name__}", remedy="Pass a string")
+        raise OptionError(f"an instruction is {type(instruction).__name__}", remedy="Pass a string", option="text")
     try:
         length = sum(len(json.dumps(text, ensure_ascii=False).encode()) for text in (instruction, negative_prompt))
     except UnicodeEncodeError as error:
-        raise OptionError("the instruction or negative prompt is not valid Unicode", remedy="Pass UTF-8") from error
+        problem = "the instruction or negative prompt is not valid Unicode"
+        raise OptionError(problem, remedy="Pass UTF-8", option="text") from error
     if length > MAX_TEXT_BYTES:
         raise OptionError(
             f"the instruction and the negative prompt take {length} bytes together, more than {MAX_TEXT_BYTES}",
             remedy="Shorten them: the text encoder reads a few dozen words",
+            option="text",
         )
 
 
@@ -143,6 +154,7 @@ def _geometry(job: Job, size: Size, options: Options, manifest: Manifest, most_p
         raise OptionError(
             f"resolution is {options.resolution}, and resize is floor8, which keeps the picture's own size",
             remedy="Leave the resolution out, or choose resize exact or fit",
+            option="resolution",
         )
     sizes = {
         "resolution": options.resolution or manifest.native_resolution,
@@ -165,9 +177,14 @@ def _new_picture(options: GenerateOptions, manifest: Manifest, most_pixels: int)
         raise OptionError(
             f"the picture would be {size[0]} x {size[1]} pixels",
             remedy=f"Give multiples of {multiple} for this bundle",
+            option="width" if size[0] % multiple else "height",
         )
-    check_size(*size, "the picture")
-    return plan_geometry(*size, "exact", resolution=max(size), multiple=multiple, most_pixels=most_pixels)
+    try:
+        check_size(*size, "the picture")
+        return plan_geometry(*size, "exact", resolution=max(size), multiple=multiple, most_pixels=most_pixels)
+    except PictureError as error:
+        error.option = "width" if size[0] >= size[1] else "height"
+        raise
 
 
 def _for_bundle(options: Options, manifest: Manifest) -> Options:
@@ -178,6 +195,7 @@ def _for_bundle(options: Options, manifest: Manifest) -> Options:
             raise OptionError(
                 f"image_guidance_scale is {scale}, and the network of {manifest.name!r} does not see the picture",
                 remedy="Leave it out, or use a bundle of an edit checkpoint",
+                option="image_guidance_scale",
             )
         options = _replace(options, image_guidance_scale=1.0)
     native = manifest.native_resolution
@@ -193,12 +211,14 @@ def _with_mask(job: Job, size: Size, options: Options) -> Options:
     if job.mask is None:
         for name in ("mask_blur", "mask_padding"):
             if getattr(options, name, None) is not None:
-                raise OptionError(f"{name} is {getattr(options, name)}, and there is no mask", remedy="Give a mask")
+                problem = f"{name} is {getattr(options, name)}, and there is no mask"
+                raise OptionError(problem, remedy="Give a mask", option=name)
         return options
     if isinstance(options, PictureOptions) and options.resize != "exact":
         raise OptionError(
             f"resize is {options.resize}, which changes the picture's size, and there is a mask",
             remedy="Leave resize out: what is outside the mask stays as it is",
+            option="resize",
         )
     blur = max(1, max(size) // _BLUR_SHARE)
     return _replace(options, mask_blur=blur) if getattr(options, "mask_blur", 0) is None else options

@@ -96,6 +96,7 @@ def build_table(name: str, config: Mapping[str, Any], steps: int, *, eta: float 
         raise OptionError(
             f"{name} has no finite coefficients for {steps} steps of this checkpoint's noise schedule",
             remedy="Use fewer steps, or another scheduler such as ddim or euler",
+            option="steps",
         )
     return table
 

@@ -18,6 +18,7 @@ def lcm(settings: Settings) -> StepTable:
         raise OptionError(
             f"steps is {settings.steps}, and LCM was distilled on {settings.original_steps} steps",
             remedy=f"Use at most {settings.original_steps} steps (4 to 8 are usual), or another scheduler",
+            option="steps",
         )
     trained = np.arange(settings.original_steps, 0, -1) * (settings.train // settings.original_steps) - 1
     t = trained[np.linspace(0, len(trained), settings.steps, endpoint=False).astype(int)][settings.start :]

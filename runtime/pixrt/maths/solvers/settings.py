@@ -53,6 +53,7 @@ class Settings:
             raise OptionError(
                 f"{self.steps} steps begin at timestep {timesteps.max():g}, and training ended at {self.train - 1}",
                 remedy="Use fewer steps",
+                option="steps",
             )
         found: Column = self.alphas_cumprod[timesteps.astype(int)]
         return found
@@ -100,7 +101,8 @@ def _read(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: 
     alphas_cumprod = _alphas_cumprod(given, defaults, prediction_type)
     train = len(alphas_cumprod)
     if steps > train:
-        raise OptionError(f"steps is {steps}, more than the {train} training timesteps", remedy="Use fewer steps")
+        problem = f"steps is {steps}, more than the {train} training timesteps"
+        raise OptionError(problem, remedy="Use fewer steps", option="steps")
     first = float(alphas_cumprod[0])
     final_sigmas_type = _choice(given, "final_sigmas_type", "zero", ("zero", "sigma_min"))
     return Settings(
