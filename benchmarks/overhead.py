@@ -52,7 +52,7 @@ UNET = ComponentSpec(
 def make_pool(slots: int) -> HostPool:
     """A pool on the null network."""
     rows = Rows(NullEngine(UNET), slots * len(Branch), (SIZE, SIZE), TOKENS)
-    return HostPool(rows, slots, (CHANNELS, SIZE, SIZE), slots * len(Branch))
+    return HostPool(rows, slots, (CHANNELS, SIZE, SIZE))
 
 
 def make_a_track(solver: str, steps: int, seed: int) -> Track:

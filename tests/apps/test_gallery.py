@@ -117,7 +117,7 @@ def test_one_picture_that_fails_does_not_take_others_with_it(
             raise PixrtError("the decoded picture is not finite", remedy="None")
         return finish(making, *rest)
 
-    monkeypatch.setattr("pixrt.editor.run.finish", failing)
+    monkeypatch.setattr("pixrt.editor.device.finish", failing)
     failed = {o.entry.path.name for o in run_gallery(null, pictures, tmp_path / "out") if o.state == "failed"}
     assert failed == {"04.png", "07.png", "08.png"}
 

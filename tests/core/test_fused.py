@@ -206,7 +206,7 @@ class TestCompany:
         pool, draw = self.pool(exports, 3), np.random.default_rng(5)
         waiting, inside, seen = list(range(len(tracks))) * 2, dict[int, tuple[int, int]](), 0
         while waiting or inside:
-            while waiting and pool.fits(tracks[waiting[0]].steps):
+            while waiting and pool.has_room:
                 number = waiting.pop(0)
                 inside[pool.join(tracks[number])] = (number, 0)
             stepping = {slot for slot in inside if draw.random() < 0.7} or set(inside)

@@ -254,7 +254,7 @@ class TestCompany:
         together, inside, waiting = pool(8), dict[int, tuple[Track, list[Any]]](), list(tracks)
         finished: list[tuple[Track, list[Any]]] = []
         while waiting or inside:
-            while waiting and together.fits(waiting[-1].steps) and (not inside or data.draw(st.booleans())):
+            while waiting and together.has_room and (not inside or data.draw(st.booleans())):
                 track = waiting.pop()
                 inside[together.join(track)] = (track, [])
             resting = data.draw(st.sets(st.sampled_from(sorted(inside)), max_size=len(inside) - 1))
@@ -301,22 +301,24 @@ class TestCompany:
             np.testing.assert_array_equal(pool.latents(slot), state)
 
     def test_rows_of_a_network_that_takes_some_numbers_only(self) -> None:
-        """They are padded to what it takes, and a pool takes in no more pictures than it has rows for."""
+        """They are padded to what it takes; pictures beyond its rows rest meanwhile."""
         from pixrt.core.pool import HostPool
         from pixrt.core.rows import Rows
 
         engine = NumpyEngine(smooth_network)
-        pool = HostPool(Rows(engine, 6, SIZE, TOKENS, taken=[(3, 3), (5, 6)]), 4, SHAPE, 6)
+        pool = HostPool(Rows(engine, 6, SIZE, TOKENS, taken=[(3, 3), (5, 6)]), 3, SHAPE)
         tracks = [track_of(steps_from("ddim", (7.5, 1.5), 3, interval=(0.0, 0.5)), seed) for seed in range(3)]
-        slots = [pool.join(track) for track in tracks[:2]]
-        assert not pool.fits(tracks[2].steps)
+        slots = [pool.join(track) for track in tracks]
+        assert not pool.has_room
         for _ in range(3):
-            pool.step()
-        assert engine.rows == [6, 6, 3]
-        for slot, track in zip(slots, tracks, strict=False):
+            pool.step(slots[:2])
+        for _ in range(3):
+            pool.step(slots[2:])
+        assert engine.rows == [6, 6, 3, 3, 3, 3]
+        for slot, track in zip(slots, tracks, strict=True):
             alone = states_of(pool_of(NumpyEngine(smooth_network), 1), [track])[0]
             np.testing.assert_array_equal(pool.leave(slot), alone[-1])
-        assert pool.fits(tracks[2].steps)
+        assert pool.has_room
 
 
 @pytest.mark.parametrize("steer", [None, 0.5])

@@ -26,7 +26,7 @@ def pool_of(engine: Any, slots: int, size: tuple[int, int] = SIZE, tiling: Tilin
     rows: Rows | TiledRows = Rows(engine, most, size, TOKENS)
     if tiling is not None:
         rows = TiledRows(engine, most, tiling, TOKENS)
-    return HostPool(rows, slots, (4, *size), most)
+    return HostPool(rows, slots, (4, *size))
 
 
 def given_to(seed: int, source: int = 4, size: tuple[int, int] = SIZE) -> dict[str, NDArray[np.float32]]:

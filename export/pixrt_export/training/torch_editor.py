@@ -78,7 +78,7 @@ class TorchEditor:
         null, *contexts = self.text_encoder(ids.to(device)).last_hidden_state.cpu().float().numpy()
         steps, shape = make_steps(self.options, self.scheduler), (sources.shape[1], *sources.shape[2:])
         rows = Rows(TorchUNet(self.unet), len(texts) * steps.most_branches, sources.shape[2:], ids.shape[1])
-        pool = HostPool(rows, len(texts), shape, len(texts) * steps.most_branches)
+        pool = HostPool(rows, len(texts), shape)
         for seed, (context, source) in enumerate(zip(contexts, sources, strict=True)):
             contexts_of = {Branch.TEXT: context, Branch.IMAGE: null, Branch.UNCOND: null}
             conditioning = Conditioning(contexts_of, {Branch.TEXT: source, Branch.IMAGE: source})

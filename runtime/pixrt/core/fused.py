@@ -24,7 +24,7 @@ from pixrt.backends.protocol import Array, Engine, LoopLayout
 from pixrt.core.conditioning import Latents
 from pixrt.core.pool import Occupancy
 from pixrt.core.rows import Taken, padded
-from pixrt.core.track import DEPTH, TABLE, Steps, Track
+from pixrt.core.track import DEPTH, TABLE, Track
 from pixrt.maths.guidance import Branch
 
 STEPS = 1024  # rows of a table: the most steps that options allow, PNDM's one more, and one in which a slot is paused
@@ -44,8 +44,7 @@ _INDICES = tuple(np.array(index, np.int32) for index in range(256))
 class FusedPool:
     """See `Pool`: slots on a loop, of h x w latents.
 
-    Pictures join while they have `most_rows` together; there is `room` for so many, one picture's at least. `taken` are
-    the numbers of rows that the engine takes.
+    There is `room` for so many rows, one picture's at least. `taken` are the numbers of rows that the engine takes.
     """
 
     def __init__(
@@ -54,13 +53,12 @@ class FusedPool:
         slots: int,
         size: tuple[int, int],
         tokens: int,
-        most_rows: int,
         room: int,
         taken: Taken = (),
     ) -> None:
         table = {tensor.name: tensor for tensor in (*engine.inputs, *engine.outputs)}
         channels = table["latents"].fixed(1)
-        self._occupancy = Occupancy(slots, most_rows)
+        self._occupancy = Occupancy(slots)
         self._shape = (channels, *size)
         self._has_source = "source" in table
         self._padded = [padded(count, taken) for count in range(room + 1)]
@@ -98,9 +96,10 @@ class FusedPool:
             self._loop.load(slot, {"table": paused}, {})
         self.bytes = sum(int(np.prod(shape)) * np.dtype(table[name].dtype).itemsize for name, shape in shapes.items())
 
-    def fits(self, steps: Steps) -> bool:
-        """See `Pool.fits`."""
-        return self._occupancy.fits(steps)
+    @property
+    def has_room(self) -> bool:
+        """See `Pool.has_room`."""
+        return self._occupancy.has_room
 
     def join(self, track: Track) -> int:
         """See `Pool.join`: writes the slot's own rows, and nothing of other slots."""

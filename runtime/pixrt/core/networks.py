@@ -11,7 +11,7 @@ from pixrt.core.fused import FusedPool
 from pixrt.core.pool import HostPool, Pool
 from pixrt.core.rows import Rows, TiledRows
 from pixrt.core.timing import Stopwatch
-from pixrt.core.windows import Windows, Work
+from pixrt.core.windows import Capacity, Windows, Work
 from pixrt.maths.tiles import Sides
 
 POOL_BYTES = 1 << 30
@@ -60,37 +60,40 @@ class Networks:
         """How a picture of h x w latents runs that has so many branches at most: see `Windows.work`."""
         return self._windows.work(branches, size, self._engines.refitted)
 
-    def slots(self, work: Work, slots: int) -> int:
-        """How many of `slots` pictures of a work can run together."""
-        return self._windows.capacity(work, slots, self.family.branches, self._engines.refitted).slots
+    def capacity(self, work: Work, slots: int, most_rows: int | None = None) -> Capacity:
+        """How many of `slots` pictures of a work can be in a pool together, and how many rows step at once.
 
-    def take_pool(self, work: Work, slots: int, clock: Stopwatch) -> Pool:
+        `most_rows` is the most that is wanted; None is all of them.
+        """
+        return self._windows.capacity(work, slots, self.family.branches, self._engines.refitted, most_rows)
+
+    def take_pool(self, work: Work, slots: int, clock: Stopwatch, most_rows: int | None = None) -> Pool:
         """A pool of so many slots, or as many as the engines take, for nobody else until it is given back.
 
-        Its arrays are kept from one use to the next.
+        Its arrays are kept from one use to the next. `most_rows`: see `capacity`.
         """
-        pool = self._pools.take((work, slots))
-        return self._make_pool(work, slots, clock) if pool is None else pool
+        pool = self._pools.take((work, slots, most_rows))
+        return self._make_pool(work, slots, clock, most_rows) if pool is None else pool
 
-    def give_back(self, pool: Pool, work: Work, slots: int, generation: int) -> None:
+    def give_back(self, pool: Pool, work: Work, slots: int, generation: int, most_rows: int | None = None) -> None:
         """Give back an empty pool, taken when the weights were those of `generation`."""
         if generation == self.generation:
-            self._pools.put((work, slots), pool)
+            self._pools.put((work, slots, most_rows), pool)
 
-    def _make_pool(self, work: Work, slots: int, clock: Stopwatch) -> Pool:
+    def _make_pool(self, work: Work, slots: int, clock: Stopwatch, most_rows: int | None) -> Pool:
         engine = self._engines.get(work.network, clock)
-        capacity = self._windows.capacity(work, slots, self.family.branches, self._engines.refitted)
+        capacity = self.capacity(work, slots, most_rows)
         tokens, tiling = self.family.tokens, work.tiling
         room = max(capacity.most, self.family.branches)  # what is too much for the engine, it says itself
         with clock.stage("denoise"):
             if work.network is Component.UNET_STEP:
-                return FusedPool(engine, capacity.slots, tiling.size, tokens, capacity.most, room, capacity.taken)
+                return FusedPool(engine, capacity.slots, tiling.size, tokens, room, capacity.taken)
             if tiling.count > 1:
                 rows: Rows | TiledRows = TiledRows(engine, room, tiling, tokens, taken=capacity.taken)
             else:
                 rows = Rows(engine, room, tiling.size, tokens, taken=capacity.taken)
             (output,) = engine.outputs
-            return HostPool(rows, capacity.slots, (output.fixed(1), *tiling.size), capacity.most)
+            return HostPool(rows, capacity.slots, (output.fixed(1), *tiling.size))
 
     def close_stage(self, component: Component) -> None:
         """Close the networks that stand for a component."""

@@ -12,15 +12,16 @@ import numpy as np
 from pixrt.core.conditioning import Latents
 from pixrt.core.rows import LoopRows
 from pixrt.core.slot import Place, Scratch, Slot
-from pixrt.core.track import Steps, Track
+from pixrt.core.track import Track
 from pixrt.maths.guidance import Branch
 
 
 class Pool(Protocol):
     """What drives pictures step by step, on the host or on a device."""
 
-    def fits(self, steps: Steps) -> bool:
-        """Whether a slot is free, and the network takes a picture's rows beside those of the others."""
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
 
     def join(self, track: Track) -> int:
         """Give a picture a slot; it takes part from the next step on."""
@@ -28,8 +29,8 @@ class Pool(Protocol):
     def step(self, slots: Collection[int] | None = None) -> list[int]:
         """Advance the pictures in these slots, or in all, by one step each; the slots of those that have ended.
 
-        May return before a device has run it. Raises BackendError: then no picture has advanced on the host, and on a
-        device the states are lost.
+        They must not need more rows together than the network takes. May return before a device has run it. Raises
+        BackendError: then no picture has advanced on the host, and on a device the states are lost.
         """
 
     def wait(self) -> None:
@@ -52,16 +53,14 @@ class Pool(Protocol):
 class Occupancy:
     """Which slots are taken, by which tracks, and how far each has come: what every pool keeps."""
 
-    def __init__(self, slots: int, most_rows: int) -> None:
+    def __init__(self, slots: int) -> None:
         self.tracks: list[Track | None] = [None] * slots
         self.at = [0] * slots
-        self._most_rows = most_rows
 
-    def fits(self, steps: Steps) -> bool:
-        """Whether a slot is free, and the rows are; a first picture always fits: the engine says what it takes."""
-        others = [each.steps.most_branches for each in self.tracks if each is not None]
-        fits = sum(others) + steps.most_branches <= self._most_rows
-        return None in self.tracks and (fits or not others)
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
+        return None in self.tracks
 
     def join(self, track: Track) -> int:
         """The first free slot."""
@@ -106,17 +105,18 @@ class Occupancy:
 class HostPool:
     """A pool whose states are in the host's memory; the network runs wherever its rows are."""
 
-    def __init__(self, rows: LoopRows, slots: int, shape: tuple[int, int, int], most_rows: int) -> None:
+    def __init__(self, rows: LoopRows, slots: int, shape: tuple[int, int, int]) -> None:
         self._rows = rows
-        self._occupancy = Occupancy(slots, most_rows)
+        self._occupancy = Occupancy(slots)
         self._scratch = Scratch(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
         self._slots = [Slot(shape) for _ in range(slots)]
         self._placed: list[tuple[Track | None, tuple[Branch, ...]]] = []  # what the network's rows hold, in order,
         self._places: list[Place] = []  # and where
 
-    def fits(self, steps: Steps) -> bool:
-        """See `Pool.fits`."""
-        return self._occupancy.fits(steps)
+    @property
+    def has_room(self) -> bool:
+        """See `Pool.has_room`."""
+        return self._occupancy.has_room
 
     def join(self, track: Track) -> int:
         """See `Pool.join`. Allocates what the slot has not needed before, such as room for more draws of noise."""

@@ -97,17 +97,21 @@ class Windows:
         axes = branches, self._manifest.unet_in_channels
         return Work(Component.UNET, self.tiling(Component.UNET, size, axes, refit=Component.UNET in refitted), scale)
 
-    def capacity(self, work: Work, slots: int, branches: int, refitted: Container[Component]) -> Capacity:
-        """How many of `slots` pictures, with so many branches at most, the engines of a work take at once."""
+    def capacity(
+        self, work: Work, slots: int, branches: int, refitted: Container[Component], most_rows: int | None = None
+    ) -> Capacity:
+        """How many of `slots` pictures, with so many branches at most, the engines of a work take at once.
+
+        `most_rows` is how many rows a step may have, None for all of them.
+        """
         refit, size = work.network in refitted, work.tiling.window
+        wanted = slots * branches if most_rows is None else min(most_rows, slots * branches)
         shapes = self._shapes(work.network, refit)
         if work.network is Component.UNET:
             channels = self._manifest.unet_in_channels
             fitting = (shape for shape in shapes if shape.holds((shape.min[0], channels, *size)))
             taken = tuple((shape.min[0], shape.max[0]) for shape in fitting)
-            return Capacity(
-                slots, min(slots * branches, max((most for _, most in taken), default=slots * branches)), taken
-            )
+            return Capacity(slots, min(wanted, max((most for _, most in taken), default=wanted)), taken)
         rows = self._shapes(work.network, refit, "context")
         pairs = [
             (latents, contexts)
@@ -115,14 +119,14 @@ class Windows:
             if latents.holds((latents.min[0], self._manifest.latents.channels, *size))
         ]
         if not pairs:
-            return Capacity(slots, slots * branches, ())
+            return Capacity(slots, wanted, ())
         slots = max(max(latents.min[0], min(slots, latents.max[0])) for latents, _ in pairs)
         taken = tuple(
             (contexts.min[0], contexts.max[0])
             for latents, contexts in pairs
             if latents.min[0] <= slots <= latents.max[0]
         )
-        return Capacity(slots, min(slots * branches, max(most for _, most in taken)), taken)
+        return Capacity(slots, min(wanted, slots * branches, max(most for _, most in taken)), taken)
 
     def _shapes(self, component: Component, refit: bool, tensor: str | None = None) -> tuple[SizeRange, ...]:
         """See `HasShapes.shapes`; none for a backend that takes every shape."""

@@ -17,9 +17,10 @@ from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.core.networks import Networks
 from pixrt.core.track import make_steps
 from pixrt.core.windows import Work
+from pixrt.editor.device import OpenBundle
 from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
 from pixrt.editor.result import EditResult, Estimate
-from pixrt.editor.run import OpenBundle, Run
+from pixrt.editor.run import Run
 from pixrt.errors import Cancelled, PixrtError
 from pixrt.lora.merging import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.lora.weights import WeightTable, read_table
@@ -194,7 +195,7 @@ class Runner:
         """What checked jobs would take, without opening a network. Raises OptionError; EngineError as `run` does."""
         found: dict[int, Estimate] = {}
         for work, group in self._grouped(requests).items():
-            together = self._networks.slots(work, min(self._max_batch, len(group)))
+            together = self._networks.capacity(work, min(self._max_batch, len(group))).slots
             for request in group:
                 steps, tiles = make_steps(request.options, self.manifest.scheduler), work.tiling.count
                 found[request.index] = Estimate(

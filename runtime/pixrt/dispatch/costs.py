@@ -1,0 +1,160 @@
+"""What a device takes for each kind of work, measured at first, corrected by every run. Times are seconds.
+
+Must not import anything but the standard library.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Literal
+
+from pixrt.dispatch.demand import Bucket, Demand
+
+Stage = Literal["encode", "decode"]
+
+# Of a row of the UNet at a call of three (Stable Diffusion 1.5), where nothing has been measured.
+SHARES: Mapping[Stage, float] = {"encode": 1.4, "decode": 3.1}
+_NEAR_BEST = 1.03  # a cap is the fewest rows that cost so little more, each, than those of the best call
+_BEST = 1.005  # what differs less than that is noise
+_LEARNING = 0.15
+_SURPRISE = 4.0  # a run that took so many times longer was not about its rows: the machine was busy
+
+
+class Curve:
+    """Seconds of one call by its rows: straight lines between measured points, never falling."""
+
+    def __init__(self, points: Mapping[int, float]) -> None:
+        self._points = dict(sorted(points.items()))
+        self._lay()
+
+    def _lay(self) -> None:
+        self._rows, seconds, most = list(self._points), [], 0.0
+        for value in self._points.values():
+            most = max(most, value)
+            seconds.append(most)
+        self._seconds = seconds
+        self._known: dict[int, float] = {}
+
+    def __call__(self, rows: int) -> float:
+        """Seconds of a call of so many rows."""
+        if rows not in self._known:
+            self._known[rows] = self._between(rows)
+        return self._known[rows]
+
+    def _between(self, rows: int) -> float:
+        counts, seconds = self._rows, self._seconds
+        if len(counts) == 1:
+            return seconds[0] * rows / counts[0]
+        right = min(max(bisect_left(counts, rows), 1), len(counts) - 1)
+        left = right - 1
+        slope = (seconds[right] - seconds[left]) / (counts[right] - counts[left])
+        return max(seconds[left] + slope * (rows - counts[left]), seconds[0] * min(1.0, rows / counts[0]))
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Move the curve at these rows towards what a run took."""
+        expected = self(rows)
+        seconds = min(seconds, _SURPRISE * expected)
+        self._points[rows] = expected + _LEARNING * (seconds - expected)
+        self._points = dict(sorted(self._points.items()))
+        self._lay()
+
+    def scaled(self, factor: float) -> "Curve":
+        """The same curve of work that is so many times as large."""
+        return Curve({rows: factor * seconds for rows, seconds in self._points.items()})
+
+    @property
+    def points(self) -> dict[int, float]:
+        """Rows and seconds that it is made of."""
+        return dict(self._points)
+
+
+class Costs:
+    """Seconds of a step by its rows, of encoding and of decoding, for every bucket.
+
+    A bucket that nothing was measured for costs what the measured ones cost, by area. Without any measurement every
+    call costs the same for each row, and the cap is all that an engine takes.
+    """
+
+    def __init__(self) -> None:
+        self._curves: dict[object, tuple[float, Curve]] = {}
+        self._stages: dict[tuple[object, Stage], tuple[float, float]] = {}
+        self._caps: dict[object, tuple[int, int]] = {}
+
+    def measured(self, bucket: Bucket, steps: Mapping[int, float], stages: Mapping[Stage, float]) -> None:
+        """Begin with what a warm-up took: seconds by rows, and of the other stages."""
+        self._curves[bucket.key] = bucket.area, Curve(steps)
+        for stage, seconds in stages.items():
+            self._stages[bucket.key, stage] = bucket.area, seconds
+        self._caps.clear()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was measured."""
+        return bool(self._curves)
+
+    def curve(self, bucket: Bucket) -> Curve:
+        """The bucket's own, or the nearest one's, scaled."""
+        if bucket.key not in self._curves:
+            if not self._curves:
+                return _PROPORTIONAL
+            area, curve = min(self._curves.values(), key=lambda known: abs(known[0] - bucket.area))
+            self._curves[bucket.key] = bucket.area, curve.scaled(bucket.area / area)
+        return self._curves[bucket.key][1]
+
+    def step(self, bucket: Bucket, rows: int) -> float:
+        """Seconds of one call."""
+        return self.curve(bucket)(rows)
+
+    def stage(self, bucket: Bucket, stage: Stage) -> float:
+        """Seconds of encoding, or decoding, a picture."""
+        known = self._stages.get((bucket.key, stage))
+        if known is not None:
+            return known[1]
+        others = [(area, seconds) for (_, name), (area, seconds) in self._stages.items() if name == stage]
+        if others:
+            area, seconds = min(others, key=lambda other: abs(other[0] - bucket.area))
+            return seconds * bucket.area / area
+        return SHARES[stage] * self.step(bucket, 3) / 3
+
+    def learn_step(self, bucket: Bucket, rows: int, seconds: float) -> None:
+        """Correct a bucket's curve by a run. Without a measurement there is nothing to correct."""
+        if self.is_known:
+            self.curve(bucket).learn(rows, seconds)
+            self._caps.pop(bucket.key, None)
+
+    def learn_stage(self, bucket: Bucket, stage: Stage, seconds: float) -> None:
+        """Correct what a stage takes."""
+        if self.is_known:
+            expected = self.stage(bucket, stage)
+            seconds = min(seconds, _SURPRISE * expected)
+            self._stages[bucket.key, stage] = bucket.area, expected + _LEARNING * (seconds - expected)
+
+    def caps(self, bucket: Bucket) -> tuple[int, int]:
+        """Rows that a call should have at most: usually, and if more are waiting.
+
+        The first is the fewest that cost, each, nearly as little as they can; the second the fewest that cost the
+        least. What costs as much each, whatever their number, is better done soon than together.
+        """
+        if not self.is_known:
+            return bucket.most_rows, bucket.most_rows
+        if bucket.key not in self._caps:
+            curve = self.curve(bucket)
+            each = [curve(rows) / rows for rows in range(1, bucket.most_rows + 1)]
+            best = min(each)
+            usual, most = (
+                next(rows for rows, cost in enumerate(each, 1) if cost <= factor * best)
+                for factor in (_NEAR_BEST, _BEST)
+            )
+            self._caps[bucket.key] = usual, most
+        return self._caps[bucket.key]
+
+    def alone(self, bucket: Bucket, rows: tuple[int, ...]) -> float:
+        """Seconds of a picture that has the device to itself."""
+        steps = sum(self.step(bucket, count) for count in rows)
+        return self.stage(bucket, "encode") + steps + self.stage(bucket, "decode")
+
+    def alone_of(self, demand: Demand) -> float:
+        """See `alone`."""
+        return self.alone(demand.bucket, demand.rows)
+
+
+_PROPORTIONAL = Curve({1: 1.0})

@@ -1,0 +1,1 @@
+"""The HTTP server: interfaces, admission, and the process that owns the device."""
