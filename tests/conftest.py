@@ -30,7 +30,7 @@ settings.load_profile("pixrt")
 
 # What no test file can be without is not among these.
 OPTIONAL = {"accelerate", "cuda", "datasets", "diffusers", "matplotlib", "onnx", "onnx_ir", "peft", "safetensors"}
-OPTIONAL |= {"openvino", "scipy", "tensorboard", "torch", "transformers"}
+OPTIONAL |= {"blind_watermark", "c2pa", "cryptography", "openvino", "scipy", "tensorboard", "torch", "transformers"}
 
 
 class WithoutTorch(PathFinder):

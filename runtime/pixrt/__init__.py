@@ -34,9 +34,11 @@ if TYPE_CHECKING:
         PictureError,
         PixrtError,
     )
+    from pixrt.options.marking import MarkingOptions
     from pixrt.options.session import SessionOptions
     from pixrt.options.tasks import EditOptions, GenerateOptions, Img2ImgOptions, InpaintOptions, StyleOptions
     from pixrt.pictures.codecs import read_parameters
+    from pixrt.pictures.marking import Marking
     from pixrt.tasks.jobs import Job
 
 _HOME = {
@@ -48,6 +50,8 @@ _HOME = {
     "InpaintOptions": "options.tasks",
     "StyleOptions": "options.tasks",
     "SessionOptions": "options.session",
+    "MarkingOptions": "options.marking",
+    "Marking": "pictures.marking",
     "Job": "tasks.jobs",
     "EditResult": "editor.result",
     "StepInfo": "editor.events",
@@ -95,6 +99,8 @@ __all__ = [
     "Job",
     "LoraError",
     "Made",
+    "Marking",
+    "MarkingOptions",
     "OptionError",
     "OutputError",
     "PictureError",

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixrt.errors import OutputError, PictureError
-from pixrt.pictures.codecs import WRITABLE_SUFFIXES, open_picture, read_parameters, save_picture
+from pixrt.errors import OptionError, OutputError, PictureError
+from pixrt.pictures.codecs import encode_picture, open_picture, read_parameters, save_picture
+from pixrt.pictures.formats import MEDIA_TYPES, WRITABLE_SUFFIXES, Format, media_type_of
 from pixrt.pictures.images import load_picture
+from pixrt.pictures.marks import read_marks
+from pixrt.pictures.provenance import SourceType
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
 PARAMETERS = {"pixrt": "0", "instruction": "make it 冬 ❄ \"'\\ \n", "seed": 2**62 + 1, "guidance_interval": [0.0, 0.8]}
@@ -120,7 +123,7 @@ def test_parameters_travel_in_the_picture(suffix: str, mode: str, tmp_path: Path
     image = Image.fromarray(NOISE).convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.fromarray(NOISE[:, :, 0]))
-    save_picture(image, path, parameters=json.dumps(PARAMETERS, ensure_ascii=False), quality=95)
+    save_picture(image, path, parameters=json.dumps(PARAMETERS, ensure_ascii=False), made=SourceType.EDITED)
     assert read_parameters(path) == PARAMETERS
     with open_picture(path) as written:
         assert written.size == image.size
@@ -133,10 +136,45 @@ def test_parameters_travel_in_the_picture(suffix: str, mode: str, tmp_path: Path
 def test_parameters_too_long_for_exif(tmp_path: Path) -> None:
     text = json.dumps({"pixrt": "0", "instruction": "x" * 70_000})
     with pytest.raises(OutputError, match="more than the 65000"):
-        save_picture(Image.fromarray(NOISE), tmp_path / "it.jpg", parameters=text, quality=95)
-    save_picture(Image.fromarray(NOISE), tmp_path / "it.png", parameters=text, quality=95)
+        save_picture(Image.fromarray(NOISE), tmp_path / "it.jpg", parameters=text, made=SourceType.EDITED)
+    save_picture(Image.fromarray(NOISE), tmp_path / "it.png", parameters=text, made=SourceType.EDITED)
     assert len(read_parameters(tmp_path / "it.png")["instruction"]) == 70_000
     assert not (tmp_path / "it.jpg").exists()
+
+
+def test_the_longest_parameters_leave_room_for_the_mark(tmp_path: Path) -> None:
+    """EXIF and XMP are segments of their own, of 64 KiB each."""
+    text = json.dumps({"pixrt": "0", "instruction": ""})
+    text = json.dumps({"pixrt": "0", "instruction": "x" * (65_000 - len(text))})
+    for suffix in WRITABLE_SUFFIXES:
+        save_picture(Image.fromarray(NOISE), tmp_path / f"it{suffix}", parameters=text, made=SourceType.EDITED)
+        assert read_parameters(tmp_path / f"it{suffix}") == json.loads(text)
+        assert read_marks(tmp_path / f"it{suffix}").source_type is SourceType.EDITED
+
+
+@pytest.mark.parametrize("format", MEDIA_TYPES)
+def test_bytes_are_what_is_saved(format: Format, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"parameters": json.dumps(PARAMETERS), "made": SourceType.GENERATED, "quality": 40}
+    data = encode_picture(Image.fromarray(NOISE), format, **options)
+    save_picture(Image.fromarray(NOISE), tmp_path / f"it.{format}", **options)
+    assert (tmp_path / f"it.{format}").read_bytes() == data
+    assert media_type_of(data) == MEDIA_TYPES[format]
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.get_format_mimetype() == MEDIA_TYPES[format]  # type: ignore[attr-defined]
+    better = encode_picture(Image.fromarray(NOISE), format, **(options | {"quality": 95}))
+    assert (len(better) > len(data)) == (format != "png")
+
+
+def test_wrong_formats_and_qualities() -> None:
+    options: dict[str, Any] = {"parameters": "{}", "made": SourceType.EDITED}
+    for format in ("gif", "PNG", "jpg", "", None):
+        with pytest.raises(OptionError, match="Choose one of png, jpeg, webp, avif"):
+            encode_picture(Image.fromarray(NOISE), format, **options)  # type: ignore[arg-type]
+    for quality in (0, 101, 9.5, "90"):
+        with pytest.raises(OptionError, match="from 1 to 100"):
+            encode_picture(Image.fromarray(NOISE), "jpeg", quality=quality, **options)
+    with pytest.raises(OutputError, match="cannot be encoded as webp"):
+        encode_picture(Image.new("RGB", (1, 16_384)), "webp", **options)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', "{}", "null", '{"instruction": "no version"}'])
@@ -159,10 +197,10 @@ def test_a_picture_without_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".gif", ".bmp", "", ".tif", ".png.exe"])
 def test_suffixes_that_are_not_written(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError):
-        save_picture(Image.fromarray(NOISE), tmp_path / f"it{suffix}", parameters="{}", quality=95)
+        save_picture(Image.fromarray(NOISE), tmp_path / f"it{suffix}", parameters="{}", made=SourceType.EDITED)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        save_picture(Image.fromarray(NOISE), tmp_path / "no" / "it.png", parameters="{}", quality=95)
+        save_picture(Image.fromarray(NOISE), tmp_path / "no" / "it.png", parameters="{}", made=SourceType.EDITED)

@@ -16,7 +16,7 @@ from pixrt.errors import DataError, PixrtError
 from pixrt.options.fields import option_fields
 from pixrt.options.parsing import parse_all
 from pixrt.options.tasks import EditOptions
-from pixrt.pictures.codecs import WRITABLE_SUFFIXES, writable_name
+from pixrt.pictures.formats import WRITABLE_SUFFIXES, writable_name
 
 TABLES = (".jsonl", ".csv")
 _LONGEST_NAME = 255 - len(".png")  # of the file systems in use, in bytes

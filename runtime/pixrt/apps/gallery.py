@@ -21,6 +21,7 @@ from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
 from pixrt.errors import BackendError, OptionError, OutputError, PictureError, PixrtError
 from pixrt.files import make_folder
+from pixrt.pictures.marking import DEFAULT_MARKING, Marking
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.requests import Request
 
@@ -68,6 +69,7 @@ class Gallery:
         journal: of that folder.
         max_batch: pictures that are decoded together; the runner's.
         quality: of JPEG, WebP and AVIF.
+        marking: what results carry.
         retry_failed: edit again what has failed before.
     """
 
@@ -79,6 +81,7 @@ class Gallery:
         *,
         max_batch: int,
         quality: int = 95,
+        marking: Marking = DEFAULT_MARKING,
         retry_failed: bool = False,
     ) -> None:
         self._runner = runner
@@ -86,6 +89,7 @@ class Gallery:
         self._journal = journal
         self._max_batch = max_batch
         self._quality = quality
+        self._marking = marking
         self._retry_failed = retry_failed
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Outcome]:
@@ -189,7 +193,7 @@ class Gallery:
             return self._failed(entry, key, result)
         target = self._folder / entry.target
         make_folder(target.parent)
-        result.save(target, quality=self._quality)
+        result.save(target, quality=self._quality, marking=self._marking, source=entry.path)
         facts = {"input": entry.name, "output": entry.target.as_posix(), "seed": result.seed}
         self._journal.write(key, facts, failed=False)
         return Outcome(entry, target, "done", result)

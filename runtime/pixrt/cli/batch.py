@@ -20,7 +20,7 @@ from pixrt.cli.running import Running
 from pixrt.errors import OptionError, PixrtError
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions, draw_seed
-from pixrt.pictures.codecs import WRITABLE_SUFFIXES
+from pixrt.pictures.formats import WRITABLE_SUFFIXES
 
 if TYPE_CHECKING:
     from pixrt.apps.gallery import Outcome
@@ -81,6 +81,7 @@ def batch(
     def entries() -> Iterator[Entry]:
         return read_entries(sources, instruction, parameters, output)
 
+    marking = running.open_marking()
     with errors.status("looking at the gallery"):
         total = count_entries(entries(), output)
     with running.open() as editor:
@@ -99,6 +100,7 @@ def batch(
                 journal,
                 max_batch=running.session.max_batch,
                 quality=running.quality,
+                marking=marking,
                 retry_failed=retry_failed,
             )
             tally = _Tally(running, total)
@@ -188,5 +190,6 @@ def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], 
         "instruction": instruction,
         "options": dataclasses.asdict(options),
         "quality": running.quality,
+        **({"watermark": True} if running.marking.watermark else {}),
         **({"tile": editor.tile} if editor.tile is not None else {}),
     }

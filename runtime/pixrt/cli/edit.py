@@ -20,7 +20,8 @@ from pixrt.options.tasks import (
     StyleOptions,
     seeds_from,
 )
-from pixrt.pictures.codecs import WRITABLE_SUFFIXES, read_parameters
+from pixrt.pictures.codecs import read_parameters
+from pixrt.pictures.formats import WRITABLE_SUFFIXES
 
 Output = Annotated[
     Path,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixrt.errors import OptionError, OutputError
-from pixrt.pictures.codecs import WRITABLE_SUFFIXES, writable_name
+from pixrt.pictures.formats import WRITABLE_SUFFIXES, writable_name
 
 
 def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = (), made: bool = False) -> list[Path]:

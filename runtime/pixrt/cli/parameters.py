@@ -21,7 +21,7 @@ from pixrt.options.tasks import bundle_defaults
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 MASK, TENSORRT, OUTPUT = "Mask", "TensorRT", "Output"
-_LAST_PANELS = (MASK, "Speed", "ONNX Runtime", TENSORRT, OUTPUT)
+_LAST_PANELS = (MASK, "Speed", "ONNX Runtime", TENSORRT, OUTPUT, "Marking")
 _METAVARS: Mapping[Kind, str] = {
     "whole": "N",
     "number": "X",
@@ -47,25 +47,31 @@ def with_flags(options: type[Any], *, defaults: Any = None, lists: Collection[st
 
 def with_session(defaults: SessionOptions, only: Collection[str]) -> Decorator:
     """Replace a command's argument `session` by flags of these options; it receives `SessionOptions`."""
-    return _replacing("session", _flags(SessionOptions, defaults, only=only), functools.partial(_session, defaults))
+    return _replacing("session", _flags(SessionOptions, defaults, only=only), functools.partial(_replaced, defaults))
 
 
 def with_arguments_of(builder: type[Any], name: str, *, without: Collection[str] = ()) -> Decorator:
     """Replace a command's argument `name` by the fields of a dataclass, which are written as arguments of typer's.
 
-    Its field `session`, of `SessionOptions`, becomes a flag per option. Fields in `without` become no flags, and have
-    their defaults.
+    A field whose default has options (`SessionOptions`) becomes a flag per option. Fields in `without` become no flags,
+    and have their defaults.
     """
-    own = dict(inspect.signature(builder, eval_str=True).parameters)
-    defaults: SessionOptions = own.pop("session").default
-    flags = _flags(SessionOptions, defaults)
-    names = {flag.name for flag in flags}
+    fields = inspect.signature(builder, eval_str=True).parameters.values()
+    own = [each for each in fields if each.name not in without and not _has_options(each.default)]
+    groups = {
+        each.name: (each.default, _flags(type(each.default), each.default))
+        for each in fields
+        if each.name not in without and _has_options(each.default)
+    }
 
     def receive(given: dict[str, Any]) -> Any:
-        session = _session(defaults, {name: given.pop(name) for name in names})
-        return builder(session=session, **given)
+        built = {
+            group: _replaced(defaults, {flag.name: given.pop(flag.name) for flag in flags})
+            for group, (defaults, flags) in groups.items()
+        }
+        return builder(**built, **given)
 
-    return _replacing(name, [*(each for each in own.values() if each.name not in without), *flags], receive)
+    return _replacing(name, [*own, *(flag for _, flags in groups.values() for flag in flags)], receive)
 
 
 def example(words: str) -> str:
@@ -73,8 +79,13 @@ def example(words: str) -> str:
     return f"Example: {escape(words)}"
 
 
-def _session(defaults: SessionOptions, given: dict[str, Any]) -> SessionOptions:
-    return dataclasses.replace(defaults, **_parsed(SessionOptions, given))
+def _has_options(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and bool(option_fields(value))
+
+
+def _replaced(defaults: Any, given: Mapping[str, Any]) -> Any:
+    """Options with those that are given, parsed."""
+    return dataclasses.replace(defaults, **_parsed(type(defaults), given))
 
 
 def _parsed(options: type[Any], given: Mapping[str, Any], lists: Collection[str] = ()) -> dict[str, Any]:

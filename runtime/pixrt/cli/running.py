@@ -17,12 +17,14 @@ from pixrt.cli.parameters import OUTPUT, TENSORRT
 from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand
 from pixrt.errors import PixrtError, SomeFailed
 from pixrt.files import make_folder
+from pixrt.options.marking import MarkingOptions
 from pixrt.options.session import SessionOptions
 from pixrt_engines.options import Knobs
 
 if TYPE_CHECKING:
     from pixrt.editor.editor import Editor
     from pixrt.editor.events import Failed, Made
+    from pixrt.pictures.marking import Marking
     from pixrt.tasks.jobs import Job
     from pixrt.tasks.requests import Request
 
@@ -36,6 +38,7 @@ class Running:
     )
     lora: LoraFlag = None
     session: SessionOptions = SessionOptions()  # a flag for each of its options
+    marking: MarkingOptions = MarkingOptions()
     build_engines: Annotated[
         bool,
         typer.Option(
@@ -70,6 +73,14 @@ class Running:
 
         return Editor(self.bundle, session or self.session, loras=lora_inputs(self.lora))
 
+    def open_marking(self) -> "Marking":
+        """What results are marked with, opened before any work; and what is given up for it, said."""
+        from pixrt.pictures.marking import Marking
+
+        if self.marking.watermark and not self.quiet:
+            warn("the watermark changes pixels everywhere: outside a mask they are not the input's to the byte")
+        return Marking.of(self.marking)
+
     def make(
         self,
         jobs: "Sequence[Job]",
@@ -85,6 +96,7 @@ class Running:
         """
         from pixrt.editor.events import Failed
 
+        marking = self.open_marking()
         if self.build_first(jobs):
             return
         with self.open() as editor:
@@ -110,7 +122,8 @@ class Running:
                         continue
                     result, target = event.result, targets[event.index]
                     make_folder(target.parent)
-                    result.save(target, quality=self.quality)
+                    source = jobs[event.index].image
+                    result.save(target, quality=self.quality, marking=marking, source=source)
                     print_result(names[event.index], target, result, self.as_json)
                     notes.add(result)
                 notes.tell()

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,6 +14,15 @@ from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest
 from pixrt.bundles.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
 from pixrt.cli.console import add_row, facts_table, results, say
 from pixrt.errors import BundleError, PictureError
+
+if TYPE_CHECKING:
+    from pixrt.pictures.marks import Marks
+
+_STATES = {
+    "Invalid": "not valid, the picture was changed or its signature never held",
+    "Valid": "unchanged since, by a signer whose issuer is not known here",
+    "Trusted": "unchanged since, by a trusted signer",
+}
 
 
 def models(
@@ -46,14 +56,20 @@ def models(
 
 def inspect(
     target: Annotated[str, typer.Argument(metavar="BUNDLE|PICTURE", help="A bundle's folder or name, or a picture.")],
+    watermark: Annotated[
+        bool,
+        typer.Option(
+            "--watermark", metavar="", help="Look for the watermark of `pixrt edit --watermark` in the picture too."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")] = False,
 ) -> None:
-    """Check a bundle and print what it holds, or print the parameters inside a picture that pixrt wrote."""
+    """Check a bundle and print what it holds, or print the parameters and marks inside a picture that pixrt wrote."""
     path = Path(target)
     if path.name == MANIFEST_NAME:
         _inspect_bundle(str(path.parent), as_json)
     elif _is_file(path):
-        _inspect_picture(path, as_json)
+        _inspect_picture(path, watermark, as_json)
     else:
         _inspect_bundle(target, as_json)
 
@@ -125,13 +141,20 @@ def _loras(manifest: Manifest) -> str:
     return ", ".join(f"{lora.name}, scale {lora.scale:g} (SHA-256 {lora.sha256[:12]})" for lora in loras)
 
 
-def _inspect_picture(path: Path, as_json: bool) -> None:
+def _inspect_picture(path: Path, watermark: bool, as_json: bool) -> None:
     from pixrt.pictures.codecs import read_parameters
     from pixrt.pictures.images import load_picture
+    from pixrt.pictures.marks import read_marks
 
     picture = load_picture(path)
     height, width = picture.rgb.shape[:2]
-    facts: dict[str, object] = {"width": width, "height": height, "alpha": picture.alpha is not None}
+    marks = read_marks(path, watermark=watermark)
+    facts: dict[str, object] = {
+        "width": width,
+        "height": height,
+        "alpha": picture.alpha is not None,
+        **dataclasses.asdict(marks),
+    }
     try:
         facts["parameters"] = read_parameters(path)
     except PictureError as error:
@@ -141,9 +164,27 @@ def _inspect_picture(path: Path, as_json: bool) -> None:
         say(json.dumps(facts))
         return
     say(f"{path}  {width} x {height}{', with alpha' if picture.alpha is not None else ''}")
+    for line in _marks(marks):
+        say(f"  {line}")
     parameters = facts["parameters"]
     if isinstance(parameters, dict):
         for name, value in parameters.items():
             say(f"  {name}: {value}")
     else:
         say(f"  {facts['note']}")
+
+
+def _marks(marks: "Marks") -> Iterator[str]:
+    """What is said of the marks, a line each."""
+    from pixrt.pictures.watermark import ENOUGH, PAYLOAD
+
+    if marks.source_type is not None:
+        yield f"made as (IPTC): {marks.source_type.name.lower()}, {marks.source_type}"
+    if marks.signature is not None:
+        by = f", by {marks.signature.signer}" if marks.signature.signer else ""
+        yield f"signed (C2PA): {_STATES.get(marks.signature.state, marks.signature.state)}{by}"
+    elif marks.signature_unread:
+        yield f"signed (C2PA): not known, for {marks.signature_unread}"
+    if marks.watermark_bits is not None:
+        yes = "yes" if marks.watermark_bits >= ENOUGH else "no"
+        yield f"watermark: {yes}, {marks.watermark_bits} of {len(PAYLOAD)} bits"

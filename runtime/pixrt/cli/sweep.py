@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pixrt.core.timing import StageTimes
     from pixrt.editor.editor import Editor
     from pixrt.editor.result import EditResult, Estimate
+    from pixrt.pictures.marking import Marking
     from pixrt.tasks.requests import Request
 
 _LISTS = tuple(name for name in SWEPT if name != "seed")
@@ -81,6 +82,7 @@ def sweep(
         Job(options=EditOptions(**(parameters | dict(cell.values))), text=instruction, image=decoded, mask=selected)
         for cell in cells
     ]
+    marking = running.open_marking()
     if running.build_first(jobs):
         return
     with running.open() as editor:
@@ -100,12 +102,12 @@ def sweep(
             return
         started = time.perf_counter()
         once = _warm_up(editor, requests[: running.session.max_batch])
-        measured, last = _make(editor, estimates, targets, source, running)
+        measured, last = _make(editor, estimates, targets, source, running, marking, image)
         common = {name: value for name, value in last.parameters.items() if name not in swept} | {
             "task": "sweep",
             "swept": {axis.name: axis.values for axis in axes},
         }
-        _draw(sheet, axes, common, targets[: len(cells)], targets[len(cells) :], source)
+        _draw(sheet, axes, common, targets[: len(cells)], targets[len(cells) :], source, marking)
         rows = step_table(measured)
         if json_file is not None:
             facts = {
@@ -180,6 +182,8 @@ def _make(
     targets: Sequence[Path],
     source: "NDArray[Any]",
     running: Running,
+    marking: "Marking",
+    original: str,
 ) -> "tuple[list[Measured], EditResult]":
     """Make and save the pictures as they come; what was measured of each, in the sweep's order, and the last result."""
     from pixrt.apps.sweep_table import Measured, strength
@@ -192,7 +196,7 @@ def _make(
         if isinstance(event, Failed):
             raise event.error
         result = event.result
-        result.save(targets[result.index])
+        result.save(targets[result.index], marking=marking, source=original)
         options = result.options
         assert options.scheduler is not None
         assert options.steps is not None
@@ -213,6 +217,7 @@ def _draw(
     pictures: Sequence[Path],
     targets: Sequence[Path],
     source: "NDArray[Any]",
+    marking: "Marking",
 ) -> None:
     """Paint the pages out of the written pictures, so that a sweep of thousands is not held in memory."""
     from PIL import Image
@@ -220,6 +225,7 @@ def _draw(
     from pixrt.apps.sweep_sheet import draw_page
     from pixrt.pictures.codecs import save_picture
     from pixrt.pictures.images import load_picture
+    from pixrt.pictures.provenance import SourceType
 
     changing = {axis.name for axis in several(axes)}
     fixed = {axis.name: axis.values[0] for axis in axes if axis.name not in changing}
@@ -239,7 +245,8 @@ def _draw(
             title=common["instruction"],
             facts=", ".join(facts),
         )
-        save_picture(image, target, parameters=json.dumps(common, ensure_ascii=False), quality=95)
+        text = json.dumps(common, ensure_ascii=False)
+        save_picture(image, target, parameters=text, made=SourceType.EDITED, marking=marking)
 
 
 def _print_table(rows: "Sequence[StepRow]") -> None:

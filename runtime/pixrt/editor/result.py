@@ -12,11 +12,16 @@ from pixrt._version import __version__
 from pixrt.bundles.manifest import LoraSpec
 from pixrt.core.timing import StageTimes
 from pixrt.options.tasks import Options
-from pixrt.pictures.codecs import save_picture
+from pixrt.pictures.codecs import encode_picture, save_picture
+from pixrt.pictures.formats import Format
+from pixrt.pictures.marking import DEFAULT_MARKING, Marking
+from pixrt.pictures.provenance import SourceType
 from pixrt.tasks.requests import Request
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from pixrt.pictures.images import PictureSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,51 @@ class EditResult:
             **({"history": list(self.history)} if self.history else {}),
         }
 
-    def save(self, path: str | os.PathLike[str], *, quality: int = 95) -> None:
-        """Write the picture with its parameters inside; the suffix tells the format. Raises OutputError."""
-        text = json.dumps(self.parameters, ensure_ascii=False)
-        save_picture(self.image, Path(path), parameters=text, quality=quality)
+    def encode(
+        self,
+        format: Format,
+        *,
+        quality: int = 95,
+        marking: Marking = DEFAULT_MARKING,
+        source: "PictureSource | None" = None,
+    ) -> bytes:
+        """The picture as a file's bytes, with its parameters and what `marking` says inside.
+
+        `format` is png, jpeg, webp or avif; `quality`, 1 to 100, is for all but PNG. `source` is the file that the
+        picture was made from (its path or bytes), which a signature names. Raises OptionError, OutputError.
+        """
+        return encode_picture(
+            self.image,
+            format,
+            parameters=self._text,
+            made=SourceType.of(self.options),
+            quality=quality,
+            marking=marking,
+            source=source,
+        )
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int = 95,
+        marking: Marking = DEFAULT_MARKING,
+        source: "PictureSource | None" = None,
+    ) -> None:
+        """Write what `encode` makes; the suffix tells the format. Raises OptionError, OutputError."""
+        save_picture(
+            self.image,
+            Path(path),
+            parameters=self._text,
+            made=SourceType.of(self.options),
+            quality=quality,
+            marking=marking,
+            source=source,
+        )
+
+    @property
+    def _text(self) -> str:
+        return json.dumps(self.parameters, ensure_ascii=False)
 
 
 def lora_parameters(loras: Sequence[LoraSpec]) -> dict[str, Any]:

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from pixrt.errors import OptionError, OutputError, PictureError, PictureTooLarge, PictureUnreadable
 from pixrt.files import atomic_write
+from pixrt.pictures.formats import MEDIA_TYPES, READABLE_FORMATS, SUFFIXES, Format
 from pixrt.pictures.geometry import check_size
+from pixrt.pictures.marking import DEFAULT_MARKING, Marking
 from pixrt.pictures.metadata import exif_bytes, parameters_text, png_info
+from pixrt.pictures.provenance import SourceType, xmp_packet
+from pixrt.pictures.watermark import embed_watermark
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# No other decoder is given bytes: the fewer, the fewer ways to be surprised by a file.
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF")
-WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")
+    from pixrt.pictures.images import PictureSource
+
 _WHITE = 255
 
 
@@ -69,38 +72,100 @@ def _require_regular(path: Path) -> None:
         raise PictureError(f"{path} is not a file but a pipe or a device", remedy="Copy the picture into a file first")
 
 
-def save_picture(image: "Image.Image", path: Path, *, parameters: str, quality: int) -> None:
-    """Write a picture with its parameters inside, whole or not at all. `quality`, 1 to 100, is for all but PNG.
+def encode_picture(
+    image: "Image.Image",
+    format: Format,
+    *,
+    parameters: str,
+    made: SourceType,
+    quality: int = 95,
+    marking: Marking = DEFAULT_MARKING,
+    source: "PictureSource | None" = None,
+) -> bytes:
+    """A picture as a file's bytes: its parameters inside, and what `marking` says.
 
-    Raises OptionError for another quality, OutputError for a suffix that pixrt does not write, and if the file
-    system refuses.
+    Args:
+        image: RGB or RGBA; a JPEG has what is transparent over white.
+        format: one of `MEDIA_TYPES`.
+        parameters: JSON, for `read_parameters`.
+        made: how the picture came about.
+        quality: 1 to 100, for all but PNG.
+        source: what an edit began with; only a signature needs it, and only a file (its path or its bytes) has a hash
+            that others can check.
+
+    Raises OptionError for another format or quality; OutputError if the picture does not fit the format, or cannot be
+    marked.
     """
+    if format not in MEDIA_TYPES:
+        raise OptionError(
+            f"format is {format!r:.60}", remedy=f"Choose one of {', '.join(MEDIA_TYPES)}", option="format"
+        )
     if not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise OptionError(f"quality is {quality!r}", remedy="It must be from 1 to 100")
-    suffix = path.suffix.lower()
-    if suffix not in WRITABLE_SUFFIXES:
-        raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(WRITABLE_SUFFIXES)}")
-    if suffix == ".png":
-        options: dict[str, Any] = {"format": "PNG", "pnginfo": png_info(parameters), "compress_level": 1}
+        raise OptionError(f"quality is {quality!r}", remedy="It must be from 1 to 100", option="quality")
+    xmp = xmp_packet(made) if marking.mark else ""
+    if format == "png":
+        options: dict[str, Any] = {"pnginfo": png_info(parameters, xmp), "compress_level": 1}
     else:
-        options = {"format": {".webp": "WEBP", ".avif": "AVIF"}.get(suffix, "JPEG"), "quality": quality}
-        options["exif"] = exif_bytes(parameters)
-    if options["format"] in ("JPEG", "AVIF"):
+        options = {"quality": quality, "exif": exif_bytes(parameters), **({"xmp": xmp.encode()} if xmp else {})}
+    if format in ("jpeg", "avif"):
         options["subsampling"] = "4:4:4"  # an edit's flat colours fray at their edges otherwise
-    if options["format"] == "JPEG" and image.mode == "RGBA":
+    if format == "jpeg" and image.mode == "RGBA":
         image = over_white(image)
+    if marking.watermark:
+        image = embed_watermark(image)
     encoded = io.BytesIO()
     try:
-        image.save(encoded, **options)
+        image.save(encoded, format, **options)
     except (KeyError, ValueError, OSError) as error:
-        raise OutputError(f"{path} cannot be encoded: {error}", remedy="Write a .png") from error
+        raise OutputError(f"the picture cannot be encoded as {format}: {error}", remedy="Choose png") from error
+    if marking.signer is None:
+        return encoded.getvalue()
+    return marking.signer.sign(encoded.getvalue(), MEDIA_TYPES[format], _file_bytes(source), made)
+
+
+def save_picture(
+    image: "Image.Image",
+    path: Path,
+    *,
+    parameters: str,
+    made: SourceType,
+    quality: int = 95,
+    marking: Marking = DEFAULT_MARKING,
+    source: "PictureSource | None" = None,
+) -> None:
+    """Write what `encode_picture` makes, whole or not at all; the suffix tells the format.
+
+    Raises as `encode_picture` does, and OutputError for a suffix that pixrt does not write, and if the file system
+    refuses.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(SUFFIXES)}")
+    data = encode_picture(
+        image,
+        SUFFIXES[suffix],
+        parameters=parameters,
+        made=made,
+        quality=quality,
+        marking=marking,
+        source=source,
+    )
     with atomic_write(path) as file:
-        file.write(encoded.getbuffer())
+        file.write(data)
 
 
-def writable_name(path: Path) -> Path:
-    """What a result of the picture at `path` is called: the same, if pixrt can write its format, else a PNG."""
-    return path if path.suffix.lower() in WRITABLE_SUFFIXES else path.with_suffix(".png")
+def _file_bytes(source: "PictureSource | None") -> bytes | None:
+    """The file that a source is; None if it is none. Raises OutputError."""
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return None
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise OutputError(
+            f"{source}, which the signature is to name, cannot be read: {error.strerror}", remedy="Put it back"
+        ) from error
 
 
 def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Pillow is imported when needed. Must not import a backend.
 from typing import TYPE_CHECKING
 
 from pixrt.errors import OutputError
+from pixrt.pictures.provenance import XMP_KEY
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,8 +22,11 @@ _MAX_EXIF_BYTES = 65_000
 _MAX_PNG_BYTES = 1_000_000
 
 
-def png_info(parameters: str) -> "PngInfo":
-    """The chunk for Pillow's `pnginfo`. Compressed if long. Raises OutputError if it could not be read again."""
+def png_info(parameters: str, xmp: str) -> "PngInfo":
+    """The chunks for Pillow's `pnginfo`: the parameters, compressed if long, and an XMP packet, if there is one.
+
+    Raises OutputError if the parameters could not be read again.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     length = len(parameters.encode())
@@ -33,6 +37,8 @@ def png_info(parameters: str) -> "PngInfo":
         )
     info = PngInfo()
     info.add_itxt(PNG_KEY, parameters, zip=len(parameters) > 2000)
+    if xmp:
+        info.add_itxt(XMP_KEY, xmp)
     return info
 
 

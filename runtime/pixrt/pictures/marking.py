@@ -1,0 +1,27 @@
+"""What results are marked with, opened once for all of them. Must not import a backend."""
+
+from dataclasses import dataclass
+
+from pixrt.options.marking import MarkingOptions
+from pixrt.pictures.signing import Signer
+from pixrt.pictures.watermark import require_watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """What says in a result that a model made it: an XMP packet, a C2PA signature, an invisible watermark."""
+
+    mark: bool = True
+    signer: Signer | None = None
+    watermark: bool = False
+
+    @classmethod
+    def of(cls, options: MarkingOptions) -> "Marking":
+        """Open what the options name, and try it. Raises OptionError, PackageMissing."""
+        if options.watermark:
+            require_watermark()
+        signer = Signer(options.c2pa_cert, options.c2pa_key) if options.c2pa_cert and options.c2pa_key else None
+        return cls(options.mark, signer, options.watermark)
+
+
+DEFAULT_MARKING = Marking()
