@@ -1,40 +1,88 @@
-"""The null backend: right shapes, no work. It measures the runtime's own cost and runs without any engine library."""
+"""The null backend: right shapes, no work. It measures the runtime's own cost and runs without any engine library.
 
+It can stand in for a device: with provider options it takes the time that a device takes. Milliseconds: `step_ms` of a
+call of the UNet, `row_ms` of each of its rows, of which `least_rows` are paid at least; `encode_ms` and `decode_ms` of
+both halves of the VAE.
+"""
+
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 from pixrt.backends.host import HostBackend, HostEngine
 from pixrt.backends.info import BackendInfo
 from pixrt.backends.protocol import Array, NewWeight
-from pixrt.bundles.manifest import Component
+from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
+from pixrt.errors import OptionError
+from pixrt.options.session import SessionOptions
 
 _SUMMARY = "computes nothing"
+_OPTIONS = ("step_ms", "row_ms", "least_rows", "encode_ms", "decode_ms")
 
 
 class NullEngine(HostEngine):
-    """Checks what is bound to it, leaves the outputs as they are."""
+    """Checks what is bound to it, leaves the outputs as they are; a call of so many rows takes `takes_ms`."""
+
+    def __init__(self, spec: ComponentSpec, takes_ms: Callable[[int], float] | None = None) -> None:
+        super().__init__(spec)
+        self._takes_ms = takes_ms
 
     def tie(self, tensors: Mapping[str, Array]) -> Callable[[], None]:
-        """A call that does nothing."""
-        return _nothing
+        """A call that does nothing, for as long as it would take."""
+        if self._takes_ms is None:
+            return _nothing
+        rows = tensors["context"] if "context" in tensors else tensors[self.inputs[0].name]
+        seconds = self._takes_ms(len(rows)) / 1000
+        return lambda: time.sleep(seconds)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 class NullBackend(HostBackend):
-    """Opens null engines."""
+    """Opens null engines. Raises OptionError for provider options that it does not have."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
         super().__init__("null", _SUMMARY)
+        self._takes = {name: _milliseconds(name, text) for name, text in (options or {}).items()}
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> NullEngine:
         """Neither the file nor the weights are read."""
-        return NullEngine(bundle.manifest.component(component))
+        takes = self._takes
+        if component in (Component.UNET, Component.UNET_STEP):
+            call, row, least = (takes.get(name, 0.0) for name in ("step_ms", "row_ms", "least_rows"))
+            times: Callable[[int], float] | None = lambda rows: call + row * max(rows, least)  # noqa: E731
+        else:
+            whole = takes.get(
+                {Component.VAE_ENCODER: "encode_ms", Component.VAE_DECODER: "decode_ms"}.get(component, "")
+            )
+            times = None if whole is None else lambda _: whole
+        return NullEngine(bundle.manifest.component(component), times if takes else None)
+
+
+def _milliseconds(name: str, text: str) -> float:
+    if name not in _OPTIONS:
+        raise OptionError(
+            f"the null backend has no provider option {name!r:.60}", remedy=f"It has {', '.join(_OPTIONS)}"
+        )
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise OptionError(f"the provider option {name} is {text!r:.60}", remedy="It must be a number, 0 or more")
+    return value
 
 
 def _nothing() -> None:
     return None
 
 
-INFO = BackendInfo(name="null", summary=_SUMMARY, open=lambda info, bundle, options: NullBackend(), is_automatic=False)
+def _open(info: BackendInfo, bundle: Bundle, options: SessionOptions) -> NullBackend:
+    return NullBackend(options.provider_options)
+
+
+INFO = BackendInfo(
+    name="null", summary=_SUMMARY, open=_open, options=frozenset({"provider_options"}), is_automatic=False
+)

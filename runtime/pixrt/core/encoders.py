@@ -4,7 +4,9 @@ Embeddings are kept by token ids and source latents by content, so a second edit
 instruction, computes neither again. Must not import a backend.
 """
 
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +76,12 @@ class Encoders:
             f"the decoded picture holds {broken} of {pixels.size} values that are not finite",
             remedy="Use a bundle exported with --precision fp32",
         )
+
+    @property
+    def caches(self) -> Mapping[str, Recent[Any]]:
+        """What is kept, by what it is: embeddings of instructions, latents of sources, and calls that are bound."""
+        calls = {f"calls_{component}": kept for component, kept in self._calls.items()}
+        return {"instructions": self._texts, "sources": self._sources, **calls}
 
     def forget(self, component: Component) -> None:
         """Let go of what is bound to a network."""

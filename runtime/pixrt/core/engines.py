@@ -37,7 +37,7 @@ class Engines:
     @property
     def refitted(self) -> frozenset[Component]:
         """The networks with other weights than the bundle's."""
-        return frozenset(self._weights)
+        return frozenset(tuple(self._weights))  # others may change it meanwhile
 
     def get(self, component: Component, clock: Stopwatch) -> Engine:
         """A network, opened now if it is not; that is charged to the clock."""

@@ -1,5 +1,8 @@
 """A bundle on a backend: its encoders, and pools in which its pictures advance. Must not import a backend."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pixrt.backends.protocol import Backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
@@ -56,16 +59,27 @@ class Networks:
         """The networks that are open."""
         return self._engines.open
 
-    def work(self, branches: int, size: Sides) -> Work:
-        """How a picture of h x w latents runs that has so many branches at most: see `Windows.work`."""
-        return self._windows.work(branches, size, self._engines.refitted)
+    @property
+    def caches(self) -> Mapping[str, Recent[Any]]:
+        """What is kept for its next use."""
+        return {**self.encoders.caches, "pools": self._pools}
 
-    def capacity(self, work: Work, slots: int, most_rows: int | None = None) -> Capacity:
+    def work(self, branches: int, size: Sides, *, refit: bool = False) -> Work:
+        """How a picture of h x w latents runs that has so many branches at most: see `Windows.work`.
+
+        `refit`: as if the loop's network had other weights than its own already.
+        """
+        return self._windows.work(branches, size, self._refitted(refit))
+
+    def _refitted(self, refit: bool) -> frozenset[Component]:
+        return frozenset(LOOPS) if refit else self._engines.refitted
+
+    def capacity(self, work: Work, slots: int, most_rows: int | None = None, *, refit: bool = False) -> Capacity:
         """How many of `slots` pictures of a work can be in a pool together, and how many rows step at once.
 
-        `most_rows` is the most that is wanted; None is all of them.
+        `most_rows` is the most that is wanted; None is all of them. `refit`: see `work`.
         """
-        return self._windows.capacity(work, slots, self.family.branches, self._engines.refitted, most_rows)
+        return self._windows.capacity(work, slots, self.family.branches, self._refitted(refit), most_rows)
 
     def take_pool(self, work: Work, slots: int, clock: Stopwatch, most_rows: int | None = None) -> Pool:
         """A pool of so many slots, or as many as the engines take, for nobody else until it is given back.

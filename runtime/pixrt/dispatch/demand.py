@@ -16,6 +16,7 @@ class Bucket:
         variant: the weights that the network has (its LoRA set).
         slots: pictures that may be in its pool at once.
         most_rows: rows that one call takes at most.
+        name: for people.
         area: what a row costs beside another bucket's, by its latents; for costs that nobody has measured yet.
     """
 
@@ -24,6 +25,7 @@ class Bucket:
     most_rows: int
     area: float = 1.0
     variant: Hashable = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

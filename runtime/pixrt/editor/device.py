@@ -86,15 +86,19 @@ class Device:
         self._stage = ""
 
     def bucket(self, request: Request, variant: tuple[object, ...] = ()) -> tuple[Bucket, tuple[int, ...]]:
-        """With what a picture may share calls, and the rows of its steps. Raises OptionError, EngineError."""
-        steps = make_steps(request.options, self._opened.manifest.scheduler)
-        with self._opened.turn():
-            work = self._work(request, steps.most_branches)
-            capacity = self._networks.capacity(work, self._slots, self._most_rows)
+        """With what a picture may share calls, and the rows of its steps. Raises OptionError, EngineError.
+
+        `variant` are other weights that it will run with than those of now. From any thread.
+        """
+        steps, refit = make_steps(request.options, self._opened.manifest.scheduler), bool(variant)
+        size = request.latents_size(self._opened.manifest)
+        work = self._networks.work(steps.most_branches, size, refit=refit)
+        capacity = self._networks.capacity(work, self._slots, self._most_rows, refit=refit)
         tiling = work.tiling
         key = (str(work.network), tiling.size, tiling.window)
         area = float(tiling.count * tiling.window[0] * tiling.window[1])
-        bucket = Bucket(key, capacity.slots, capacity.most, area, variant)
+        width, height = request.geometry.padded
+        bucket = Bucket(key, capacity.slots, capacity.most, area, variant, f"{width}x{height}")
         return bucket, tuple(map(len, steps.branches))
 
     def encode(self, number: int, request: Request) -> None:
@@ -102,7 +106,7 @@ class Device:
         self._enter("encode")
         steps = make_steps(request.options, self._opened.manifest.scheduler)
         with self._opened.turn():
-            work = self._work(request, steps.most_branches)
+            work = self._networks.work(steps.most_branches, request.latents_size(self._opened.manifest))
             making = Making(request, steps, work, self._networks.generation)
             self._tracks[number] = encode(making, self._networks, self._opened.manifest, self._styles)
         self._makings[number] = making
@@ -219,9 +223,6 @@ class Device:
         self.rest()
         self._styles.clear()
         self._enter("")
-
-    def _work(self, request: Request, branches: int) -> Work:
-        return self._networks.work(branches, request.latents_size(self._opened.manifest))
 
     def _slots_of(self, work: Work) -> int:
         return self._fewer.get(work, self._slots)

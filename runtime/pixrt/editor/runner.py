@@ -3,21 +3,22 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from pixrt.backends.protocol import EngineMemory, TellsMemory
 from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import Component, LoraSpec, Manifest
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
+from pixrt.core.caches import Recent
 from pixrt.core.networks import Networks
 from pixrt.core.track import make_steps
 from pixrt.core.windows import Work
-from pixrt.editor.device import OpenBundle
+from pixrt.editor.device import Device, OpenBundle
 from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
 from pixrt.editor.result import EditResult, Estimate
 from pixrt.editor.run import Run
@@ -135,14 +136,18 @@ class Runner:
                     weights = partial(replacements, self._bundle.folder, places, given) if given else None
                     self._networks.replace(network, weights)
 
-    def check(self, jobs: Sequence[Job], *, on_refused: OnRefused | None = None) -> list[Request]:
+    def check(
+        self, jobs: Sequence[Job], *, on_refused: OnRefused | None = None, has_loras: bool = False
+    ) -> list[Request]:
         """Check jobs before any network runs: texts, options, whether they fit the bundle, and the pictures' headers.
+
+        `has_loras`: they will run with LoRAs, whether or not any are in use now.
 
         Raises OptionError, BundleError; PictureError for the first picture that is refused, unless `on_refused` is
         told of each, by its place, and the others go on.
         """
         for job in jobs:
-            require(job, self.manifest, self._loras.specs)
+            require(job, self.manifest, has_loras or bool(self._loras.specs))
         most = MAX_WORKING_PIXELS if self.tile is None else MAX_PIXELS
         return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most, on_refused=on_refused)
 
@@ -188,8 +193,20 @@ class Runner:
         grouped = self._grouped(requests)
         slots = min(self._max_batch, max(map(len, grouped.values()), default=self._max_batch))
         requests = [request for group in grouped.values() for request in group]
-        opened = OpenBundle(self.manifest, self._networks, self._backend.name, lambda: self._loras.specs, self._turn)
-        return Run(opened, requests, slots=slots, steps=steps)
+        return Run(self._opened, requests, slots=slots, steps=steps)
+
+    def device(self, *, slots: int, most_rows: int) -> Device:
+        """The networks for somebody who decides by himself what is next, such as a server."""
+        return Device(self._opened, slots=slots, most_rows=most_rows, waits=True)
+
+    @property
+    def _opened(self) -> OpenBundle:
+        return OpenBundle(self.manifest, self._networks, self._backend.name, lambda: self._loras.specs, self._turn)
+
+    @property
+    def caches(self) -> Mapping[str, Recent[Any]]:
+        """What is kept for its next use, by what it is."""
+        return self._networks.caches
 
     def estimate(self, requests: Sequence[Request]) -> list[Estimate]:
         """What checked jobs would take, without opening a network. Raises OptionError; EngineError as `run` does."""

@@ -65,7 +65,7 @@ class SessionOptions:
     )
     provider_options: Mapping[str, str] | None = option(
         None,
-        "For the execution provider of an ort- backend; may be repeated.",
+        "For the execution provider of an ort- backend, or what the null backend pretends; may be repeated.",
         kind="pairs",
         group="ONNX Runtime",
         flag="--provider-option",

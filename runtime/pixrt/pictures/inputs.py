@@ -18,14 +18,17 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class StylePicture:
-    """A style's working picture `[3, H, W]` in [-1, 1], and the SHA-256 of its pixels (16 digits)."""
+    """A style's working picture `[3, H, W]` in [-1, 1], the SHA-256 of its pixels (16 digits), and what it was."""
 
+    source: PictureSource
     pixels: Pixels
     sha256: str
 
 
 Styles = MutableMapping[int, StylePicture]
 """Styles that were prepared, by the identity of their source: one serves many pictures."""
+
+_STYLES = 8  # that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,13 @@ def prepare_masked(
 
 def prepare_style(source: PictureSource, manifest: Manifest, known: Styles) -> StylePicture:
     """A style's working picture: as large as the bundle's native resolution, whatever the content's is."""
-    if id(source) not in known:
+    if id(source) not in known or known[id(source)].source is not source:  # another one where an old one was
+        if len(known) >= _STYLES:
+            known.clear()
         rgb = (picture := load_picture(source)).rgb
         resolution, multiple = manifest.native_resolution, manifest.size_multiple
         geometry = plan_geometry(rgb.shape[1], rgb.shape[0], "exact", resolution=resolution, multiple=multiple)
-        known[id(source)] = StylePicture(to_network(picture, geometry), _digest(rgb))
+        known[id(source)] = StylePicture(source, to_network(picture, geometry), _digest(rgb))
     return known[id(source)]
 
 

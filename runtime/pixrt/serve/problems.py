@@ -30,6 +30,9 @@ class Problem(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Problem, (self.status, self.code, self.message, self.param, self.retry_after)
+
     @property
     def headers(self) -> dict[str, str]:
         """Whether to send the request again: without them the openai SDK sends each of 5xx three times."""

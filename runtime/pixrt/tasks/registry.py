@@ -8,9 +8,9 @@ inpaint   9, 4                     image, mask           if strength is 1       
 style     4, 8                     image, style          no: the image          the image in the style
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from pixrt.bundles.manifest import NETWORKS, Component, LoraSpec, Manifest
+from pixrt.bundles.manifest import NETWORKS, Component, Manifest
 from pixrt.bundles.manifest import Task as BundleTask
 from pixrt.core.conditioning import Conditioning
 from pixrt.errors import OptionError
@@ -54,16 +54,16 @@ def condition(given: TaskInputs) -> Conditioning:
     return TASKS[type(given.options)].condition(given)
 
 
-def require(job: Job, manifest: Manifest, loras: Sequence[LoraSpec]) -> None:
+def require(job: Job, manifest: Manifest, has_loras: bool) -> None:
     """Raise OptionError unless a bundle's network can do a job's task, and the job has the pictures it takes.
 
-    `loras` are those in use at run time.
+    `has_loras`: it runs with some.
     """
     options, task = job.options, TASKS.get(type(job.options))
     if task is None:
         kinds = ", ".join(kind.__name__ for kind in TASKS)
         raise OptionError(f"a job's options are {type(options).__name__}", remedy=f"Pass one of {kinds}")
-    distilled = manifest.source.loras or loras or manifest.defaults.scheduler == "lcm"
+    distilled = manifest.source.loras or has_loras or manifest.defaults.scheduler == "lcm"
     if options.preset == "turbo" and not distilled:
         raise OptionError(
             f"the preset turbo takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",

@@ -1,0 +1,47 @@
+"""The shelf: tickets that their clients may come back for, until some time after their end.
+
+Must not import numpy or Pillow.
+"""
+
+from pixrt.serve.problems import Problem
+from pixrt.serve.tickets import Ticket
+
+
+class Shelf:
+    """Keeps tickets so many seconds after their end, and so many bytes of results; the oldest go first."""
+
+    def __init__(self, seconds: float, most_bytes: int) -> None:
+        self._seconds = seconds
+        self._most_bytes = most_bytes
+        self._tickets: dict[str, Ticket] = {}  # oldest first
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    @property
+    def bytes(self) -> int:
+        """Of the results."""
+        return sum(len(ticket.result.data) for ticket in self._tickets.values() if ticket.result is not None)
+
+    def add(self, ticket: Ticket) -> None:
+        """Keep a ticket."""
+        self._tickets[ticket.id] = ticket
+
+    def find(self, id: str, client: str) -> Ticket:
+        """A client's ticket. Raises Problem 404; another client's is as good as none."""
+        ticket = self._tickets.get(id)
+        if ticket is None or ticket.client != client:
+            message = f"There is no job {id!r:.60}. Results are kept for {self._seconds:g} s."
+            raise Problem(404, "job_not_found", message)
+        return ticket
+
+    def of(self, client: str) -> list[Ticket]:
+        """A client's tickets, oldest first."""
+        return [ticket for ticket in self._tickets.values() if ticket.client == client]
+
+    def tidy(self, now: float) -> None:
+        """Let go of what has been here long enough, or is too much."""
+        ended = [ticket for ticket in self._tickets.values() if ticket.ended is not None]
+        for ticket in ended:
+            if now - (ticket.ended or now) > self._seconds or self.bytes > self._most_bytes:
+                del self._tickets[ticket.id]

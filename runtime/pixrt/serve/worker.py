@@ -1,0 +1,319 @@
+"""The worker: a process that owns the device and does, one thing after the other, what the front's dispatcher says.
+
+Codecs run beside the device in threads. It ends if the front does: `python -m pixrt.serve.worker SOCKET`.
+"""
+
+import io
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pixrt.backends.protocol import EngineMemory
+from pixrt.editor.device import Lost
+from pixrt.editor.result import EditResult
+from pixrt.editor.run import told
+from pixrt.errors import PixrtError
+from pixrt.options.schema import json_schema
+from pixrt.options.tasks import TASK_OPTIONS, bundle_defaults
+from pixrt.pictures.marking import Marking
+from pixrt.serve.channel import WorkerEnd
+from pixrt.serve.inputs import job_of
+from pixrt.serve.messages import (
+    Broke,
+    Check,
+    Checked,
+    Do,
+    Drop,
+    Kept,
+    LostPlaces,
+    Made,
+    Model,
+    Prepared,
+    Preview,
+    Ran,
+    Ready,
+    Setup,
+    State,
+    Unusable,
+)
+from pixrt.serve.problems import Problem
+from pixrt.serve.statuses import problem_of
+from pixrt.serve.tickets import Asked, Result
+from pixrt.serve.variants import Variants, lora_names
+from pixrt.serve.warming import warm_up
+from pixrt.tasks.registry import TASKS
+from pixrt.tasks.requests import Request
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CODECS = 2  # threads
+_PREPARED_BYTES = 512 << 20  # decoded pictures that wait; beyond it they are decoded when their turn comes
+_STATE_SECONDS = 1.0
+_PREVIEW_SIDE = 1024
+
+
+class Worker:
+    """See the module. One thread receives, some do codecs, and `run` is the device's."""
+
+    def __init__(self, end: WorkerEnd, setup: Setup, began: float) -> None:
+        self._end = end
+        self._setup = setup
+        self._variants = Variants(setup)
+        self._marking = Marking.of(setup.marking)
+        self._manifest = self._variants.own.manifest
+        self._orders: queue.SimpleQueue[Do | Drop | None] = queue.SimpleQueue()
+        self._codecs = ThreadPoolExecutor(_CODECS, "codec")
+        self._lock = threading.Lock()
+        self._asked: dict[int, Asked] = {}  # of pictures that nobody has dropped
+        self._requests: dict[int, Request] = {}
+        self._told = 0.0
+        bucket, steps, stages = warm_up(self._variants.own, self._variants.device(()))
+        end.send(Ready(self._model(time.monotonic() - began), bucket, steps, stages))
+
+    def run(self) -> None:
+        """Do what comes until the front is gone."""
+        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        while (order := self._orders.get()) is not None:
+            if isinstance(order, Drop):
+                self._drop(order.number)
+            else:
+                self._do(order)
+            if time.monotonic() - self._told > _STATE_SECONDS:
+                self._end.send(self._state())
+                self._told = time.monotonic()
+        self._codecs.shutdown(cancel_futures=True)
+        self._variants.close()
+
+    def _receive(self) -> None:
+        while (message := self._end.receive()) is not None:
+            if isinstance(message, Check):
+                with self._lock:
+                    self._asked[message.number] = message.asked
+                self._codecs.submit(self._alone, self._check, message.number, message.asked)
+            else:
+                self._orders.put(message)
+        self._orders.put(None)
+
+    def _alone(self, work: Callable[..., None], number: int, *rest: Any) -> None:
+        """Do a picture's work in this thread; whatever fails is told as that picture's."""
+        try:
+            work(number, *rest)
+        except Exception as error:
+            self._broke(number, error)
+
+    def _broke(self, number: int, error: Exception, *, was_done: bool = False) -> None:
+        with self._lock:
+            self._asked.pop(number, None)
+            self._requests.pop(number, None)
+        self._end.send(Broke(number, _problem(error), was_done))
+
+    def _check(self, number: int, asked: Asked) -> None:
+        """Look at headers, texts and options; then decode, if there is memory for one more that waits."""
+        editor, has_loras = self._variants.own, bool(asked.loras)
+        (request,) = editor.check([job_of(asked)], has_loras=has_loras)
+        bucket, rows = self._variants.device(()).bucket(request, asked.loras)
+        with self._lock:
+            if number not in self._asked:
+                return
+            self._requests[number] = request
+            held = sum(_bytes(each) for each in self._requests.values())
+        self._end.send(Checked(number, bucket, rows))
+        if held < _PREPARED_BYTES:
+            prepared = request.prepare(self._manifest, {})
+            with self._lock:
+                if number in self._asked:
+                    self._requests[number] = replace(request, prepared=prepared)
+        self._end.send(Prepared(number))
+
+    def _do(self, order: Do) -> None:
+        numbers = order.numbers
+        began = time.perf_counter()
+        try:
+            if order.kind == "step":
+                self._step(order)
+            elif order.kind == "encode":
+                with self._lock:
+                    asked, request = self._asked[numbers[0]], self._requests[numbers[0]]
+                self._variants.take(numbers[0], asked.loras).encode(numbers[0], request)
+            else:
+                self._decode(numbers[0])
+        except Lost as lost:
+            self._lost(lost)
+        except Exception as error:
+            device = self._variants.of(numbers[0])
+            if device is not None:
+                device.drop(numbers[0])
+            self._variants.leave(numbers[0])
+            self._broke(numbers[0], error, was_done=True)
+        else:
+            self._end.send(Ran(time.perf_counter() - began))
+
+    def _step(self, order: Do) -> None:
+        device = self._variants.of(order.numbers[0])
+        assert device is not None
+        ended = device.step(order.numbers)
+        for number in order.previews:
+            stepped = device.stepped(number)
+            self._codecs.submit(self._alone, self._preview, number, stepped.step, stepped.preview())
+        for number in ended:
+            device.leave(number)
+
+    def _decode(self, number: int) -> None:
+        device = self._variants.of(number)
+        assert device is not None
+        result = device.decode(number)
+        self._variants.leave(number)
+        with self._lock:
+            asked = self._asked.pop(number)
+            self._requests.pop(number, None)
+        self._codecs.submit(self._alone, self._write, number, asked, result)
+
+    def _lost(self, lost: Lost) -> None:
+        demands = {}
+        for number in lost.numbers:
+            device = self._variants.of(number)
+            assert device is not None
+            with self._lock:
+                self._requests[number] = request = device.again(number)
+                loras = self._asked[number].loras
+            self._variants.leave(number)
+            demands[number] = device.bucket(request, loras)
+        self._end.send(LostPlaces(tuple(lost.numbers), lost.slots, demands))
+
+    def _drop(self, number: int) -> None:
+        with self._lock:
+            self._asked.pop(number, None)
+            self._requests.pop(number, None)
+        device = self._variants.of(number)
+        if device is not None:
+            device.drop(number)
+            self._variants.leave(number)
+
+    def _preview(self, number: int, step: int, image: "Image.Image") -> None:
+        from PIL import Image
+
+        with self._lock:
+            request = self._requests.get(number)
+        if request is None:
+            return
+        scale = self._manifest.latents.scale
+        width, height = (max(1, side // scale) for side in request.geometry.scaled)
+        larger = min(1.0, _PREVIEW_SIDE / max(request.geometry.output))
+        wide, high = (max(1, round(side * larger)) for side in request.geometry.output)
+        shown = image.crop((0, 0, width, height)).resize((wide, high), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        shown.save(file, "PNG", compress_level=1)
+        self._end.send(Preview(number, step, file.getvalue()))
+
+    def _write(self, number: int, asked: Asked, result: EditResult) -> None:
+        """Encode a result's file."""
+        began = time.perf_counter()
+        if asked.output.format == "raw":
+            data = np.asarray(result.image.convert("RGB")).tobytes()
+        else:
+            source = asked.image if isinstance(asked.image, bytes) else None
+            data = result.encode(
+                asked.output.format, quality=asked.output.quality, marking=self._marking, source=source
+            )
+        times = asdict(result.times) | {"write_ms": 1000 * (time.perf_counter() - began)}
+        made = Result(data, asked.output, result.image.size, result.parameters, times, result.backend)
+        self._end.send(Made(number, made))
+
+    def _model(self, seconds: float) -> Model:
+        manifest, editor = self._manifest, self._variants.own
+        tasks = {task: options for task, options in TASK_OPTIONS.items() if manifest.task in TASKS[options].bundles}
+        native = manifest.native_resolution
+        return Model(
+            name=manifest.name,
+            sha256=manifest.source.sha256,
+            precision=manifest.precision,
+            notice=manifest.notice,
+            backend=editor.backend,
+            native_resolution=native,
+            size_multiple=manifest.size_multiple,
+            tasks=tuple(tasks),
+            defaults=asdict(manifest.defaults),
+            schemas={
+                task: json_schema(options, task, bundle_defaults(options, manifest.defaults, native))
+                for task, options in tasks.items()
+            },
+            loras=lora_names(self._setup.lora_folder),
+            load_seconds=seconds,
+            created=int(time.time()),
+        )
+
+    def _state(self) -> State:
+        caches: dict[str, Kept] = {}
+        memory: dict[str, int] = {}
+        for editor in self._variants:
+            for name, cache in editor.caches.items():
+                kind = name.partition("_")[0]
+                before = caches.get(kind, Kept(0, 0, 0, 0))
+                caches[kind] = Kept(
+                    before.hits + cache.hits,
+                    before.misses + cache.misses,
+                    before.bytes + cache.bytes,
+                    before.limit + cache.limit,
+                )
+            for engine in editor.memory:
+                for kind, size in _device_bytes(engine).items():
+                    memory[kind] = memory.get(kind, 0) + size
+        return State(caches, memory, self._variants.names)
+
+
+def _device_bytes(engine: EngineMemory) -> dict[str, int]:
+    return {name: value for name, value in asdict(engine).items() if isinstance(value, int)}
+
+
+def _bytes(request: Request) -> int:
+    """What is decoded of a request."""
+    ready = request.prepared
+    arrays = () if ready is None else (ready.pixels, ready.style, ready.mask, ready.under, ready.opacity, ready.alpha)
+    return sum(each.nbytes for each in arrays if each is not None)
+
+
+def _problem(error: Exception) -> Problem:
+    """What a client is told. What is no error of pixrt's is a fault of its own: its frames go to the log, no words."""
+    if isinstance(error, PixrtError | MemoryError):
+        found = told(error)
+        if found.exit_code not in (2, 3):  # neither the client's parameters nor its pictures
+            print(f"worker: {type(found).__name__}: {found.problem}", file=sys.stderr, flush=True)
+        return problem_of(found)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    print(f"worker: {type(error).__name__}\n{frames}", file=sys.stderr, flush=True)
+    return Problem(500, "internal_error", "The server failed at this request. Its log says how.")
+
+
+def main() -> None:
+    """Serve the front at the other end of the socket whose number is the first argument."""
+    began = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the front decides when it ends
+        signal.signal(number, signal.SIG_IGN)
+    end = WorkerEnd(socket.socket(fileno=int(sys.argv[1])))
+    setup = end.receive()
+    if setup is None:
+        return
+    try:
+        worker = Worker(end, setup, began)
+    except PixrtError as error:
+        end.send(Unusable(error.problem, error.remedy, error.exit_code))
+        return
+    try:
+        worker.run()
+    except (BrokenPipeError, ConnectionResetError):  # the front is gone
+        return
+
+
+if __name__ == "__main__":
+    main()
