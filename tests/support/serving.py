@@ -63,6 +63,11 @@ class FakeService:
     cancelled: list[Ticket] = field(default_factory=list)
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
+    @property
+    def why_not_ready(self) -> str:
+        """The reason in words; "" if it is ready."""
+        return "" if self.is_ready else "it is a fake"
+
     async def submit(self, asked: Sequence[Asked], *, client: str) -> list[Ticket]:
         """All of them, or a Problem."""
         if self.refuses is not None:

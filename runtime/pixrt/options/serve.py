@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 from pixrt.errors import OptionError
-from pixrt.options.fields import option, validate
+from pixrt.options.fields import option
+from pixrt.options.marking import MarkingOptions
 
 LogFormat = Literal["text", "json"]
 _ADDRESS, _ACCESS, _QUEUE, _LIMITS = "Address", "Access", "Queue", "Limits"
-_OBSERVING, _MARKING = "Observing", "Marking"
+_OBSERVING = "Observing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
-    """How the server runs. Validated on construction: OptionError.
+class ServeOptions(MarkingOptions):
+    """How the server runs, and how it marks results. Validated on construction: OptionError.
 
     A path comes from a flag, the environment or the settings file, never from a request.
     """
@@ -140,34 +141,15 @@ class ServeOptions:
         kind="flag",
         group=_OBSERVING,
     )
-    mark: bool = option(
-        True, "Write into every result that a model made it (XMP, DigitalSourceType).", kind="flag", group=_MARKING
-    )
-    c2pa_cert: Path | None = option(
-        None,
-        "Sign results (C2PA): the chain of certificates, PEM; with --c2pa-key.",
-        kind="path",
-        group=_MARKING,
-    )
-    c2pa_key: Path | None = option(None, "The private key of --c2pa-cert, PEM.", kind="path", group=_MARKING)
-    watermark: bool = option(
-        False,
-        "Put an invisible watermark into results; then pixels outside a mask are not the input's to the byte.",
-        kind="flag",
-        group=_MARKING,
-    )
 
     def __post_init__(self) -> None:
-        validate(self)
+        MarkingOptions.__post_init__(self)  # super() does not find it: dataclasses with slots are made twice
         if not (self.is_loopback or self.keys_file or self.insecure):
             raise OptionError(
                 f"host is {self.host!r:.60}, which others reach, and there are no keys",
                 remedy="Make a key with `pixrt serve --new-key NAME` and give --keys-file FILE, or say --insecure",
                 option="host",
             )
-        if (self.c2pa_cert is None) != (self.c2pa_key is None):
-            given, missing = ("c2pa_cert", "c2pa_key") if self.c2pa_cert else ("c2pa_key", "c2pa_cert")
-            raise OptionError(f"{given} is given without {missing}", remedy="Signing needs both", option=missing)
 
     @property
     def is_loopback(self) -> bool:

@@ -9,15 +9,6 @@ if TYPE_CHECKING:
     from pixrt.serve.service import Service
 
 
-def why_not_ready(service: "Service") -> str | None:
-    """Why the server takes no work now; None if it does."""
-    if service.is_draining:
-        return "the server is shutting down"
-    if not service.is_ready:
-        return "the model is being loaded"
-    return None
-
-
 def router(service: "Service") -> APIRouter:
     """`GET /health/live` and `GET /health/ready`."""
     routes = APIRouter(prefix="/health", tags=["operations"])
@@ -31,9 +22,8 @@ def router(service: "Service") -> APIRouter:
     @routes.get("/ready", responses=not_ready)
     async def ready() -> JSONResponse:
         """Whether pictures are made."""
-        reason = why_not_ready(service)
-        if reason is None:
+        if service.is_ready:
             return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready", "reason": reason}, 503, {"retry-after": "1"})
+        return JSONResponse({"status": "not ready", "reason": service.why_not_ready}, 503, {"retry-after": "1"})
 
     return routes

@@ -45,7 +45,7 @@ class Interface:
 
 INTERFACES = (
     Interface("openai", ("/v1/images", "/v1/models"), makes=("/v1/images/",)),
-    Interface("jobs", ("/v1/jobs",), makes=("/v1/jobs",)),
+    Interface("jobs", ("/v1/jobs", "/v1/schema"), makes=("/v1/jobs",)),
     Interface("kserve", ("/v2",), makes=("/v2/models/",), error=_sentence),
     Interface("a1111", ("/sdapi",), makes=("/sdapi/v1/img2img", "/sdapi/v1/txt2img"), error=_a1111),
     Interface("huggingface", ("/hf",), makes=("/hf",), error=_sentence),

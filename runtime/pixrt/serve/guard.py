@@ -1,0 +1,21 @@
+"""What stands between the network and the application, outermost first: outcomes, the entrance, uploads.
+
+Must not import numpy or Pillow.
+"""
+
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp
+
+from pixrt.serve.entrance import Entrance
+from pixrt.serve.keys import Keys
+from pixrt.serve.outcomes import Outcomes
+from pixrt.serve.uploads import Uploads
+
+if TYPE_CHECKING:
+    from pixrt.serve.service import Service
+
+
+def protect(app: ASGIApp, service: "Service", keys: Keys | None = None) -> ASGIApp:
+    """The application as the network sees it. Without keys everybody who reaches it is let in."""
+    return Outcomes(Entrance(Uploads(app, service), service, keys), service.metrics)
