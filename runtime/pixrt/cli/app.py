@@ -20,6 +20,7 @@ from pixrt.cli.evaluate import evaluate
 from pixrt.cli.export import export
 from pixrt.cli.parameters import example
 from pixrt.cli.schema import schema
+from pixrt.cli.serve import serve
 from pixrt.cli.show import inspect, models
 from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
@@ -44,6 +45,9 @@ _PANELS: dict[str, dict[Callable[..., None], str]] = {
         style: "pixrt style photo.jpg painting.jpg -o painted.jpg --strength 0.6",
         batch: 'pixrt batch photos/ "make it winter" -o winter/',
         sweep: 'pixrt sweep photo.jpg "make it winter" --steps 10,20 --seeds 3 -o swept/',
+    },
+    "Server": {
+        serve: "pixrt serve --port 8765 --queue 32",
     },
     "Bundles": {
         models: "pixrt models --json",

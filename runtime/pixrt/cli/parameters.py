@@ -35,14 +35,16 @@ _METAVARS: Mapping[Kind, str] = {
 _TYPES: Mapping[Kind, Any] = {"flag": bool, "window": tuple[str, str], "pairs": list[str], "path": Path}
 
 
-def with_flags(options: type[Any], *, defaults: Any = None, lists: Collection[str] = ()) -> Decorator:
-    """Replace a command's argument `parameters` by one flag per option; it receives those given, parsed, as a dict.
+def with_flags(
+    options: type[Any], name: str = "parameters", *, defaults: Any = None, lists: Collection[str] = ()
+) -> Decorator:
+    """Replace a command's argument `name` by one flag per option; it receives those given, parsed, as a dict.
 
     `defaults` is an instance with what the command itself fills in. Fields in `lists` take several values with commas,
     and are received as text. Parsing raises OptionError.
     """
     flags = _flags(options, defaults, lists=lists)
-    return _replacing("parameters", flags, lambda given: _parsed(options, given, lists))
+    return _replacing(name, flags, lambda given: _parsed(options, given, lists))
 
 
 def with_session(defaults: SessionOptions, only: Collection[str]) -> Decorator:

@@ -8,10 +8,13 @@ from typing import Literal
 from pixrt.errors import OptionError
 from pixrt.options.fields import option
 from pixrt.options.marking import MarkingOptions
+from pixrt.options.session import SessionOptions
 
 LogFormat = Literal["text", "json"]
 _ADDRESS, _ACCESS, _QUEUE, _LIMITS = "Address", "Access", "Queue", "Limits"
 _OBSERVING = "Observing"
+
+SERVE_SESSION = SessionOptions(max_batch=8)  # how a server opens its bundle, if nothing else is said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

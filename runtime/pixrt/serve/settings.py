@@ -21,11 +21,10 @@ from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.errors import OptionError
 from pixrt.options.fields import Field, option, option_fields, rule_of
 from pixrt.options.parsing import parse, spell
-from pixrt.options.serve import ServeOptions
+from pixrt.options.serve import SERVE_SESSION, ServeOptions
 from pixrt.options.session import SessionOptions
 
 PREFIX = "PIXRT_SERVE_"
-SESSION = SessionOptions(max_batch=8)
 DEFAULT = "default"
 
 
@@ -41,7 +40,7 @@ class Settings:
 
     bundle: str = option(DEFAULT_BUNDLE, "A bundle's folder or name.", kind="text")
     options: ServeOptions = ServeOptions()
-    session: SessionOptions = SESSION
+    session: SessionOptions = SERVE_SESSION
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -76,7 +75,7 @@ def read_settings(flags: Mapping[str, Any], file: Path | None = None) -> Setting
     settings = Settings(
         **own,
         options=ServeOptions(**options),
-        session=dataclasses.replace(SESSION, **session),
+        session=dataclasses.replace(SERVE_SESSION, **session),
         sources=sources,
         notes=tuple(_odd_variables(fields)),
     )

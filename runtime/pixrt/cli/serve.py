@@ -1,0 +1,133 @@
+"""`pixrt serve`: the HTTP server. The one place of the command line that reaches for it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pixrt.bundles.store import DEFAULT_BUNDLE
+from pixrt.cli.console import errors, facts_table, say, warn
+from pixrt.cli.extras import require_packages
+from pixrt.cli.parameters import with_flags
+from pixrt.options.serve import SERVE_SESSION, ServeOptions
+from pixrt.options.session import SessionOptions
+
+if TYPE_CHECKING:
+    from pixrt.serve.settings import Settings
+
+_PACKAGES = (
+    *("fastapi", "httptools", "limits", "prometheus_client"),
+    *("pydantic_settings", "python_multipart", "sse_starlette", "uvicorn"),
+)
+_OTEL_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter")
+_PLANNING = "Planning"
+
+
+@with_flags(SessionOptions, "session", defaults=SERVE_SESSION)
+@with_flags(ServeOptions)
+def serve(
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle", "-b", metavar="BUNDLE", help=f"A bundle's folder or name. [default: {DEFAULT_BUNDLE}]"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file of settings, called as the flags are, with underscores. PIXRT_SERVE_NAME in the"
+            " environment comes before it, and flags before that.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", metavar="", help="Check everything, open the bundle, print what holds, and end.")
+    ] = False,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Print a new API key and its line for --keys-file, and end.")
+    ] = None,
+    simulate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TRACE",
+            help="Serve nothing: run the server's own scheduler over a trace of requests, and print what they wait.",
+            rich_help_panel=_PLANNING,
+        ),
+    ] = None,
+    curve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CURVE",
+            help="With --simulate: the device, by name or as milliseconds of a step, FIXED+PER_ROW; else this one.",
+            rich_help_panel=_PLANNING,
+        ),
+    ] = None,
+    load: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="With --simulate: arrivals as a share of what the device does one at a time; else the trace's own.",
+            rich_help_panel=_PLANNING,
+        ),
+    ] = None,
+    *,
+    parameters: dict[str, Any],
+    session: dict[str, Any],
+) -> None:
+    """Serve a bundle over HTTP: OpenAI's images API, jobs, KServe v2, AUTOMATIC1111's and Hugging Face's."""
+    if new_key is not None:
+        _print_key(new_key)
+        return
+    require_packages(*_PACKAGES, extra="serve", purpose="serving")
+    from pixrt.serve.settings import read_settings
+
+    chosen = {} if bundle is None else {"bundle": bundle}
+    settings = read_settings({**chosen, **parameters, **session}, config)
+    if settings.options.otel:
+        require_packages(*_OTEL_PACKAGES, extra="otel", purpose="sending spans")
+    if simulate is not None:
+        from pixrt.serve.simulate import main
+
+        main(settings, simulate, curve=curve, load=load, say=say)
+    elif check:
+        _check(settings)
+    else:
+        from pixrt.serve import server
+
+        if errors.is_terminal:
+            errors.print(facts_table([(name, _told(value, source)) for name, value, source in settings.describe()]))
+        server.serve(settings, say)
+
+
+def _print_key(name: str) -> None:
+    from pixrt.serve.keys import new_key
+
+    key, line = new_key(name)
+    say(f"key: {key}")
+    say(f"line: {line}")
+    warn("the key is not shown again; the line belongs in the file that --keys-file names, which others may not write")
+
+
+def _check(settings: "Settings") -> None:
+    """Print every setting, then what the bundle is, once it is open."""
+    from pixrt.serve.server import check
+
+    _say_all((name, _told(value, source)) for name, value, source in settings.describe())
+    for note in settings.notes:
+        warn(note)
+    model = check(settings)
+    seconds = f"{model.load_seconds:.1f} s"
+    _say_all(
+        [("model", model.name), ("runs on", model.backend), ("tasks", ", ".join(model.tasks)), ("open in", seconds)]
+    )
+    say("all is well; nothing was served")
+
+
+def _say_all(facts: Iterable[tuple[str, str]]) -> None:
+    for name, fact in facts:
+        say(f"{name}: {fact}")
+
+
+def _told(value: str, source: str) -> str:
+    return f"{value or '-'} ({source})"
