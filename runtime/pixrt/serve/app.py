@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from pixrt._version import __version__
 from pixrt.errors import PixrtError
-from pixrt.serve import jobs_api, openai_api
+from pixrt.serve import a1111, health, huggingface, jobs_api, kserve, metrics, openai_api
 from pixrt.serve.interfaces import interface_of
 from pixrt.serve.problems import Problem
 from pixrt.serve.statuses import problem_of
@@ -38,7 +38,7 @@ def make_app(service: "Service") -> FastAPI:
     # Streams end with their tickets, also while the server drains; ending them earlier would lose pictures.
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
     app = FastAPI(title="pixrt", version=__version__, max_body_size=limit, openapi_url="/openapi.json", **_QUIET)
-    for module in (openai_api, jobs_api):
+    for module in (openai_api, jobs_api, kserve, a1111, huggingface, health, metrics):
         app.include_router(module.router(service))
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(PixrtError, _on_error)
