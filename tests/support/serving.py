@@ -68,7 +68,7 @@ class FakeService:
         """The reason in words; "" if it is ready."""
         return "" if self.is_ready else "it is a fake"
 
-    async def submit(self, asked: Sequence[Asked], *, client: str) -> list[Ticket]:
+    async def submit(self, asked: Sequence[Asked], *, client: str, keep: bool = False) -> list[Ticket]:
         """All of them, or a Problem."""
         if self.refuses is not None:
             raise self.refuses
@@ -175,6 +175,7 @@ class Visit:
     path: str
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    leaves_at_once: bool = False  # before its body has come
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -214,11 +215,12 @@ class Visit:
         return b"".join(message.get("body", b"") for message in self.sent[1:]).decode()
 
     async def _receive(self) -> dict[str, Any]:
-        if self._received == 0:
+        if self._received == 0 and not self.leaves_at_once:
             self._received = 1
             return {"type": "http.request", "body": self.body, "more_body": False}
         self._started.set()
-        await self._gone.wait()
+        if not self.leaves_at_once:
+            await self._gone.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:

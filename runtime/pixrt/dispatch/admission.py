@@ -70,8 +70,10 @@ class Admission:
         ends = sorted(span.end for span in self._dispatcher.forecast(now).values())
         return max(0.0, ends[min(missing, len(ends)) - 1] - now) if ends else 0.0
 
-    def admit(self, demands: Sequence[Demand], now: float) -> tuple[Span, ...] | Refusal:
+    def admit(self, demands: Sequence[Demand], now: float, *, ready: bool = True) -> tuple[Span, ...] | Refusal:
         """Add pictures whose seats are held to the dispatcher, all or none; when each is expected to begin and to end.
+
+        `ready`: see `Dispatcher.add`.
 
         They are refused if one would miss its deadline, or make a picture that was accepted miss its own. Their seats
         are free again then.
@@ -83,7 +85,7 @@ class Admission:
             end = max(spans[demand.id].end for demand in demands)
             return Refusal(late, self._retry(demands, now), end)
         for demand in demands:
-            self._dispatcher.add(demand)
+            self._dispatcher.add(demand, ready=ready)
         return tuple(spans[demand.id] for demand in demands)
 
     def _late(self, demands: Sequence[Demand], spans: Mapping[int, Span], now: float) -> Reason | None:

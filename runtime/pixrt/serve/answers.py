@@ -39,12 +39,13 @@ def shop_of(service: "Service") -> Shop:
     return Shop(model_of(service), service.loras, service.options.max_prompt)
 
 
-async def submit(service: "Service", order: Order, request: Request) -> list[Ticket]:
-    """Its tickets. Raises Problem if the service does not take it, with parameters called as the client does."""
+async def submit(service: "Service", order: Order, request: Request, *, keep: bool = False) -> list[Ticket]:
+    """Its tickets, which with `keep` can be found after their end. Raises Problem if the service does not take it, with parameters called as the client does."""
     try:
-        tickets = await service.submit(order.asked, client=client_of(request))
+        tickets = await service.submit(order.asked, client=client_of(request), keep=keep)
     except Problem as problem:
-        raise order.told(problem) from problem
+        order.told(problem)
+        raise
     notes = getattr(request.state, "notes", {})
     notes["tickets"] = [ticket.id for ticket in tickets]
     return tickets

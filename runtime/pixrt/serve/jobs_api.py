@@ -1,5 +1,6 @@
 """Jobs: a picture of any task that is accepted now and fetched later; a client may go away meanwhile."""
 
+import dataclasses
 import json
 import math
 import time
@@ -15,10 +16,11 @@ from pixrt.serve import answers
 from pixrt.serve.bodies import read_fields
 from pixrt.serve.describing import JOB_BODY, JOB_MAKING, JOB_READING, READING, RESULT
 from pixrt.serve.openai_api import describe_model
-from pixrt.serve.orders import JobFields, order_job
+from pixrt.serve.orders import order_job
 from pixrt.serve.problems import Problem
 from pixrt.serve.shapes import Accepted, ErrorBody, Job, JobList, JobResult, Links, ServerSchema, TaskInfo
 from pixrt.serve.tickets import Event, State, Ticket
+from pixrt.serve.wanted import JobFields
 
 if TYPE_CHECKING:
     from pixrt.serve.service import Service
@@ -40,9 +42,12 @@ def router(service: "Service") -> APIRouter:
     async def submit(request: Request) -> Response:
         """Ask for pictures of any task. They are made whether the client stays or not."""
         order = order_job(await read_fields(request, service.options), answers.shop_of(service))
-        tickets = await answers.submit(service, order, request)
-        jobs = [describe(ticket, kept) for ticket in tickets]
-        answer = answers.respond(Accepted(jobs=jobs, **dict(jobs[0])), 202)
+        tickets = await answers.submit(service, order, request, keep=True)
+        said, jobs = order.fields, [describe(ticket, kept) for ticket in tickets]
+        answer = answers.respond(
+            Accepted(jobs=jobs, user=said.user, safety_identifier=said.safety_identifier or said.user, **dict(jobs[0])),
+            202,
+        )
         answer.headers["location"] = jobs[0].links.self
         return answer
 
@@ -140,7 +145,7 @@ def _described_result(ticket: Ticket) -> JobResult | None:
 def _result(ticket: Ticket) -> Response:
     """The picture of a job. Raises Problem: 409 while there is none yet, 410 if there will be none, or its own."""
     if ticket.problem is not None and ticket.state is State.FAILED:
-        raise ticket.problem
+        raise dataclasses.replace(ticket.problem)  # its own would gather the frames of every time that it is raised
     if ticket.state is State.CANCELLED:
         raise Problem(410, "job_cancelled", f"The job {ticket.id} was cancelled. Ask for it again.")
     if ticket.result is None:

@@ -13,6 +13,7 @@ from pixrt.options.session import SessionOptions
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import Asked, Result
 
+Stage = Literal["encode", "decode"]
 Kind = Literal["encode", "step", "decode"]
 Loras: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -83,7 +84,7 @@ class Ready:
     model: Model
     bucket: Bucket
     steps: Mapping[int, float]
-    stages: Mapping[Literal["encode", "decode"], float]
+    stages: Mapping[Stage, float]
 
 
 @dataclass(frozen=True, slots=True)

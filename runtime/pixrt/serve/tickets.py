@@ -22,6 +22,8 @@ MEDIA_TYPES: Mapping[str, str] = {
     "raw": "application/octet-stream",
 }
 
+_PREVIEWS = 8  # that a ticket keeps for who comes back
+
 
 class State(StrEnum):
     """Where a ticket is on its way; the last three are ends."""
@@ -66,6 +68,7 @@ class Asked:
     Attributes:
         mask_inverted: what the mask says may change stays, and the rest may change.
         size: width and height to which picture and mask are brought first; None leaves them as they are.
+        same_shape: a `size` of other proportions than the picture's is refused (`pixrt.serve.sizes.check_shape`).
         loras: names of the server's LoRA folder, with their scales.
         deadline_ms: the client does not want it later than this many milliseconds from now.
         previews: how many pictures of its steps the client wants to see, spread evenly.
@@ -77,6 +80,7 @@ class Asked:
     mask: Picture | None = field(default=None, repr=False)
     mask_inverted: bool = False
     size: tuple[int, int] | None = None
+    same_shape: bool = False
     style: Picture | None = field(default=None, repr=False)
     output: Output = Output()
     loras: tuple[tuple[str, float], ...] = ()
@@ -135,13 +139,16 @@ class Ticket:
         self.client = client
         self.prediction = prediction
         self.created = time.time()
+        self.began: float | None = None
         self.ended: float | None = None
         self.state = State.QUEUED
         self.place = 0  # how many are before it in the queue
         self.step, self.steps = 0, 0
+        self.previews = 0  # that have been told
         self.result: Result | None = None
         self.problem: Problem | None = None
         self._events: list[Event] = []
+        self._last = 0
         self._cancel = cancel
         self._changed = asyncio.Event()
 
@@ -169,11 +176,25 @@ class Ticket:
                 return
             await self._changed.wait()
 
+    def tell_place(self, place: int) -> None:
+        """Add an event: so many are before it."""
+        self.place = place
+        start, end = self.prediction.start, self.prediction.end
+        self.tell("queued", {"place": place, "predicted_start": start, "predicted_end": end})
+
+    def tell_step(self) -> None:
+        """Add an event: so many of its steps are made."""
+        self.tell("step", {"step": self.step, "of": self.steps, "predicted_end": self.prediction.end})
+
     def tell(self, name: EventName, data: Mapping[str, Any], picture: bytes | None = None) -> None:
         """Add an event. A new place in the queue takes the place of the last one, so that the log stays short."""
-        id = self._events[-1].id + 1 if self._events else 1
+        self._last += 1
         if self._events and name in ("queued", "step") and self._events[-1].name == name:
             self._events.pop()
-        self._events.append(Event(id, name, data, picture))
+        elif name == "preview":
+            shown = [event for event in self._events if event.name == "preview"]
+            if len(shown) == _PREVIEWS:
+                self._events.remove(shown[0])
+        self._events.append(Event(self._last, name, data, picture))
         self._changed.set()
         self._changed = asyncio.Event()

@@ -12,7 +12,6 @@ import numpy as np
 from pixrt.dispatch.demand import Bucket
 from pixrt.editor.device import Device
 from pixrt.editor.editor import Editor
-from pixrt.maths.guidance import Branch
 from pixrt.options.tasks import EditOptions, GenerateOptions, InpaintOptions, Options
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.requests import Request
@@ -31,18 +30,19 @@ def warm_up(
     Raises PixrtError, as an edit does.
     """
     began = time.perf_counter()
-    first, second = (_request(editor, 1, 2.0, shade) for shade in (100, 150))
-    bucket, _ = device.bucket(first)
+    first, second = (_request(editor, 1, guided=True, shade=shade) for shade in (100, 150))
+    bucket, (rows,) = device.bucket(first)
     _whole(device, first)  # opens the networks
     encoding, step, decoding = _whole(device, second)
-    steps = {len(Branch): step}
+    steps = {rows: step}
     numbers = list[int]()
-    for rows, scale, count in _measured(min(bucket.slots, bucket.most_rows // len(Branch))):
+    for guided, count in _measured(min(bucket.slots, bucket.most_rows // rows)):
         if time.perf_counter() - began > BUDGET_SECONDS:
             break
         for number in numbers:
             device.drop(number)
-        numbers, request = list(range(count)), _request(editor, _STEPS, scale, 200)
+        numbers, request = list(range(count)), _request(editor, _STEPS, guided=guided, shade=200)
+        rows = count * device.bucket(request)[1][0]
         for number in numbers:
             device.encode(number, request)
         device.step(numbers)  # binds a number of rows that is new
@@ -52,17 +52,19 @@ def warm_up(
     return bucket, steps, {"encode": encoding, "decode": decoding}
 
 
-def _measured(most: int) -> list[tuple[int, float, int]]:
-    """Rows, the guidance scale that makes them, and how many pictures: one row, then 1, 2, 4 and so on pictures."""
+def _measured(most: int) -> list[tuple[bool, int]]:
+    """Whether pictures are guided, and how many: a single row, then 1, 2, 4 and so on pictures with all branches."""
     counts = sorted({max(most, 1), *(1 << power for power in range(most.bit_length()))})
-    return [(1, 1.0, 1), *((len(Branch) * count, 2.0, count) for count in counts)]
+    return [(False, 1), *((True, count) for count in counts)]
 
 
-def _request(editor: Editor, steps: int, scale: float, shade: int) -> Request:
-    """A picture by a task that the bundle can do. With a scale of 1 its steps have one row; no shade is known yet."""
+def _request(editor: Editor, steps: int, *, guided: bool, shade: int) -> Request:
+    """A picture by a task that the bundle can do; if it is not guided its steps have one row."""
     manifest = editor.manifest
     side, kind = manifest.native_resolution, _KINDS[manifest.task]
-    scales = {"guidance_scale": scale} | ({"image_guidance_scale": scale} if manifest.task == "edit" else {})
+    scales = {"guidance_scale": 3.0 if guided else 1.0}
+    if manifest.task == "edit":
+        scales["image_guidance_scale"] = 1.5 if guided else 1.0
     job = Job(
         options=kind(steps=steps, seed=0, scheduler="ddim", **scales),  # type: ignore[arg-type]
         text=f"a picture in the shade {shade}",
