@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from pixrt.dispatch.demand import Bucket
 from pixrt.options.marking import MarkingOptions
+from pixrt.options.serve import LogFormat
 from pixrt.options.session import SessionOptions
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import Asked, Result
@@ -28,6 +29,7 @@ class Setup:
     most_rows: int
     lora_folder: str | None
     variants: int
+    log_format: LogFormat
     marking: MarkingOptions
 
 

@@ -5,6 +5,7 @@ Must not import numpy or Pillow.
 
 import asyncio
 import itertools
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pixrt.dispatch.dispatcher import Rules
 from pixrt.errors import PixrtError
 from pixrt.options.marking import MarkingOptions
 from pixrt.serve import messages as say
+from pixrt.serve.logs import tell
 from pixrt.serve.metrics import CacheLoad, Load, Metrics
 from pixrt.serve.problems import Problem
 from pixrt.serve.refusals import whole_seconds
@@ -134,6 +136,7 @@ class Service:
             if not self._is_closed:
                 reason, self._ends_because = self._ends_because, "died"
                 self.metrics.restarted(reason)
+                tell("the worker is started again", {"because": reason, "after_s": delay}, level=logging.WARNING)
                 await asyncio.sleep(delay)
 
     async def _first_word(self, worker: WorkerProcess) -> object:
@@ -153,6 +156,9 @@ class Service:
         try:
             while (message := await worker.receive()) is not None:
                 shift.heard(message)
+        except Exception as error:  # a fault of ours, or a worker that says what it should not: a new one may do better
+            tell("the worker said what nobody understands", level=logging.ERROR, error=error)
+            worker.kill()
         finally:
             self._shift = None
             shift.end(self._lost())
@@ -222,6 +228,7 @@ def _setup(settings: Settings) -> say.Setup:
         most_rows=options.max_rows,
         lora_folder=None if options.lora_folder is None else str(options.lora_folder),
         variants=options.max_loras,
+        log_format=options.log_format,
         marking=MarkingOptions(
             mark=options.mark, c2pa_cert=options.c2pa_cert, c2pa_key=options.c2pa_key, watermark=options.watermark
         ),

@@ -11,6 +11,7 @@ from pixrt.serve.problems import Problem
 # What the names of a job's parameters are in requests.
 _PARAMS: Mapping[str, str] = {"text": "prompt"}
 
+FAULT = "The server failed at this request. Its log says how."
 STATUSES: Mapping[type[errors.PixrtError], tuple[int, str]] = {
     errors.PixrtError: (500, "internal_error"),
     errors.OptionError: (400, "invalid_value"),
@@ -40,7 +41,7 @@ def problem_of(error: errors.PixrtError) -> Problem:
     kind = next(kind for kind in type(error).__mro__ if kind in STATUSES)
     status, code = STATUSES[kind]
     if status >= 500 and status != 507:
-        return Problem(status, code, "The server failed at this request. Its log says how.")
+        return Problem(status, code, FAULT)
     param = _PARAMS.get(error.option, error.option)
     if not param and isinstance(error, errors.PictureError):
         param = "image"

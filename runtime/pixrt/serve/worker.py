@@ -4,13 +4,13 @@ Codecs run beside the device in threads. It ends if the front does: `python -m p
 """
 
 import io
+import logging
 import queue
 import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -22,12 +22,13 @@ from pixrt.backends.protocol import EngineMemory
 from pixrt.editor.device import Lost
 from pixrt.editor.result import EditResult
 from pixrt.editor.run import told
-from pixrt.errors import PixrtError
+from pixrt.errors import BackendError, OptionError, PictureError, PixrtError
 from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS, bundle_defaults
 from pixrt.pictures.marking import Marking
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.inputs import job_of
+from pixrt.serve.logs import configure, tell
 from pixrt.serve.messages import (
     Broke,
     Check,
@@ -47,7 +48,7 @@ from pixrt.serve.messages import (
     Unusable,
 )
 from pixrt.serve.problems import Problem
-from pixrt.serve.statuses import problem_of
+from pixrt.serve.statuses import FAULT, problem_of
 from pixrt.serve.tickets import Asked, Result
 from pixrt.serve.variants import Variants, lora_names
 from pixrt.serve.warming import warm_up
@@ -284,15 +285,12 @@ def _bytes(request: Request) -> int:
 
 
 def _problem(error: Exception) -> Problem:
-    """What a client is told. What is no error of pixrt's is a fault of its own: its frames go to the log, no words."""
-    if isinstance(error, PixrtError | MemoryError):
-        found = told(error)
-        if found.exit_code not in (2, 3):  # neither the client's parameters nor its pictures
-            print(f"worker: {type(found).__name__}: {found.problem}", file=sys.stderr, flush=True)
-        return problem_of(found)
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    print(f"worker: {type(error).__name__}\n{frames}", file=sys.stderr, flush=True)
-    return Problem(500, "internal_error", "The server failed at this request. Its log says how.")
+    """What a client is told. Of what is the server's own fault the log tells more, without anything of a client's."""
+    known = isinstance(error, PixrtError | MemoryError)
+    if not isinstance(error, OptionError | PictureError):  # neither the client's parameters nor its pictures
+        facts = {"problem": error.problem} if isinstance(error, BackendError) else {}
+        tell("a picture failed", facts, level=logging.ERROR, error=error)
+    return problem_of(told(error)) if known else Problem(500, "internal_error", FAULT)
 
 
 def main() -> None:
@@ -304,6 +302,7 @@ def main() -> None:
     setup = end.receive()
     if setup is None:
         return
+    configure(setup.log_format)
     try:
         worker = Worker(end, setup, began)
     except PixrtError as error:
