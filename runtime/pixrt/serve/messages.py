@@ -62,7 +62,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the front tells clients of the bundle. `tasks` are those that it can do; `schemas` their options."""
+    """What the front tells clients of the bundle.
+
+    Attributes:
+        tasks: those that it can do, and
+        schemas: their options.
+        load_seconds: from the worker's start until it was warm, and
+        created: when that was, in Unix seconds; both as the front sees it.
+    """
 
     name: str
     sha256: str
@@ -75,8 +82,8 @@ class Model:
     defaults: Mapping[str, Any]
     schemas: Mapping[str, Any] = field(repr=False)
     loras: tuple[str, ...]
-    load_seconds: float
-    created: int
+    load_seconds: float = 0.0
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.dispatcher import Rules
@@ -120,13 +121,14 @@ class Service:
         """Start a worker whenever there is none; the first one must become ready."""
         failures = itertools.count(1)
         while not self._is_closed:
+            began = time.monotonic()
             self._worker = worker = await WorkerProcess.start(self._setup)
             word = await self._first_word(worker)
             if isinstance(word, say.Ready):
                 failures, delay = itertools.count(1), 0.0
-                if not first.done():
-                    first.set_result(None)
-                await self._work(worker, word)
+                self.model = replace(word.model, load_seconds=time.monotonic() - began, created=int(time.time()))
+                self._costs.measured(word.bucket, word.steps, word.stages)
+                await self._work(worker, first)
             else:
                 delay = _BACK_OFF[min(next(failures), len(_BACK_OFF) - 1)]
             await worker.end()
@@ -146,13 +148,13 @@ class Service:
             worker.kill()
             return None
 
-    async def _work(self, worker: WorkerProcess, ready: say.Ready) -> None:
+    async def _work(self, worker: WorkerProcess, first: "asyncio.Future[None]") -> None:
         """A worker's shift, until it has gone."""
-        self.model = ready.model
-        self._costs.measured(ready.bucket, ready.steps, ready.stages)
         rules = Rules(buckets=_POOLS, variants=self.options.max_loras)
         seats = self._slots + self.options.queue
         self._shift = shift = Shift(worker, self._costs, rules, seats, self.metrics, self._shelf)
+        if not first.done():
+            first.set_result(None)
         try:
             while (message := await worker.receive()) is not None:
                 shift.heard(message)

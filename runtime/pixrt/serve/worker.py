@@ -67,7 +67,7 @@ _PREVIEW_SIDE = 1024
 class Worker:
     """See the module. One thread receives, some do codecs, and `run` is the device's."""
 
-    def __init__(self, end: WorkerEnd, setup: Setup, began: float) -> None:
+    def __init__(self, end: WorkerEnd, setup: Setup) -> None:
         self._end = end
         self._setup = setup
         self._variants = Variants(setup)
@@ -80,7 +80,7 @@ class Worker:
         self._requests: dict[int, Request] = {}
         self._told = 0.0
         bucket, steps, stages = warm_up(self._variants.own, self._variants.device(()))
-        end.send(Ready(self._model(time.monotonic() - began), bucket, steps, stages))
+        end.send(Ready(self._model(), bucket, steps, stages))
 
     def run(self) -> None:
         """Do what comes until the front is gone."""
@@ -231,7 +231,7 @@ class Worker:
         made = Result(data, asked.output, result.image.size, result.parameters, times, result.backend)
         self._end.send(Made(number, made))
 
-    def _model(self, seconds: float) -> Model:
+    def _model(self) -> Model:
         manifest, editor = self._manifest, self._variants.own
         tasks = {task: options for task, options in TASK_OPTIONS.items() if manifest.task in TASKS[options].bundles}
         native = manifest.native_resolution
@@ -250,8 +250,6 @@ class Worker:
                 for task, options in tasks.items()
             },
             loras=lora_names(self._setup.lora_folder),
-            load_seconds=seconds,
-            created=int(time.time()),
         )
 
     def _state(self) -> State:
@@ -286,16 +284,16 @@ def _bytes(request: Request) -> int:
 
 def _problem(error: Exception) -> Problem:
     """What a client is told. Of what is the server's own fault the log tells more, without anything of a client's."""
-    known = isinstance(error, PixrtError | MemoryError)
     if not isinstance(error, OptionError | PictureError):  # neither the client's parameters nor its pictures
         facts = {"problem": error.problem} if isinstance(error, BackendError) else {}
         tell("a picture failed", facts, level=logging.ERROR, error=error)
-    return problem_of(told(error)) if known else Problem(500, "internal_error", FAULT)
+    if isinstance(error, PixrtError | MemoryError):
+        return problem_of(told(error))
+    return Problem(500, "internal_error", FAULT)
 
 
 def main() -> None:
     """Serve the front at the other end of the socket whose number is the first argument."""
-    began = time.monotonic()
     for number in (signal.SIGINT, signal.SIGTERM):  # the front decides when it ends
         signal.signal(number, signal.SIG_IGN)
     end = WorkerEnd(socket.socket(fileno=int(sys.argv[1])))
@@ -304,7 +302,7 @@ def main() -> None:
         return
     configure(setup.log_format)
     try:
-        worker = Worker(end, setup, began)
+        worker = Worker(end, setup)
     except PixrtError as error:
         end.send(Unusable(error.problem, error.remedy, error.exit_code))
         return
