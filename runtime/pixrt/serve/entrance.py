@@ -4,6 +4,7 @@ All of it is decided by a request's head, before anything of its body is read. M
 """
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from pixrt.serve.problems import Problem
 if TYPE_CHECKING:
     from pixrt.serve.service import Service
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?")
 # What an orchestrator asks without a key; it tells nothing but yes or no.
 _OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 
@@ -115,5 +117,6 @@ def _check_names(scope: Scope, hosts: frozenset[str] | None) -> None:
 
 
 def _without_port(host: str) -> str:
-    """A Host's name or address, the brackets of an IPv6 address included."""
-    return host if host.endswith("]") else host.rpartition(":")[0] or host
+    """A Host's name or address, the brackets of an IPv6 address included; "" if it is none."""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else ""

@@ -81,7 +81,16 @@ def check_files(options: ServeOptions) -> Keys | None:
 
 def run(app: ASGIApp, service: "Service", keys: Keys | None, say: Say) -> None:
     """Serve an application of a service's; see `serve`."""
-    listener = _listener(service.options)
+    server = make_server(app, service, keys)
+    with (
+        contextlib.closing(_listener(service.options)) as listener,
+        asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
+    ):
+        runner.run(_Life(server, service, keys, say).live(listener))
+
+
+def make_server(app: ASGIApp, service: "Service", keys: Keys | None = None) -> uvicorn.Server:
+    """uvicorn with the guard around an application, and with bounds on connections. It leaves signals alone."""
     connection: Any = functools.partial(Connection, options=service.options, metrics=service.metrics)
     config = uvicorn.Config(
         protect(app, service, keys),
@@ -94,8 +103,7 @@ def run(app: ASGIApp, service: "Service", keys: Keys | None, say: Say) -> None:
         server_header=False,
         timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
     )
-    with contextlib.closing(listener), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_Life(_Server(config), service, keys, say).live(listener))
+    return _Server(config)
 
 
 class _Server(uvicorn.Server):
@@ -109,7 +117,7 @@ class _Server(uvicorn.Server):
 class _Life:
     """Start, service, draining, end."""
 
-    def __init__(self, server: _Server, service: "Service", keys: Keys | None, say: Say) -> None:
+    def __init__(self, server: uvicorn.Server, service: "Service", keys: Keys | None, say: Say) -> None:
         self._server = server
         self._service = service
         self._keys = keys
