@@ -35,4 +35,4 @@ class MarkingOptions:
         validate(self)
         if (self.c2pa_cert is None) != (self.c2pa_key is None):
             given, missing = ("c2pa_cert", "c2pa_key") if self.c2pa_cert else ("c2pa_key", "c2pa_cert")
-            raise OptionError(f"{given} is given without {missing}", remedy="Signing needs both")
+            raise OptionError(f"{given} is given without {missing}", remedy="Signing needs both", option=missing)
