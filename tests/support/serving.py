@@ -61,6 +61,7 @@ class FakeService:
     refuses: Problem | None = None
     accepted: list[Ticket] = field(default_factory=list)
     cancelled: list[Ticket] = field(default_factory=list)
+    _kept: list[Ticket] = field(default_factory=list)
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -79,6 +80,7 @@ class FakeService:
             Ticket(f"t{next(self._ids)}", each, client, Prediction(now + 1, now + 2), self._cancel) for each in asked
         ]
         self.accepted += tickets
+        self._kept += tickets if keep else []
         for ticket in tickets:
             ticket.tell("queued", {"place": 0, "predicted_start": now + 1, "predicted_end": now + 2})
             (self.on_accepted or done)(ticket)
@@ -96,7 +98,7 @@ class FakeService:
         kept = self.options.result_seconds
         return [
             ticket
-            for ticket in self.accepted
+            for ticket in self._kept
             if ticket.client == client and (ticket.ended is None or time.time() < ticket.ended + kept)
         ]
 

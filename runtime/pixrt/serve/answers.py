@@ -6,7 +6,6 @@ Must not import numpy or Pillow.
 import asyncio
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 from pydantic import BaseModel
@@ -14,12 +13,10 @@ from pydantic import BaseModel
 from pixrt.serve.messages import Model
 from pixrt.serve.orders import Order, Shop
 from pixrt.serve.problems import Problem
+from pixrt.serve.service import Service
 from pixrt.serve.shapes import Image, Made
 from pixrt.serve.sizes import spell_size
 from pixrt.serve.tickets import Result, Ticket
-
-if TYPE_CHECKING:
-    from pixrt.serve.service import Service
 
 
 def client_of(request: Request) -> str:
@@ -27,20 +24,23 @@ def client_of(request: Request) -> str:
     return str(getattr(request.state, "client", "addr:unknown"))
 
 
-def model_of(service: "Service") -> Model:
+def model_of(service: Service) -> Model:
     """The model that is served. Raises Problem while it has not been loaded."""
     if service.model is None:
         raise Problem(503, "not_ready", "The model is being loaded. Try again soon.", retry_after=service.retry_after)
     return service.model
 
 
-def shop_of(service: "Service") -> Shop:
+def shop_of(service: Service) -> Shop:
     """What orders are checked against. Raises Problem while there is no model."""
     return Shop(model_of(service), service.loras, service.options.max_prompt)
 
 
-async def submit(service: "Service", order: Order, request: Request, *, keep: bool = False) -> list[Ticket]:
-    """Its tickets, which with `keep` can be found after their end. Raises Problem if the service does not take it, with parameters called as the client does."""
+async def submit(service: Service, order: Order, request: Request, *, keep: bool = False) -> list[Ticket]:
+    """Its tickets; with `keep` they can be found after their end.
+
+    Raises Problem if the service does not take it, with parameters called as the client does.
+    """
     try:
         tickets = await service.submit(order.asked, client=client_of(request), keep=keep)
     except Problem as problem:

@@ -1,6 +1,6 @@
 """The application: every interface's routes, errors in one shape, and the OpenAPI document. Must not import numpy."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,12 +14,11 @@ from starlette.requests import ClientDisconnect
 from pixrt._version import __version__
 from pixrt.errors import PixrtError
 from pixrt.serve import a1111, health, huggingface, jobs_api, kserve, metrics, openai_api
+from pixrt.serve.describing import READING
 from pixrt.serve.interfaces import interface_of
 from pixrt.serve.problems import Problem
+from pixrt.serve.service import Service
 from pixrt.serve.statuses import problem_of
-
-if TYPE_CHECKING:
-    from pixrt.serve.service import Service
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 # Pages of documentation would load scripts from elsewhere; these keys turn off what FastAPI would send by itself.
@@ -30,7 +29,7 @@ _QUIET: dict[str, Any] = {
 }
 
 
-def make_app(service: "Service") -> FastAPI:
+def make_app(service: Service) -> FastAPI:
     """The application of a service, without the guard."""
     limit = service.options.max_body_mib << 20
     # What comes is in memory by then: nothing is written to a disk.
@@ -39,7 +38,7 @@ def make_app(service: "Service") -> FastAPI:
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
     app = FastAPI(title="pixrt", version=__version__, max_body_size=limit, openapi_url="/openapi.json", **_QUIET)
     for module in (openai_api, jobs_api, kserve, a1111, huggingface, health, metrics):
-        app.include_router(module.router(service))
+        app.include_router(module.router(service), responses=READING)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(PixrtError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

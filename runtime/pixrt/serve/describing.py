@@ -11,9 +11,9 @@ from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions, GenerateOptions, Options
 from pixrt.serve.bodies import FORM, JSON
 from pixrt.serve.fields import ALIASES
-from pixrt.serve.orders import FORMATS, ImageFields, JobFields, RequestFields
 from pixrt.serve.shapes import ErrorAnswer
 from pixrt.serve.tickets import MEDIA_TYPES
+from pixrt.serve.wanted import FORMATS, ImageFields, JobFields, RequestFields
 
 Document = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
@@ -34,6 +34,7 @@ _ERRORS: Mapping[int, str] = {
     415: "A picture, or the body, is of no kind that is read.",
     421: "The server is not called by this name.",
     429: "The queue is full, or a key's rate is used up; `Retry-After` says when to try again.",
+    431: "The request's head is too large.",
     499: "The request was cancelled; nobody is there to read this.",
     500: "The server failed.",
     503: "The server is starting, ending, or its worker was restarted; `Retry-After` says when to try again.",
@@ -55,14 +56,15 @@ def _errors(words: Mapping[int, str]) -> Responses:
         status: {
             "model": ErrorAnswer,
             "description": said,
-            **({"headers": _RETRY} if status in (409, 429, 503) else {}),
+            **({"headers": _RETRY} if status in (408, 409, 429, 503) else {}),
         }
         for status, said in words.items()
     }
 
 
 MAKING = _errors(_ERRORS)
-READING = _errors({status: _ERRORS[status] for status in (400, 401, 403, 404, 421, 429, 500, 503)})
+# Whatever the path is: the guard may answer before the application does.
+READING = _errors({status: _ERRORS[status] for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503)})
 JOB_MAKING = {status: each for status, each in MAKING.items() if status != 499}
 JOB_READING = READING | _errors({404: "There is no such job of the caller's, or it has expired."})
 RESULT = JOB_MAKING | JOB_READING | _errors(_OF_RESULTS)
@@ -115,12 +117,11 @@ def _object(
     if "task" in required:
         tasks = [kind.task for kind in kinds]
         properties["task"] = {"type": "string", "enum": tasks, "description": "What to do."}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
+    found = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+    if "image[]" in properties and "image" in required:
+        found["required"] = [name for name in required if name != "image"]
+        found["anyOf"] = [{"required": ["image"]}, {"required": ["image[]"]}]
+    return found
 
 
 def _property(field: Field, described: Document, is_json: bool) -> Document:

@@ -87,14 +87,14 @@ class Fields:
         """What the client calls a field."""
         return self._said[name][0] if name in self._said else name
 
-    def refuse_others(self, known: Collection[str], unsupported: Mapping[str, str]) -> None:
+    def refuse_others(self, known: Collection[str]) -> None:
         """Raise Problem for the first field that is none of `known`."""
         for name, (said, _) in self._said.items():
             if name in known:
                 continue
             base = name.partition("[")[0]
-            if base in unsupported:
-                raise Problem(400, "unsupported_parameter", f"{base} is not supported. {unsupported[base]}.", base)
+            if base in UNSUPPORTED:
+                raise Problem(400, "unsupported_parameter", f"{base} is not supported. {UNSUPPORTED[base]}.", base)
             near = difflib.get_close_matches(name, [*known, *ALIASES], 1)
             remedy = f"Did you mean {near[0]}?" if near else "Leave it out."
             raise Problem(400, "unknown_parameter", f"There is no parameter {said!r:.60}. {remedy}", said[:60])

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -18,17 +18,15 @@ from pixrt.serve.describing import JOB_BODY, JOB_MAKING, JOB_READING, READING, R
 from pixrt.serve.openai_api import describe_model
 from pixrt.serve.orders import order_job
 from pixrt.serve.problems import Problem
+from pixrt.serve.service import Service
 from pixrt.serve.shapes import Accepted, ErrorBody, Job, JobList, JobResult, Links, ServerSchema, TaskInfo
 from pixrt.serve.tickets import Event, State, Ticket
 from pixrt.serve.wanted import JobFields
 
-if TYPE_CHECKING:
-    from pixrt.serve.service import Service
-
 PATH = "/v1/jobs"
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     """The routes under `/v1/jobs`, and `/v1/schema`."""
     routes = APIRouter(tags=["Jobs"])
     kept = service.options.result_seconds

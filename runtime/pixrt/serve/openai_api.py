@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from fastapi import APIRouter, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -13,8 +13,9 @@ from pixrt.serve.bodies import read_fields
 from pixrt.serve.describing import EDIT_BODY, GENERATION_BODY, MAKING, READING, stream_of
 from pixrt.serve.fields import Fields
 from pixrt.serve.messages import Model
-from pixrt.serve.orders import ImageFields, Order, Shop, order_edit, order_generation
+from pixrt.serve.orders import Order, Shop, order_edit, order_generation
 from pixrt.serve.problems import Problem
+from pixrt.serve.service import Service
 from pixrt.serve.shapes import (
     CompletedImage,
     CompletedType,
@@ -27,9 +28,7 @@ from pixrt.serve.shapes import (
     Quality,
 )
 from pixrt.serve.tickets import Event, Result, Ticket
-
-if TYPE_CHECKING:
-    from pixrt.serve.service import Service
+from pixrt.serve.wanted import ImageFields
 
 Kind = Literal["image_edit", "image_generation"]
 _PARTIAL: Mapping[Kind, PartialType] = {
@@ -42,7 +41,7 @@ _COMPLETED: Mapping[Kind, CompletedType] = {
 }
 
 
-def router(service: "Service") -> APIRouter:
+def router(service: Service) -> APIRouter:
     """The routes under `/v1/images` and `/v1/models`."""
     routes = APIRouter(tags=["OpenAI"])
 
@@ -99,7 +98,7 @@ def describe_model(model: Model) -> ModelInfo:
 
 
 async def _answer(
-    service: "Service", request: Request, make_order: Callable[[Fields, Shop], Order], kind: Kind
+    service: Service, request: Request, make_order: Callable[[Fields, Shop], Order], kind: Kind
 ) -> Response:
     order = make_order(await read_fields(request, service.options), answers.shop_of(service))
     tickets = await answers.submit(service, order, request)
@@ -115,6 +114,7 @@ async def _answer(
             model=images[0].model,
             model_sha256=images[0].model_sha256,
             notice=answers.model_of(service).notice,
+            seed=images[0].seed,
             seeds=[image.seed for image in images],
             **_echo(fields, tickets[0], images[0].size),
         )

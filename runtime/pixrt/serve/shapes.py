@@ -85,6 +85,7 @@ class Images(Echo):
     model: str
     model_sha256: str
     notice: str = Field(description="What a user of the model should know.")
+    seed: int = Field(description="The first picture's.")
     seeds: list[int]
     usage: Usage = Usage()
 
@@ -177,6 +178,8 @@ class Accepted(Job):
     """The first picture's job, and those of all n in the order of their seeds, the first among them."""
 
     jobs: list[Job]
+    user: str | None = Field(description="The request's.")
+    safety_identifier: str | None = Field(description="The request's, or its user.")
 
 
 class JobList(BaseModel):

@@ -28,27 +28,24 @@ def check_new(size: Size, multiple: int) -> None:
 
     Raises Problem, which names the nearest that can.
     """
-    if (
-        not any(side % multiple for side in size)
-        and min(size) >= _LEAST
-        and max(size) <= _MOST
-        and max(size) <= MAX_ASPECT * min(size)
-    ):
+    least, most = -(-_LEAST // multiple) * multiple, _MOST // multiple * multiple
+    near = [max(least, min(most, round(side / multiple) * multiple)) for side in size]
+    shortest = -(-max(near) // (MAX_ASPECT * multiple)) * multiple
+    width, height = (max(side, shortest) for side in near)
+    if (width, height) == size:
+        check_result(size)
         return
-    nearest = [max(multiple, min(_MOST, round(side / multiple) * multiple)) for side in size]
-    shortest = -(-max(nearest) // (MAX_ASPECT * multiple)) * multiple
-    width, height = (max(side, shortest) for side in nearest)
     raise _refused(
         f"size is {spell_size(size)}",
-        f"Both sides must be multiples of {multiple} up to {_MOST}, none more than {MAX_ASPECT} times the other, such"
-        f" as {width}x{height}",
+        f"Both sides must be multiples of {multiple} from {least} to {most}, none more than {MAX_ASPECT} times the"
+        f" other, such as {width}x{height}",
     )
 
 
 def check_result(size: Size) -> None:
-    """Whether the result of a picture may have a size at all. Raises Problem."""
+    """Whether any picture may have a size. Raises Problem."""
     try:
-        check_size(*size, f"a result of size {spell_size(size)}")
+        check_size(*size, f"a picture of size {spell_size(size)}")
     except PictureError as error:
         raise _refused(error.problem, "Ask for a smaller one, or leave size out") from error
 
