@@ -7,6 +7,7 @@ import numpy as np
 from pixrt.pictures.geometry import Size, check_size
 from pixrt.pictures.images import PictureSource, load_picture, measure_picture, to_image
 from pixrt.pictures.masks import load_mask
+from pixrt.serve.sizes import check_shape
 from pixrt.serve.tickets import Asked, Picture, RawPicture
 from pixrt.tasks.jobs import Job
 
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
 
 
 def job_of(asked: Asked) -> Job:
-    """The job that a client asks for. Raises PictureError."""
+    """The job that a client asks for. Raises PictureError; Problem for a size that its picture cannot have."""
     image, mask = _source(asked.image), _source(asked.mask)
-    if asked.size is not None:
+    if asked.size is not None and image is not None:
+        measured = measure_picture(image)
+        if asked.same_shape:
+            check_shape(asked.size, measured)
+        if mask is not None and measure_picture(mask) != measured:
+            load_mask(mask, measured)  # says that it is of another size
         image, mask = _brought(image, asked.size, smooth=True), _brought(mask, asked.size, smooth=False)
     if asked.mask_inverted and image is not None and mask is not None:
         mask = ~load_mask(mask, measure_picture(image))

@@ -26,6 +26,7 @@ from pixrt.errors import BackendError, OptionError, PictureError, PixrtError
 from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS, bundle_defaults
 from pixrt.pictures.marking import Marking
+from pixrt.pictures.watermark import embed_watermark
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.inputs import job_of
 from pixrt.serve.logs import configure, tell
@@ -221,7 +222,8 @@ class Worker:
         """Encode a result's file."""
         began = time.perf_counter()
         if asked.output.format == "raw":
-            data = np.asarray(result.image.convert("RGB")).tobytes()
+            image = embed_watermark(result.image) if self._marking.watermark else result.image
+            data = np.asarray(image.convert("RGB")).tobytes()
         else:
             source = asked.image if isinstance(asked.image, bytes) else None
             data = result.encode(
@@ -284,6 +286,8 @@ def _bytes(request: Request) -> int:
 
 def _problem(error: Exception) -> Problem:
     """What a client is told. Of what is the server's own fault the log tells more, without anything of a client's."""
+    if isinstance(error, Problem):
+        return error
     if not isinstance(error, OptionError | PictureError):  # neither the client's parameters nor its pictures
         facts = {"problem": error.problem} if isinstance(error, BackendError) else {}
         tell("a picture failed", facts, level=logging.ERROR, error=error)
