@@ -9,6 +9,8 @@ import io
 import pickle
 import socket
 import threading
+from dataclasses import is_dataclass
+from enum import Enum
 from typing import Any
 
 _LENGTH = 8
@@ -17,9 +19,16 @@ _PLAIN = {("builtins", "set"), ("builtins", "frozenset"), ("pathlib", "PosixPath
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("pixrt.") or (module, name) in _PLAIN:
-            return super().find_class(module, name)
+        if (module, name) in _PLAIN or (module.startswith("pixrt.") and "." not in name):
+            found = super().find_class(module, name)
+            # Not what a module of ours has imported, nor anything of ours that acts.
+            if (module, name) in _PLAIN or (_is_plain(found) and found.__module__ == module):
+                return found
         raise pickle.UnpicklingError(f"{module}.{name} is no message of pixrt's")
+
+
+def _is_plain(found: Any) -> bool:
+    return isinstance(found, type) and (is_dataclass(found) or issubclass(found, Enum))
 
 
 def _packed(message: object) -> tuple[bytes, bytes]:
@@ -69,8 +78,9 @@ class FrontEnd:
         return cls(*await asyncio.open_connection(sock=connection, limit=1 << 20))
 
     def send(self, message: object) -> None:
-        """Write a message when there is room."""
-        self._writer.writelines(_packed(message))
+        """Write a message when there is room; nothing if the worker has gone, which `receive` tells."""
+        if not self._writer.is_closing():
+            self._writer.writelines(_packed(message))
 
     async def receive(self) -> Any:
         """The next message; None if the worker is gone."""

@@ -35,10 +35,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """To the worker: look at what a client asks for, and prepare it if memory allows."""
+    """To the worker: look at what a client asks for, and prepare it if memory allows.
 
-    number: int
-    asked: Asked
+    Pictures of one request are told together: what they share is sent, and held, once.
+    """
+
+    numbers: tuple[int, ...]
+    asked: tuple[Asked, ...]
 
 
 @dataclass(frozen=True, slots=True)

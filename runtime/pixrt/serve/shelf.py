@@ -6,6 +6,8 @@ Must not import numpy or Pillow.
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import Ticket
 
+_PLAIN_BYTES = 4096  # of a ticket without text or pictures
+
 
 class Shelf:
     """Keeps tickets so many seconds after their end, and so many bytes of results; the oldest go first."""
@@ -20,8 +22,8 @@ class Shelf:
 
     @property
     def bytes(self) -> int:
-        """Of the results."""
-        return sum(len(ticket.result.data) for ticket in self._tickets.values() if ticket.result is not None)
+        """Of the tickets that have ended: results, previews and texts."""
+        return sum(_bytes(ticket) for ticket in self._tickets.values() if ticket.ended is not None)
 
     def add(self, ticket: Ticket) -> None:
         """Keep a ticket."""
@@ -41,7 +43,16 @@ class Shelf:
 
     def tidy(self, now: float) -> None:
         """Let go of what has been here long enough, or is too much."""
-        ended = [ticket for ticket in self._tickets.values() if ticket.ended is not None]
-        for ticket in ended:
-            if now - (ticket.ended or now) > self._seconds or self.bytes > self._most_bytes:
-                del self._tickets[ticket.id]
+        held = 0
+        for ticket in tuple(reversed(self._tickets.values())):
+            if ticket.ended is not None:
+                held += _bytes(ticket)
+                if now - ticket.ended > self._seconds or held > self._most_bytes:
+                    del self._tickets[ticket.id]
+
+
+def _bytes(ticket: Ticket) -> int:
+    """What a ticket takes that has ended."""
+    result = 0 if ticket.result is None else len(ticket.result.data)
+    texts = len(ticket.asked.text) + len(ticket.asked.options.negative_prompt)
+    return _PLAIN_BYTES + 4 * texts + ticket.preview_bytes + result

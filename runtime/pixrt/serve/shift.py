@@ -16,7 +16,7 @@ from pixrt.dispatch.admission import Admission, Refusal
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Demand, due_by
 from pixrt.dispatch.dispatcher import Dispatcher, Rules, Span
-from pixrt.dispatch.lane import Action, Encode, Step
+from pixrt.dispatch.lane import Action, Decode, Encode, Step
 from pixrt.serve import messages as say
 from pixrt.serve import refusals
 from pixrt.serve.metrics import Metrics
@@ -25,6 +25,7 @@ from pixrt.serve.shelf import Shelf
 from pixrt.serve.supervisor import WorkerProcess
 from pixrt.serve.tickets import Asked, Prediction, State, Ticket
 
+_CODEC_SECONDS = 3.0  # in which a codec is expected to finish something
 _numbers = itertools.count(1)
 
 
@@ -44,8 +45,10 @@ class Shift:
         self._metrics = metrics
         self._shelf = shelf
         self._checks: dict[int, asyncio.Future[say.Checked]] = {}
-        self._prepared: set[int] = set()
+        self._prepared: dict[int, Problem | None] = {}  # before they are accepted: whether it went well
         self._doing: tuple[say.Do, Action, float] | None = None
+        self._beside: set[int] = set()  # pictures that codecs are at, beside the device
+        self._silent_since = 0.0  # the codecs
         self._idle = asyncio.Event()
 
     # How pictures are accepted.
@@ -61,7 +64,7 @@ class Shift:
         try:
             checked = await self._check(numbers, asked)
             if self._over is not None:
-                raise self._over
+                raise replace(self._over)
             demands = [self._demand(each, asked[place], arrival) for place, each in enumerate(checked)]
             is_held = False
             spans = self.admission.admit(demands, time.monotonic(), ready=False)
@@ -74,24 +77,30 @@ class Shift:
                 self._forget(number)
             raise
         tickets = [self._ticket(*each, client, keep) for each in zip(demands, asked, spans, strict=True)]
-        for number in self._prepared.intersection(numbers):
-            self.dispatcher.ready(number)
+        for number in numbers:
+            if number in self._prepared:
+                del self._prepared[number]
+                self.dispatcher.ready(number)
         self._advance()
         return tickets
 
     async def _check(self, numbers: Sequence[int], asked: Sequence[Asked]) -> list[say.Checked]:
         """Have the worker look at pictures. Raises the Problem of the first that has one."""
-        for number, each in zip(numbers, asked, strict=True):
-            self._checks[number] = asyncio.get_running_loop().create_future()
-            self.worker.send(say.Check(number, each))
-        waiting = [self._checks[number] for number in numbers]
+        loop = asyncio.get_running_loop()
+        waiting = {number: loop.create_future() for number in numbers}
+        self._checks |= waiting
         try:
-            return list(await asyncio.gather(*waiting))
+            self._begin_beside(*numbers)
+            self.worker.send(say.Check(tuple(numbers), tuple(asked)))
+            checked = list(await asyncio.gather(*waiting.values()))
+            for number in numbers:
+                if (problem := self._prepared.get(number)) is not None:
+                    raise problem
+            return checked
         finally:
-            for number, future in zip(numbers, waiting, strict=True):
-                self._checks.pop(number, None)
-                future.cancel()
-                if future.done() and not future.cancelled():
+            for number, future in waiting.items():
+                del self._checks[number]
+                if not future.cancel() and not future.cancelled():
                     future.exception()  # it was looked at
 
     def _demand(self, checked: say.Checked, asked: Asked, arrival: float) -> Demand:
@@ -111,6 +120,16 @@ class Shift:
         self._metrics.accepted(ticket)
         ticket.tell_place(self._place(demand))
         return ticket
+
+    def _begin_beside(self, *numbers: int) -> None:
+        """Codecs are at these pictures from now on."""
+        if not self._beside:
+            self._silent_since = time.monotonic()
+        self._beside.update(numbers)
+
+    def _end_beside(self, number: int) -> None:
+        self._silent_since = time.monotonic()
+        self._beside.discard(number)
 
     # What the device does.
 
@@ -149,6 +168,8 @@ class Shift:
         self._doing = None
         self.dispatcher.ran(message.seconds)
         self._advance()  # the device first, then those who listen
+        if isinstance(action, Decode) and action.picture.demand.id in self.tickets:
+            self._begin_beside(action.picture.demand.id)
         rows = action.rows if isinstance(action, Step) else 1
         self._metrics.ran(order.kind, rows, message.seconds)
         if order.kind == "step":
@@ -162,8 +183,12 @@ class Shift:
         if message.was_done:
             self._doing = None
             self.dispatcher.failed()
+        else:
+            self._end_beside(number)
         if number in self._checks:
-            if not self._checks[number].done():
+            if self._checks[number].done():  # others of its request are still looked at
+                self._prepared[number] = message.problem
+            else:
                 self._checks[number].set_exception(message.problem)
             return
         if message.problem.status == 507 and number in self.dispatcher:
@@ -189,6 +214,7 @@ class Shift:
         self._advance()
 
     def _made(self, message: say.Made) -> None:
+        self._end_beside(message.number)
         ticket = self.tickets.get(message.number)
         if ticket is not None:
             times = {"queue_ms": 1000 * ((ticket.began or ticket.created) - ticket.created), **message.result.times}
@@ -201,14 +227,16 @@ class Shift:
             case say.Ran():
                 self._ran(message)
             case say.Checked(number):
+                self._silent_since = time.monotonic()
                 if number in self._checks and not self._checks[number].done():
                     self._checks[number].set_result(message)
             case say.Prepared(number):
+                self._end_beside(number)
                 if number in self.dispatcher:
                     self.dispatcher.ready(number)
                     self._advance()
                 elif number in self._checks:
-                    self._prepared.add(number)
+                    self._prepared[number] = None
             case say.Broke():
                 self._broke(message)
             case say.LostPlaces():
@@ -241,7 +269,8 @@ class Shift:
 
     def _forget(self, number: int) -> None:
         """A picture is nobody's any more: neither the dispatcher nor the worker keep anything of it."""
-        self._prepared.discard(number)
+        self._prepared.pop(number, None)
+        self._beside.discard(number)
         if number in self.dispatcher:
             self.dispatcher.remove(number)
         if self._over is None:
@@ -249,7 +278,6 @@ class Shift:
 
     def _end(self, number: int, state: State) -> None:
         ticket = self.tickets.pop(number)
-        self._prepared.discard(number)
         ticket.state, ticket.ended = state, time.time()
         ticket.asked = replace(ticket.asked, image=None, mask=None, style=None)
         problem = {} if ticket.problem is None else {**ticket.problem.body["error"], "status": ticket.problem.status}
@@ -265,7 +293,7 @@ class Shift:
             self._fail(number, problem)
         for future in self._checks.values():
             if not future.done():
-                future.set_exception(problem)
+                future.set_exception(replace(problem))
 
     async def finish(self) -> None:
         """Return once nothing is under way. Nothing more must be submitted."""
@@ -275,9 +303,9 @@ class Shift:
     # What there is to know.
 
     def stuck_for(self, now: float) -> tuple[float, float]:
-        """Seconds for which the device has been at one thing, or a check has waited; and what was expected of it."""
+        """Seconds for which the device has been at one thing, or else no codec has finished; and what was expected."""
         if self._doing is None:
-            return 0.0, 0.0
+            return (now - self._silent_since, _CODEC_SECONDS) if self._beside else (0.0, 0.0)
         _, action, since = self._doing
         if isinstance(action, Step):
             return now - since, self._costs.step(action.pictures[0].demand.bucket, action.rows)

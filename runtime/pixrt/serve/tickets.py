@@ -6,7 +6,7 @@ Must not import numpy or Pillow.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -162,19 +162,27 @@ class Ticket:
         async for _ in self.follow():
             pass
         if self.problem is not None:
-            raise self.problem
+            raise replace(self.problem)  # its own would gather the frames of all who wait, and what they hold
         assert self.result is not None
         return self.result
 
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """What happened to it after the event `after`, and what happens, until its end. For any number at once."""
         while True:
-            for event in [event for event in self._events if event.id > after]:
+            news = [event for event in self._events if event.id > after]
+            for event in news:
                 after = event.id
                 yield event
+            if news:
+                continue  # whoever listens may have taken a while
             if self.state.is_end:
                 return
             await self._changed.wait()
+
+    @property
+    def preview_bytes(self) -> int:
+        """Of the previews that are kept."""
+        return sum(len(event.picture) for event in self._events if event.picture is not None)
 
     def tell_place(self, place: int) -> None:
         """Add an event: so many are before it."""

@@ -48,9 +48,9 @@ class Variants:
         """The device that a picture is on; None for one that is on none."""
         return self._open[self._pictures[number]][1] if number in self._pictures else None
 
-    def leave(self, number: int) -> None:
-        """A picture is on its device no more."""
-        self._pictures.pop(number, None)
+    def leave(self, number: int) -> Loras:
+        """A picture is on its device no more, which had these weights."""
+        return self._pictures.pop(number, ())
 
     @property
     def names(self) -> tuple[Loras, ...]:

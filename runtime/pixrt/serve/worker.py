@@ -11,8 +11,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,14 +99,25 @@ class Worker:
         self._variants.close()
 
     def _receive(self) -> None:
-        while (message := self._end.receive()) is not None:
-            if isinstance(message, Check):
-                with self._lock:
-                    self._asked[message.number] = message.asked
-                self._codecs.submit(self._alone, self._check, message.number, message.asked)
-            else:
-                self._orders.put(message)
-        self._orders.put(None)
+        try:
+            while (message := self._end.receive()) is not None:
+                if isinstance(message, Check):
+                    with self._lock:
+                        self._asked.update(zip(message.numbers, message.asked, strict=True))
+                    for number in message.numbers:
+                        self._codecs.submit(self._alone, self._check, number)
+                else:
+                    if isinstance(message, Drop):
+                        self._forget(message.number)  # at once: the device may be busy for a while
+                    self._orders.put(message)
+        finally:  # also if memory runs out: who hears nothing any more must end
+            self._orders.put(None)
+
+    def _forget(self, number: int) -> Asked | None:
+        """What was asked for, if nobody has dropped it."""
+        with self._lock:
+            self._requests.pop(number, None)
+            return self._asked.pop(number, None)
 
     def _alone(self, work: Callable[..., None], number: int, *rest: Any) -> None:
         """Do a picture's work in this thread; whatever fails is told as that picture's."""
@@ -115,13 +127,15 @@ class Worker:
             self._broke(number, error)
 
     def _broke(self, number: int, error: Exception, *, was_done: bool = False) -> None:
-        with self._lock:
-            self._asked.pop(number, None)
-            self._requests.pop(number, None)
+        self._forget(number)
         self._end.send(Broke(number, _problem(error), was_done))
 
-    def _check(self, number: int, asked: Asked) -> None:
+    def _check(self, number: int) -> None:
         """Look at headers, texts and options; then decode, if there is memory for one more that waits."""
+        with self._lock:
+            asked = self._asked.get(number)
+        if asked is None:
+            return
         editor, has_loras = self._variants.own, bool(asked.loras)
         (request,) = editor.check([job_of(asked)], has_loras=has_loras)
         bucket, rows = self._variants.device(()).bucket(request, asked.loras)
@@ -145,9 +159,7 @@ class Worker:
             if order.kind == "step":
                 self._step(order)
             elif order.kind == "encode":
-                with self._lock:
-                    asked, request = self._asked[numbers[0]], self._requests[numbers[0]]
-                self._variants.take(numbers[0], asked.loras).encode(numbers[0], request)
+                self._encode(numbers[0])
             else:
                 self._decode(numbers[0])
         except Lost as lost:
@@ -161,13 +173,21 @@ class Worker:
         else:
             self._end.send(Ran(time.perf_counter() - began))
 
+    def _encode(self, number: int) -> None:
+        with self._lock:
+            asked, request = self._asked.get(number), self._requests.get(number)
+        if asked is None or request is None:
+            raise Problem(499, "cancelled", "The picture was dropped before it began.")
+        self._variants.take(number, asked.loras).encode(number, request)
+
     def _step(self, order: Do) -> None:
         device = self._variants.of(order.numbers[0])
         assert device is not None
         ended = device.step(order.numbers)
         for number in order.previews:
             stepped = device.stepped(number)
-            self._codecs.submit(self._alone, self._preview, number, stepped.step, stepped.preview())
+            with _without_harm():
+                self._codecs.submit(self._preview, number, stepped.step, stepped.preview())
         for number in ended:
             device.leave(number)
 
@@ -176,39 +196,38 @@ class Worker:
         assert device is not None
         result = device.decode(number)
         self._variants.leave(number)
-        with self._lock:
-            asked = self._asked.pop(number)
-            self._requests.pop(number, None)
-        self._codecs.submit(self._alone, self._write, number, asked, result)
+        if (asked := self._forget(number)) is not None:
+            self._codecs.submit(self._alone, self._write, number, asked, result)
 
     def _lost(self, lost: Lost) -> None:
         demands = {}
         for number in lost.numbers:
             device = self._variants.of(number)
             assert device is not None
+            request, loras = device.again(number), self._variants.leave(number)
             with self._lock:
-                self._requests[number] = request = device.again(number)
-                loras = self._asked[number].loras
-            self._variants.leave(number)
+                if number in self._asked:
+                    self._requests[number] = request
             demands[number] = device.bucket(request, loras)
         self._end.send(LostPlaces(tuple(lost.numbers), lost.slots, demands))
 
     def _drop(self, number: int) -> None:
-        with self._lock:
-            self._asked.pop(number, None)
-            self._requests.pop(number, None)
         device = self._variants.of(number)
         if device is not None:
             device.drop(number)
             self._variants.leave(number)
 
     def _preview(self, number: int, step: int, image: "Image.Image") -> None:
-        from PIL import Image
-
         with self._lock:
             request = self._requests.get(number)
-        if request is None:
-            return
+        if request is not None:
+            with _without_harm():
+                self._end.send(Preview(number, step, self._shown(image, request)))
+
+    def _shown(self, image: "Image.Image", request: Request) -> bytes:
+        """A preview as PNG: as large as the picture, or smaller."""
+        from PIL import Image
+
         scale = self._manifest.latents.scale
         width, height = (max(1, side // scale) for side in request.geometry.scaled)
         larger = min(1.0, _PREVIEW_SIDE / max(request.geometry.output))
@@ -216,7 +235,7 @@ class Worker:
         shown = image.crop((0, 0, width, height)).resize((wide, high), Image.Resampling.BICUBIC)
         file = io.BytesIO()
         shown.save(file, "PNG", compress_level=1)
-        self._end.send(Preview(number, step, file.getvalue()))
+        return file.getvalue()
 
     def _write(self, number: int, asked: Asked, result: EditResult) -> None:
         """Encode a result's file."""
@@ -271,6 +290,15 @@ class Worker:
                 for kind, size in _device_bytes(engine).items():
                     memory[kind] = memory.get(kind, 0) + size
         return State(caches, memory, self._variants.names)
+
+
+@contextmanager
+def _without_harm() -> Iterator[None]:
+    """A picture whose preview fails goes on."""
+    try:
+        yield
+    except Exception as error:
+        tell("a preview failed", level=logging.WARNING, error=error)
 
 
 def _device_bytes(engine: EngineMemory) -> dict[str, int]:
