@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from pixrt.options.serve import ServeOptions
 from pixrt.serve.interfaces import interface_of
+from pixrt.serve.logs import tell
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.outcomes import LEFT
 from pixrt.serve.problems import Problem
@@ -63,10 +64,12 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come: of a head, which must be short and soon whole, or of a body, which the guard bounds."""
-        if not self._has_head and self._timer is None:
+        was_waiting = not self._has_head
+        if was_waiting and self._timer is None:
             self._expect_head()
+        was_waiting = was_waiting and not self._in_body
         super().data_received(data)
-        if not self._has_head and not self._in_body:
+        if was_waiting and not self._has_head:  # so all of it belongs to a head that is not whole
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
                 message = f"The request's head is larger than {_MOST_HEAD_BYTES >> 10} KiB."
@@ -119,6 +122,7 @@ class Connection(HttpToolsProtocol):
     def _end(self, problem: Problem) -> None:
         """Say why, and close."""
         self._metrics.answered(NO_INTERFACE, problem.status, 0.0)
+        tell("request", {"interface": NO_INTERFACE, "status": problem.status, "code": problem.code})
         body = json.dumps(problem.body)
         phrase = http.HTTPStatus(problem.status).phrase
         headers = {"content-type": "application/json", "content-length": len(body), "connection": "close"}

@@ -23,6 +23,7 @@ def configure(format: LogFormat) -> None:
     handler.setFormatter(Formatter(format))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("pixrt").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it would warn of what is logged as a request, too
 
 
 def tell(
