@@ -88,17 +88,18 @@ class TestDocument:
             for path in ("/v1/images/edits", "/v1/images/generations", "/v1/jobs")
         )
         images = {*option_fields(ImageFields), "lora", *ALIASES}
-        every = {name for kind in TASK_OPTIONS.values() for name in option_fields(kind)}
-        for body, wanted in (
-            (edits, {*images, *option_fields(EditOptions), "image", "mask"}),
-            (generations, {*images, *option_fields(GenerateOptions)}),
-            (jobs, {*option_fields(JobFields), *every, *ALIASES, "lora", "task", "image", "mask", "style"}),
-        ):
-            for kind in ("multipart/form-data", "application/json"):
-                properties = body[kind]["schema"]["properties"]
-                assert properties.keys() - {"image[]"} == wanted
-                assert all(each["description"] for each in properties.values())
-                Draft202012Validator.check_schema(body[kind]["schema"])
+        job = {*option_fields(JobFields), "lora", *ALIASES, "task"}
+        for kind in ("multipart/form-data", "application/json"):
+            schemas = [edits[kind]["schema"], generations[kind]["schema"], *jobs[kind]["schema"]["oneOf"]]
+            wanted = [
+                {*images, *option_fields(EditOptions), "image", "mask"},
+                {*images, *option_fields(GenerateOptions)},
+                *({*job, *option_fields(task), *task.needs, *task.may_have} for task in TASK_OPTIONS.values()),
+            ]
+            for schema, names in zip(schemas, wanted, strict=True):
+                assert schema["properties"].keys() - {"image[]"} == names
+                assert all(each["description"] for each in schema["properties"].values())
+                Draft202012Validator.check_schema(schema)
 
     def test_every_status_is_in_it(self, document: dict[str, Any]) -> None:
         for path, operations in document["paths"].items():

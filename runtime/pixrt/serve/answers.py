@@ -47,7 +47,7 @@ async def submit(service: Service, order: Order, request: Request, *, keep: bool
         order.told(problem)
         raise
     notes = getattr(request.state, "notes", {})
-    notes["tickets"] = [ticket.id for ticket in tickets]
+    notes |= {"ticket": tickets[0].id, "pictures": len(tickets)}
     return tickets
 
 

@@ -76,50 +76,60 @@ RESULT[200] = {
 }
 
 
-def stream_of(kind: str) -> Document:
-    """The answer with pictures: JSON, or events."""
-    words = f"`{kind}.partial_image`, `{kind}.completed`, `error`"
-    return {
-        "description": f"The pictures; with `stream` as server-sent events {words}.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+def stream_of(words: str, *events: str) -> Document:
+    """An answer of server-sent events."""
+    described = {
+        "type": "object",
+        "properties": {
+            "event": {"type": "string", "enum": list(events)},
+            "data": {"type": "string", "description": "A JSON object."},
+            "id": {"type": "string"},
+        },
+        "required": ["event", "data"],
     }
+    return {"description": words, "content": {"text/event-stream": {"schema": described}}}
 
 
-def body(fields: type[RequestFields], kinds: Collection[type[Options]], *, required: Collection[str]) -> Document:
-    """A request's body, as a form and as JSON."""
-    form, plain = (_object(fields, kinds, required, is_json) for is_json in (False, True))
-    return {"required": True, "content": {FORM: {"schema": form}, JSON: {"schema": plain}}}
+def _pictures(kind: str) -> Document:
+    """The answer with pictures: JSON, or events."""
+    events = f"{kind}.partial_image", f"{kind}.completed", "error"
+    return stream_of("The pictures; with `stream` as server-sent events.", *events)
 
 
-def _object(
-    fields: type[RequestFields], kinds: Collection[type[Options]], required: Collection[str], is_json: bool
-) -> Document:
+def _body(fields: type[RequestFields], *kinds: type[Options], required: Collection[str]) -> Document:
+    """A request's body, as a form and as JSON; of several tasks, `task` says which."""
+    content = {}
+    for media_type in (FORM, JSON):
+        objects = [_object(fields, kind, required, media_type == JSON) for kind in kinds]
+        if "task" in required:
+            for kind, each in zip(kinds, objects, strict=True):
+                each["properties"]["task"] = {"type": "string", "const": kind.task, "description": "What to do."}
+                each["required"] = sorted({*each["required"], *kind.needs})
+        content[media_type] = {"schema": objects[0] if len(objects) == 1 else {"oneOf": objects}}
+    return {"required": True, "content": content}
+
+
+def _object(fields: type[RequestFields], kind: type[Options], required: Collection[str], is_json: bool) -> Document:
     properties: Document = {}
-    for kind in (fields, *kinds):
-        described = json_schema(kind, "", {})["properties"]
-        for name, each in option_fields(kind).items():
-            properties.setdefault(name, _property(each, described[name], is_json))
-    for name in sorted({name for kind in kinds for name in kind.needs | kind.may_have}):
-        encoding = {"contentEncoding": "base64"} if is_json else {"format": "binary"}
+    for options in (fields, kind):
+        described = json_schema(options, "", {})["properties"]
+        for name, each in option_fields(options).items():
+            properties[name] = _property(each, described[name], is_json)
+    encoding = {"contentEncoding": "base64"} if is_json else {"format": "binary"}
+    for name in sorted(kind.needs | kind.may_have):
         properties[name] = {"type": "string", "description": _PICTURES[name], **encoding}
-        if not is_json and name == "image":
-            properties["image[]"] = {
-                "type": "array",
-                "items": {"type": "string", "format": "binary"},
-                "maxItems": 1,
-                "description": "The same as `image`.",
-            }
-    lora = {"type": "array", "items": {"type": "string"}, "description": _LORA}
-    properties["lora"] = lora
+    properties["lora"] = {"type": "array", "items": {"type": "string"}, "description": _LORA}
     for alias, name in ALIASES.items():
-        if name in properties:
-            properties[alias] = {**properties[name], "description": f"The same as `{name}`."}
-    if "task" in required:
-        tasks = [kind.task for kind in kinds]
-        properties["task"] = {"type": "string", "enum": tasks, "description": "What to do."}
-    found = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-    if "image[]" in properties and "image" in required:
-        found["required"] = [name for name in required if name != "image"]
+        properties[alias] = {**properties[name], "description": f"The same as `{name}`."}
+    found: Document = {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    if not is_json and "image" in required:  # as the openai SDK sends a list of pictures, of which one is taken
+        properties["image[]"] = {**properties["image"], "description": "The same as `image`."}
+        found["required"].remove("image")
         found["anyOf"] = [{"required": ["image"]}, {"required": ["image[]"]}]
     return found
 
@@ -143,6 +153,11 @@ def _property(field: Field, described: Document, is_json: bool) -> Document:
     return found | {"type": [*plain, "null"]}
 
 
-EDIT_BODY = body(ImageFields, [EditOptions], required=["image", "prompt"])
-GENERATION_BODY = body(ImageFields, [GenerateOptions], required=["prompt"])
-JOB_BODY = body(JobFields, list(TASK_OPTIONS.values()), required=["task"])
+EDIT_BODY = _body(ImageFields, EditOptions, required=["image", "prompt"])
+GENERATION_BODY = _body(ImageFields, GenerateOptions, required=["prompt"])
+JOB_BODY = _body(JobFields, *TASK_OPTIONS.values(), required=["task"])
+EDITED, GENERATED = MAKING | {200: _pictures("image_edit")}, MAKING | {200: _pictures("image_generation")}
+FOLLOWED = JOB_READING | {
+    200: stream_of("What happens to the job.", "queued", "step", "preview", "done", "failed", "cancelled"),
+    204: {"description": "The job has ended, and the client has every event."},
+}

@@ -14,7 +14,7 @@ from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS
 from pixrt.serve import answers
 from pixrt.serve.bodies import read_fields
-from pixrt.serve.describing import JOB_BODY, JOB_MAKING, JOB_READING, READING, RESULT
+from pixrt.serve.describing import FOLLOWED, JOB_BODY, JOB_MAKING, JOB_READING, READING, RESULT
 from pixrt.serve.openai_api import describe_model
 from pixrt.serve.orders import order_job
 from pixrt.serve.problems import Problem
@@ -75,14 +75,7 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         f"{PATH}/{{id}}/events",
         response_class=Response,
-        responses={
-            **JOB_READING,
-            200: {
-                "description": "Server-sent events `queued`, `step`, `preview`, `done`, `failed`, `cancelled`.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            },
-            204: {"description": "The job has ended, and the client has every event."},
-        },
+        responses=FOLLOWED,
     )
     async def events(id: str, request: Request, last_event_id: Annotated[int, Header(ge=0, le=2**63)] = 0) -> Response:
         """What happened to a job after the last event that the client has, and what happens, until its end."""

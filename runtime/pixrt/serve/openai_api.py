@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from pixrt.serve import answers
 from pixrt.serve.bodies import read_fields
-from pixrt.serve.describing import EDIT_BODY, GENERATION_BODY, MAKING, READING, stream_of
+from pixrt.serve.describing import EDIT_BODY, EDITED, GENERATED, GENERATION_BODY, READING
 from pixrt.serve.fields import Fields
 from pixrt.serve.messages import Model
 from pixrt.serve.orders import Order, Shop, order_edit, order_generation
@@ -48,7 +48,7 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/v1/images/edits",
         response_model=Images,
-        responses={**MAKING, 200: stream_of("image_edit")},
+        responses=EDITED,
         openapi_extra={"requestBody": EDIT_BODY},
     )
     async def edit(request: Request) -> Response:
@@ -58,7 +58,7 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/v1/images/generations",
         response_model=Images,
-        responses={**MAKING, 200: stream_of("image_generation")},
+        responses=GENERATED,
         openapi_extra={"requestBody": GENERATION_BODY},
     )
     async def generate(request: Request) -> Response:
