@@ -24,6 +24,12 @@ class GuardedService(FakeService):
     """With what the guard and the server want of a service."""
 
     metrics: Metrics = field(default_factory=Metrics)
+    seats: int = 1000
+
+    @property
+    def free(self) -> int:
+        """Seats that are left."""
+        return 0 if self.is_full else self.seats - sum(not ticket.state.is_end for ticket in self.accepted)
 
     async def start(self) -> None:
         """It is ready from the beginning."""

@@ -69,11 +69,11 @@ class Entrance:
         return f"key:{owner}"
 
 
-def check_room(service: "Service") -> None:
-    """Raise Problem if the server takes no further picture now."""
+def check_room(service: "Service", entering: int = 0) -> None:
+    """Raise Problem if the server takes no further picture now; seats for those that are `entering` are not free."""
     if not service.is_ready:
         raise Problem(503, "not_ready", f"Not now: {service.why_not_ready}.", retry_after=service.retry_after)
-    if service.is_full:
+    if service.free <= entering:
         service.metrics.refused("queue_full")
         wait = service.retry_after
         message = f"The queue is full. Try again in {wait} s, when a place is expected to be free."

@@ -22,7 +22,6 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _STRICT = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )

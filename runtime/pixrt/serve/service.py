@@ -69,9 +69,14 @@ class Service:
         return ""
 
     @property
+    def free(self) -> int:
+        """Seats that are left."""
+        return 0 if self._shift is None else self._shift.admission.free
+
+    @property
     def is_full(self) -> bool:
-        """Whether no seat is left."""
-        return self._shift is not None and self._shift.admission.free == 0
+        """Whether no seat is left, though there is a worker."""
+        return self._shift is not None and self.free == 0
 
     @property
     def retry_after(self) -> int:

@@ -1,8 +1,8 @@
 """Receiving a request's body: not too large, not too slowly, not too many together; then the application is called.
 
-The application reads it out of memory and never waits for it. So a request for which there is no room when its body is
-whole is refused before it is parsed, and one that is let through has its seat before another request is looked at. Must
-not import numpy or Pillow.
+The application reads it out of memory and never waits for it: a request that is let through has its seat before
+another one is looked at. If there is no room, it is refused before it is parsed, and before those are parsed for which
+there is: that many are refused takes no longer for it. Must not import numpy or Pillow.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ class Uploads:
         self._idle, self._seconds = options.body_idle_seconds, options.body_seconds
         self._most, self._most_together = options.max_body_mib << 20, options.max_uploads_mib << 20
         self._receiving = 0  # bytes of the bodies that are not whole yet
+        self._entering = 0  # requests for pictures whose bodies are whole, and which have no seat yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Receive a body, and hand the request on; or refuse it."""
@@ -44,7 +45,8 @@ class Uploads:
             if chunks is None:
                 return  # the client has left
             if interface_of(scope["path"]).is_for_pictures(scope["method"], scope["path"]):
-                check_room(self._service)
+                check_room(self._service, self._entering)
+                await self._let_others_be_refused()
         except Problem as problem:
             # Who pauses is not listened to any longer; who sends goes on for a while, so that the answer is read.
             await refuse(problem, scope, send, close=problem.status == 408)
@@ -57,6 +59,17 @@ class Uploads:
             return {"type": "http.request", "body": body, "more_body": bool(chunks)}
 
         await self._app(scope, replay, send)
+
+    async def _let_others_be_refused(self) -> None:
+        """Keep a seat meanwhile. It is given back once the application, called next, waits: then it has its own."""
+        self._entering += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            asyncio.get_running_loop().call_soon(self._enter)
+
+    def _enter(self) -> None:
+        self._entering -= 1
 
     def _check_length(self, scope: Scope) -> None:
         """Raises Problem for a body that says beforehand that it is too large."""
