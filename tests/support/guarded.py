@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -16,6 +16,7 @@ from pixrt.serve.keys import Keys
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.server import make_server
 from pixrt.serve.service import Service
+from pixrt.serve.tickets import Asked, Ticket
 from serving import FakeService
 
 
@@ -30,6 +31,13 @@ class GuardedService(FakeService):
     def free(self) -> int:
         """Seats that are left."""
         return 0 if self.is_full else self.seats - sum(not ticket.state.is_end for ticket in self.accepted)
+
+    async def submit(self, asked: Sequence[Asked], *, client: str, keep: bool = False) -> list[Ticket]:
+        """As the fake does; those who count are told."""
+        tickets = await super().submit(asked, client=client, keep=keep)
+        for ticket in tickets:
+            self.metrics.accepted(ticket)
+        return tickets
 
     async def start(self) -> None:
         """It is ready from the beginning."""

@@ -13,7 +13,7 @@ from guarded import GuardedService
 from pixrt.cli.console import fail
 from pixrt.errors import PixrtError
 from pixrt.options.serve import ServeOptions
-from pixrt.serve import logs
+from pixrt.serve import logs, telemetry
 from pixrt.serve.app import make_app
 from pixrt.serve.keys import Keys
 from pixrt.serve.problems import Problem
@@ -41,6 +41,7 @@ class SlowService(GuardedService):
             await asyncio.sleep(self._seconds)
             if waiting and not waiting[0].state.is_end:
                 done(waiting[0])
+                self.metrics.ended(waiting[0])
 
     async def close(self) -> None:
         """What has not ended fails."""
@@ -55,6 +56,8 @@ def _main(seconds: str, options: str) -> None:
     file = Path(given.pop("keys_file")) if "keys_file" in given else None
     service = SlowService(float(seconds), keys_file=file, **given)
     logs.configure("json")
+    if service.options.otel:
+        telemetry.start()
     try:
         run(make_app(service.real), service.real, Keys(file) if file else None, lambda said: print(said, flush=True))
     except PixrtError as error:
