@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 
 from guarded import GuardedService, answered, connected, live
 from pixrt.options.serve import ServeOptions
+from pixrt.serve import connections
 from pixrt.serve.tickets import State
 from serving import PICTURE, end, hold
 
@@ -249,6 +251,30 @@ def test_a_client_that_leaves_an_application_that_does_not_notice() -> None:
             await asyncio.sleep(0.05)
             left.set()
             await counted(service, s499=1)
+
+    run(work())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux")
+def test_a_client_that_does_not_read_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_STALLED_MS", 300)
+    size = 64 << 20  # more than the kernel keeps
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def work() -> None:
+        async with live(GuardedService(), app) as port:  # type: ignore[arg-type]
+            client = socket.create_connection(("127.0.0.1", port))
+            with client:
+                client.sendall(GET + b"\r\n")
+                await asyncio.sleep(1.5)
+                taken = 0
+                with suppress(ConnectionResetError):
+                    while data := client.recv(1 << 20):
+                        taken += len(data)
+                assert 0 < taken < size
 
     run(work())
 
