@@ -79,6 +79,10 @@ def masked(server: Server) -> Iterator[Same]:
     inputs = [tensor("IMAGE", [SCENE.read_bytes()]), tensor("INSTRUCTION", [STAR]), tensor("MASK", [MASK.read_bytes()])]
     answer = infer(server, inputs, parameters={"seed": 4, "steps": 4, "output_format": "raw"})
     yield Same(png(answer.as_numpy("IMAGE")[0]), text=STAR, mask=True, parameters={"seed": 4, "steps": 4})
+    pixels = np.asarray(Image.open(MASK).convert("L"))[None]
+    inputs[2] = InferInput("MASK", list(pixels.shape), "UINT8").set_data_from_numpy(pixels)
+    answer = infer(server, inputs, parameters={"seed": 4, "steps": 4})
+    yield Same(answer.as_numpy("IMAGE")[0], text=STAR, mask=True, parameters={"seed": 4, "steps": 4})
 
 
 def generate(server: Server) -> Iterator[Same]:

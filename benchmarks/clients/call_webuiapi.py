@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from calls import BLUE, CAPTION, MASK, SCENE, STAR, Same, Server, expect, make
-from PIL import Image
+from PIL import Image, ImageOps
 from webuiapi import WebUIApi
 
 SIZE = {"width": 64, "height": 64}
@@ -48,18 +48,23 @@ def several(server: Server) -> Iterator[Same]:
 
 
 def masked(server: Server) -> Iterator[Same]:
-    answer = api(server).img2img(
-        images=[Image.open(SCENE)],
-        mask_image=Image.open(MASK),
-        mask_blur=2,
-        inpaint_full_res=False,
-        prompt=STAR,
-        seed=4,
-        steps=4,
-        **SIZE,
-    )
+    """The whole picture with a mask turned around twice, then its masked region only."""
+    given = {"images": [Image.open(SCENE)], "prompt": STAR, "mask_blur": 2, "seed": 4, "steps": 4, **SIZE}
     parameters = {"seed": 4, "steps": 4, "scheduler": "euler", "mask_blur": 2, **DEFAULTS}
+    mask = Image.open(MASK).convert("L")
+    answer = api(server).img2img(
+        mask_image=ImageOps.invert(mask), inpainting_mask_invert=1, inpaint_full_res=False, **given
+    )
     yield Same(png(answer.image), text=STAR, mask=True, parameters=parameters)
+    answer = api(server).img2img(mask_image=mask, inpaint_full_res_padding=4, **given)
+    yield Same(png(answer.image), text=STAR, mask=True, parameters={**parameters, "mask_padding": 4})
+
+
+def another_size(server: Server) -> Iterator[Same]:
+    answer = api(server).img2img(images=[Image.open(SCENE)], prompt=BLUE, seed=7, steps=2, width=96, height=64)
+    expect("the size", answer.image.size, (96, 64))
+    expect("the size that is told", (answer.info["width"], answer.info["height"]), (96, 64))
+    yield from ()
 
 
 def generate(server: Server) -> Iterator[Same]:
@@ -126,6 +131,7 @@ if __name__ == "__main__":
             "edit": edit,
             "several": several,
             "masked edit": masked,
+            "another size": another_size,
             "generate": generate,
             "lists": lists,
             "progress, interrupt": interrupt,

@@ -2,9 +2,13 @@
 
 import base64
 import json
+import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pixrt.serve.problems import Problem
 from pixrt.serve.tensors import InferRequest, Tensor, read_request, write_answer
@@ -107,6 +111,29 @@ def test_a_wrong_length_of_the_json(length: str) -> None:
 def test_what_is_not_json(body: bytes) -> None:
     with pytest.raises(Problem, match="not JSON"):
         read_request(body, None)
+
+
+WORDS = st.sampled_from(["inputs", "outputs", "parameters", "name", "datatype", "shape", "data", "binary_data_size"])
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from(["UINT8", "BYTES"])
+)
+JSON = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4))
+INPUT = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["A", "B"]),
+        "datatype": st.sampled_from(["UINT8", "BYTES"]),
+        "shape": st.lists(st.integers(0, 3), max_size=3),
+    },
+    optional={"data": JSON, "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-1, 9)})},
+)
+
+
+@given(JSON | st.fixed_dictionaries({"inputs": st.lists(INPUT, max_size=2)}), st.binary(max_size=12), st.booleans())
+def test_whatever_comes_is_read_or_told_what_is_wrong(head: Any, binary: bytes, has_length: bool) -> None:
+    text = json.dumps(head).encode()
+    with suppress(Problem):
+        read = read_request(text + binary, str(len(text)) if has_length else None)
+        assert all(len(each.data) == math.prod(each.shape) for each in read.inputs.values())
 
 
 TENSORS = (
