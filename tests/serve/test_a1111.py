@@ -42,7 +42,7 @@ def test_an_edit() -> None:
     assert (info["sd_model_name"], info["sd_model_hash"]) == ("demo", SHA256[:10])
     assert info["infotexts"][1].startswith("make it red\nSteps: 3, ")
     assert "Seed: 5, Size: 96x64" in info["infotexts"][1]
-    first = service.accepted[0].asked
+    first = service.asked[0]
     assert first.options == EditOptions(steps=3, guidance_scale=2, image_guidance_scale=1.5, scheduler="euler", seed=4)
     assert (first.text, first.image, first.size, first.same_shape) == ("make it red", PICTURE, (96, 64), False)
 
@@ -51,7 +51,7 @@ def test_a_mask_turned_around() -> None:
     service = FakeService(model=dataclasses.replace(MODEL, tasks=("generate", "img2img", "inpaint")))
     mask = {"mask": EDIT["init_images"][0], "inpainting_mask_invert": 1, "inpaint_full_res_padding": 8}
     assert ask(service, "/img2img", EDIT | mask | {"denoising_strength": 1, "mask_blur": 3}).status_code == 200
-    asked = service.accepted[0].asked
+    asked = service.asked[0]
     assert asked.options == InpaintOptions(seed=4, strength=1, mask_blur=3, mask_padding=8)
     assert (asked.mask, asked.mask_inverted, asked.size) == (PICTURE, True, None)
 
@@ -60,7 +60,7 @@ def test_a_generation_with_a_lora() -> None:
     service = FakeService()
     said = {"prompt": "a circle <lora:watercolour:0.5>", "seed": 4, "width": 64, "height": 96}
     assert ask(service, "/txt2img", said).status_code == 200
-    asked = service.accepted[0].asked
+    asked = service.asked[0]
     assert asked.options == GenerateOptions(seed=4, width=64, height=96)
     assert (asked.text, asked.loras, asked.size) == ("a circle", (("watercolour", 0.5),), None)
 

@@ -32,7 +32,7 @@ def test_an_edit() -> None:
     answer = post(service, EDIT, json=body, headers={"Accept": "image/png"})
     assert (answer.status_code, answer.content) == (200, MADE)
     assert (answer.headers["content-type"], answer.headers["x-seed"]) == ("image/png", "4")
-    asked = service.accepted[0].asked
+    asked = service.asked[0]
     assert asked.options == EditOptions(steps=3, guidance_scale=2, seed=4, negative_prompt="blue")
     assert (asked.text, asked.image, asked.size, asked.same_shape) == ("make it red", PICTURE, (96, 64), True)
 
@@ -41,7 +41,7 @@ def test_a_generation() -> None:
     service = FakeService()
     body = {"inputs": "a circle", "parameters": {"width": 64, "height": 96, "scheduler": "ddim", "eta": 0.5, "seed": 1}}
     assert post(service, GENERATE, json=body).content == MADE
-    asked = service.accepted[0].asked
+    asked = service.asked[0]
     assert asked.options == GenerateOptions(width=64, height=96, scheduler="ddim", eta=0.5, seed=1)
     assert (asked.text, asked.image) == ("a circle", None)
 
@@ -59,7 +59,7 @@ def test_the_format_is_what_the_client_accepts(accept: str, said: dict[str, Any]
     service = FakeService()
     body = {"inputs": "a circle", "parameters": said}
     answer = post(service, GENERATE, json=body, headers={"Accept": accept})
-    assert service.accepted[0].asked.output == output
+    assert service.asked[0].output == output
     assert answer.headers["content-type"] == f"image/{output.format}"
 
 

@@ -39,7 +39,7 @@ def asked_by(*inputs: Any, **more: Any) -> list[Asked]:
     service = FakeService()
     answer = infer(service, *inputs, **more)
     assert answer.status_code == 200, answer.text
-    return [ticket.asked for ticket in service.accepted]
+    return service.asked
 
 
 def pixels(ticket: Ticket) -> None:
@@ -116,7 +116,7 @@ def test_pixels_of_a_batch_become_pictures_and_pixels_again() -> None:
     mask = {"name": "MASK", "datatype": "UINT8", "shape": [1, 1, 2], "data": [0, 255]}
     service = FakeService(on_accepted=pixels)
     answer = infer(service, PIXELS, texts, mask, parameters={"seed": 4})
-    first, second = [ticket.asked for ticket in service.accepted]
+    first, second = service.asked
     assert (first.text, first.image) == ("a", RawPicture(bytes(range(6)), width=2, height=1))
     assert (second.text, second.image) == ("b", RawPicture(bytes(range(6, 12)), width=2, height=1))
     assert first.mask == second.mask == RawPicture(bytes([0, 0, 0, 255, 255, 255]), width=2, height=1)
@@ -147,7 +147,7 @@ def test_binary_data_both_ways() -> None:
     service = FakeService()
     headers = {"Inference-Header-Content-Length": str(len(text))}
     answer = ask(service, INFER, "POST", content=text + length, headers=headers)
-    assert service.accepted[0].asked.image == PICTURE
+    assert service.asked[0].image == PICTURE
     at = int(answer.headers["inference-header-content-length"])
     seed, image = json.loads(answer.content[:at])["outputs"]
     assert (seed["name"], seed["data"]) == ("SEED", [4])
@@ -232,4 +232,4 @@ def test_the_model_of_the_metadata_is_the_services() -> None:
     assert [each["name"] for each in ask(service, "/v2/models/mine").json()["inputs"]][-1] == "MASK"
     given = {"inputs": [IMAGE, TEXT], "parameters": {"strength": 0.5}}
     assert ask(service, "/v2/models/mine/infer", "POST", json=given).status_code == 200
-    assert service.accepted[0].asked.options.task == "img2img"
+    assert service.asked[0].options.task == "img2img"
