@@ -96,7 +96,7 @@ def test_as_a_form() -> None:
     data = {"task": "style", "style_interval": "0 0.5"}
     answer = with_client(service, lambda client: client.post(JOBS, data=data, files=files))
     assert answer.status_code == 202, answer.text
-    asked = service.accepted[0].asked
+    asked = service.asked[0]
     assert (asked.image, asked.style, asked.options.task) == (PICTURE, b"a style", "style")
 
 

@@ -72,13 +72,13 @@ def test_an_edit_as_the_sdk_reads_it() -> None:
     first, ticket = body["data"][0], service.accepted[0]
     assert (first["seed"], first["parameters"]["steps"], first["times"]["queue_ms"]) == (4, 6, 1.0)
     assert (first["predicted_start"], first["predicted_end"]) == (ticket.prediction.start, ticket.prediction.end)
-    assert ticket.asked.image == PICTURE
+    assert service.asked[0].image == PICTURE
 
 
 def test_a_mask_goes_with_its_picture() -> None:
     service = FakeService()
     assert edit(service, files={**FILE, "mask": ("m.png", b"a mask", "image/png")}).status_code == 200
-    assert service.accepted[0].asked.mask == b"a mask"
+    assert service.asked[0].mask == b"a mask"
 
 
 def test_a_file_that_was_not_chosen_is_none() -> None:
@@ -93,7 +93,7 @@ def test_a_file_that_was_not_chosen_is_none() -> None:
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = with_client(service, lambda client: client.post(EDITS, content=body, headers=headers))
     assert answer.status_code == 200
-    assert (service.accepted[0].asked.image, service.accepted[0].asked.mask) == (PICTURE, None)
+    assert (service.asked[0].image, service.asked[0].mask) == (PICTURE, None)
 
 
 def test_a_generation() -> None:
@@ -101,7 +101,7 @@ def test_a_generation() -> None:
     body = generate(service, seed=3, size="72x64", quality="high", output_format="jpeg", safety_identifier="s").json()
     assert (body["seed"], body["quality"], body["background"]) == (3, "high", "opaque")
     assert (body["user"], body["safety_identifier"]) == (None, "s")
-    options = service.accepted[0].asked.options
+    options = service.asked[0].options
     assert (options.task, options.preset) == ("generate", "quality")
 
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -60,6 +60,7 @@ class FakeService:
     on_accepted: "Callable[[Ticket], None] | None" = None
     refuses: Problem | None = None
     accepted: list[Ticket] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)  # of `accepted`, with the pictures that tickets let go of
     cancelled: list[Ticket] = field(default_factory=list)
     _kept: list[Ticket] = field(default_factory=list)
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -80,6 +81,7 @@ class FakeService:
             Ticket(f"t{next(self._ids)}", each, client, Prediction(now + 1, now + 2), self._cancel) for each in asked
         ]
         self.accepted += tickets
+        self.asked += asked
         self._kept += tickets if keep else []
         for ticket in tickets:
             ticket.tell("queued", {"place": 0, "predicted_start": now + 1, "predicted_end": now + 2})
@@ -145,7 +147,8 @@ def failing(problem: Problem) -> Callable[[Ticket], None]:
 
 
 def end(ticket: Ticket, state: State, problem: Problem | None = None) -> None:
-    """It has ended."""
+    """It has ended, and its client's pictures are let go of."""
+    ticket.asked = replace(ticket.asked, image=None, mask=None, style=None)
     ticket.state, ticket.ended, ticket.problem = state, time.time(), problem
     name: Any = state.value
     ticket.tell(name, {} if problem is None else {**problem.body["error"], "status": problem.status})

@@ -16,7 +16,7 @@ from pixrt.serve.problems import Problem
 from pixrt.serve.service import Service
 from pixrt.serve.shapes import Image, Made
 from pixrt.serve.sizes import spell_size
-from pixrt.serve.tickets import Result, Ticket
+from pixrt.serve.tickets import Prediction, Result, Ticket
 
 
 def client_of(request: Request) -> str:
@@ -89,14 +89,17 @@ def made(ticket: Ticket, result: Result) -> Made:
         backend=result.backend,
         parameters=parameters,
         times=dict(result.times),
-        predicted_start=ticket.prediction.start,
-        predicted_end=ticket.prediction.end,
     )
 
 
-def image(ticket: Ticket, result: Result) -> Image:
-    """A picture, and how it was made."""
-    return Image(b64_json=encoded(result.data), **dict(made(ticket, result)))
+def image(ticket: Ticket, result: Result, predicted: Prediction) -> Image:
+    """A picture, how it was made, and what was predicted as it was accepted."""
+    return Image(
+        b64_json=encoded(result.data),
+        predicted_start=predicted.start,
+        predicted_end=predicted.end,
+        **dict(made(ticket, result)),
+    )
 
 
 def encoded(data: bytes) -> str:

@@ -20,6 +20,7 @@ from pixrt.serve.shapes import (
     CompletedImage,
     CompletedType,
     Echo,
+    Image,
     Images,
     ModelInfo,
     ModelList,
@@ -27,7 +28,7 @@ from pixrt.serve.shapes import (
     PartialType,
     Quality,
 )
-from pixrt.serve.tickets import Event, Result, Ticket
+from pixrt.serve.tickets import Event, Prediction, Ticket
 from pixrt.serve.wanted import ImageFields
 
 Kind = Literal["image_edit", "image_generation"]
@@ -102,11 +103,11 @@ async def _answer(
 ) -> Response:
     order = make_order(await read_fields(request, service.options), answers.shop_of(service))
     tickets = await answers.submit(service, order, request)
-    fields = cast(ImageFields, order.fields)
+    fields, predicted = cast(ImageFields, order.fields), [ticket.prediction for ticket in tickets]
     if fields.stream:
-        return _stream(fields, tickets, kind)
+        return _stream(fields, tickets, predicted, kind)
     results = await answers.results_of(request, tickets)
-    images = [answers.image(ticket, result) for ticket, result in zip(tickets, results, strict=True)]
+    images = [answers.image(*each) for each in zip(tickets, results, predicted, strict=True)]
     return answers.respond(
         Images(
             created=int(time.time()),
@@ -121,14 +122,16 @@ async def _answer(
     )
 
 
-def _stream(fields: ImageFields, tickets: Sequence[Ticket], kind: Kind) -> Response:
+def _stream(fields: ImageFields, tickets: Sequence[Ticket], predicted: Sequence[Prediction], kind: Kind) -> Response:
     async def on_close(_: Any) -> None:
         answers.cancel(tickets)  # also where the client has gone before the first event is asked for
 
-    return EventSourceResponse(_events(fields, tickets, kind), client_close_handler_callable=on_close)
+    return EventSourceResponse(_events(fields, tickets, predicted, kind), client_close_handler_callable=on_close)
 
 
-async def _events(fields: ImageFields, tickets: Sequence[Ticket], kind: Kind) -> AsyncIterator[ServerSentEvent]:
+async def _events(
+    fields: ImageFields, tickets: Sequence[Ticket], predicted: Sequence[Prediction], kind: Kind
+) -> AsyncIterator[ServerSentEvent]:
     """The pictures one after the other, each after the pictures of its way; they are made together."""
     try:
         for index, ticket in enumerate(tickets):
@@ -137,7 +140,8 @@ async def _events(fields: ImageFields, tickets: Sequence[Ticket], kind: Kind) ->
                 if event.picture is not None:
                     yield _event(_partial(fields, ticket, event, kind, index, count))
                     count += 1
-            yield _event(_completed(fields, ticket, await ticket.wait(), kind, index))
+            image = answers.image(ticket, await ticket.wait(), predicted[index])
+            yield _event(_completed(fields, ticket, image, kind, index))
     except Problem as problem:
         yield ServerSentEvent(json.dumps(problem.body), event="error")
     finally:
@@ -161,8 +165,7 @@ def _partial(fields: ImageFields, ticket: Ticket, event: Event, kind: Kind, inde
     )
 
 
-def _completed(fields: ImageFields, ticket: Ticket, result: Result, kind: Kind, index: int) -> CompletedImage:
-    image = answers.image(ticket, result)
+def _completed(fields: ImageFields, ticket: Ticket, image: Image, kind: Kind, index: int) -> CompletedImage:
     return CompletedImage(
         type=_COMPLETED[kind],
         created_at=int(time.time()),
@@ -175,7 +178,7 @@ def _echo(fields: ImageFields, ticket: Ticket, size: str) -> dict[str, Any]:
     """What every answer repeats of the request."""
     asked = ticket.asked
     quality: Quality = fields.quality if fields.quality in ("low", "high") else "medium"
-    never_transparent = asked.output.format == "jpeg" or asked.image is None
+    never_transparent = asked.output.format == "jpeg" or "image" not in asked.options.needs
     echo = Echo(
         output_format=asked.output.format,
         quality=quality,

@@ -40,14 +40,14 @@ class Made(BaseModel):
     backend: str
     parameters: dict[str, Any] = Field(description="Every parameter in force: what repeats the picture.")
     times: dict[str, float] = Field(description="Milliseconds by stage.")
-    predicted_start: float = Field(description="When it was expected to begin as it was accepted, Unix seconds.")
-    predicted_end: float = Field(description="When it was expected to be done, Unix seconds.")
 
 
 class Image(Made):
-    """A picture, and how it was made."""
+    """A picture, and how it was made. What was predicted is so of the moment when it was accepted."""
 
     b64_json: str = Field(description="The picture's file, base64.")
+    predicted_start: float = Field(description="When it was expected to begin, Unix seconds.")
+    predicted_end: float = Field(description="When it was expected to be done, Unix seconds.")
 
 
 class TokenDetails(BaseModel):
@@ -163,7 +163,7 @@ class Job(BaseModel):
     step: int
     steps: int = Field(description="0 until it runs.")
     created: float
-    predicted_start: float
+    predicted_start: float = Field(description="When it is expected to begin, Unix seconds; kept up to date.")
     predicted_end: float
     ended: float | None
     expires: float | None = Field(
