@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -250,7 +251,7 @@ class TestAClientThatGoesAway:
 
     BODY = json.dumps({"prompt": "a circle", "n": 2}).encode()
 
-    def test_before_its_answer(self) -> None:
+    def test_before_its_answer(self, caplog: pytest.LogCaptureFixture) -> None:
         async def leave() -> None:
             service = FakeService(on_accepted=hold)
             visit = Visit(make_app(service), "POST", GENERATIONS, self.BODY, JSON)
@@ -262,6 +263,8 @@ class TestAClientThatGoesAway:
             assert visit.status == 499
 
         asyncio.run(leave())
+        gc.collect()
+        assert caplog.records == []  # no task of it is left, with an exception that nobody looks at
 
     def test_one_that_stays_is_served(self) -> None:
         async def stay() -> None:

@@ -54,7 +54,7 @@ async def submit(service: Service, order: Order, request: Request, *, keep: bool
 async def results_of(request: Request, tickets: Sequence[Ticket]) -> list[Result]:
     """Their results, in order. Raises the first Problem. Then, and if the client goes away, the rest is cancelled."""
     gone = asyncio.ensure_future(_gone(request))
-    results = asyncio.gather(*(ticket.wait() for ticket in tickets))
+    results = asyncio.ensure_future(_all(tickets))
     try:
         await asyncio.wait((gone, results), return_when=asyncio.FIRST_COMPLETED)
         if not results.done():
@@ -70,6 +70,10 @@ def cancel(tickets: Sequence[Ticket]) -> None:
     """Ask for the end of those that have not ended."""
     for ticket in tickets:
         ticket.cancel()
+
+
+async def _all(tickets: Sequence[Ticket]) -> list[Result]:
+    return await asyncio.gather(*(ticket.wait() for ticket in tickets))
 
 
 async def _gone(request: Request) -> None:
