@@ -262,9 +262,9 @@ def test_an_error_while_encoding_is_that_pictures(
     original: Callable[..., Any] = Encoders.source
     pictures = [scene, scene.rotate(180), scene.rotate(90)]
 
-    def failing(self: Encoders, pixels: Any, clock: Any) -> Any:
+    def failing(self: Encoders, pixels: Any, clock: Any, origin: bytes = b"") -> Any:
         if not np.array_equal(pixels, _in_range(pictures[1])):
-            return original(self, pixels, clock)
+            return original(self, pixels, clock, origin)
         raise PixrtError("the encoder failed", remedy="None")
 
     monkeypatch.setattr(Encoders, "source", failing)

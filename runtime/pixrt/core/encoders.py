@@ -48,14 +48,17 @@ class Encoders:
 
         return self._texts.get(ids, lambda: _fixed(self._family.text(ids, call)))
 
-    def source(self, pixels: NDArray[np.float32], clock: Stopwatch) -> Array:
-        """The posterior mean `[C, h, w]` of a picture `[3, H, W]` in [-1, 1], not scaled (parity with the paper)."""
+    def source(self, pixels: NDArray[np.float32], clock: Stopwatch, origin: bytes = b"") -> Array:
+        """The posterior mean `[C, h, w]` of a picture `[3, H, W]` in [-1, 1], not scaled (parity with the paper).
+
+        `origin` is a digest of all that the pixels were made of; without one they are hashed themselves.
+        """
 
         def encode() -> Array:
             return _fixed(self._on_tiles(Component.VAE_ENCODER, "encode", pixels, clock))
 
-        key = (pixels.shape, blake2b(pixels.data, digest_size=16).digest())
-        return self._sources.get(key, encode)
+        key = origin or blake2b(pixels.data, digest_size=16).digest()
+        return self._sources.get((pixels.shape, key), encode)
 
     def decode(self, latents: NDArray[np.float32], clock: Stopwatch) -> tuple[NDArray[np.float32], bool]:
         """Pixels `[3, H, W]`, about [-1, 1], of latents `[C, h, w]` as the loop leaves them.
@@ -68,7 +71,7 @@ class Encoders:
         if Component.VAE_DECODER_FP32 in self._manifest.components and np.isfinite(latents).all():
             tries.append(Component.VAE_DECODER_FP32)
         for component in tries:
-            pixels = self._on_tiles(component, "decode", scaled, clock).astype(np.float32)
+            pixels = self._on_tiles(component, "decode", scaled, clock).astype(np.float32, copy=False)
             if np.isfinite(pixels).all():
                 return pixels, component is Component.VAE_DECODER_FP32
         broken = int(np.size(pixels) - np.isfinite(pixels).sum())

@@ -60,7 +60,7 @@ def encode(making: Making, networks: Networks, manifest: Manifest, styles: Style
             options=request.options,
             manifest=manifest,
             family=networks.family,
-            encode=lambda pixels: encoders.source(pixels, clock),
+            encode=lambda pixels: encoders.source(pixels, clock, prepared.origin if pixels is prepared.pixels else b""),
             text=text,
             null_text=null_text,
             pixels=prepared.pixels,

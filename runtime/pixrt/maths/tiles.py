@@ -102,11 +102,11 @@ def blend(run: Callable[[NDArray[Any]], NDArray[Any]], data: NDArray[Any], given
 
     `given` and `made` are the same windows at two scales. One window is run as it is.
     """
+    if made.count == 1:
+        return run(data)
     whole: Plane | None = None
     for taken, window, weight in zip(given.windows(), made.windows(), made.weights(), strict=True):
         part = run(data[:, *taken])
-        if made.count == 1:
-            return part
         if whole is None:
             whole = np.zeros((len(part), *made.size), np.float32)
         whole[:, *window] += part * weight

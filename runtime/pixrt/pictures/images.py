@@ -121,8 +121,13 @@ def from_network(pixels: NDArray[np.float32], geometry: Geometry) -> "Image.Imag
     from PIL import Image
 
     width, height = geometry.scaled
-    unit = (pixels[:, :height, :width] / 2 + 0.5).clip(0, 1)
-    image = Image.fromarray(np.rint(unit * 255).astype(np.uint8).transpose(1, 2, 0))
+    unit = pixels[:, :height, :width] / 2
+    unit += np.float32(0.5)
+    np.clip(unit, 0, 1, out=unit)
+    unit *= np.float32(255)
+    np.rint(unit, out=unit)
+    # Pillow puts channels side by side four times as fast as NumPy.
+    image = Image.merge("RGB", [Image.fromarray(channel) for channel in unit.astype(np.uint8)])
     if geometry.output != geometry.scaled:
         image = image.resize(geometry.output, Image.Resampling.LANCZOS)
     return image

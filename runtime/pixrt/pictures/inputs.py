@@ -2,7 +2,7 @@
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Prepared:
         opacity: how much of the result shows, `[H, W]` uint8.
         alpha: the picture's transparency `[H, W]` uint8, if it has any.
         sha256: of the mask and of the style as they were decoded (16 digits): which ones a result was made with.
+        origin: a digest of all that `pixels` were made of, if that is a file's bytes: much less than the pixels.
     """
 
     pixels: Pixels | None = None
@@ -51,12 +52,14 @@ class Prepared:
     opacity: NDArray[np.uint8] | None = None
     alpha: NDArray[np.uint8] | None = None
     sha256: dict[str, str] = field(default_factory=dict)
+    origin: bytes = b""
 
 
 def prepare_picture(source: PictureSource, size: Size, geometry: Geometry) -> Prepared:
     """A picture that the result replaces in whole. Raises PictureError, also if it is no longer of `size`."""
     picture = _load(source, size)
-    return Prepared(pixels=to_network(picture, geometry), alpha=picture.alpha)
+    pixels = to_network(picture, geometry)
+    return Prepared(pixels=pixels, alpha=picture.alpha, origin=_origin(source, geometry))
 
 
 def prepare_masked(
@@ -71,6 +74,7 @@ def prepare_masked(
         opacity=feather(mask, blur),
         alpha=picture.alpha,
         sha256={"mask": _digest(mask)},
+        origin=_origin(source, geometry),
     )
 
 
@@ -95,6 +99,14 @@ def _load(source: PictureSource, size: Size) -> Picture:
             remedy="Leave a picture alone while it is edited",
         )
     return picture
+
+
+def _origin(source: PictureSource, geometry: Geometry) -> bytes:
+    if not isinstance(source, bytes):
+        return b""
+    origin = blake2b(repr(geometry).encode(), digest_size=32)
+    origin.update(source)
+    return origin.digest()
 
 
 def _digest(values: NDArray[np.uint8] | Mask) -> str:
