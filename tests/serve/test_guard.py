@@ -12,10 +12,10 @@ import pytest
 from asking import ask
 from guarded import GuardedService, answered, guarded
 from pixrt.options.serve import ServeOptions
+from pixrt.serve.app import make_app
 from pixrt.serve.keys import Keys, new_key
 from pixrt.serve.problems import Problem
-from pixrt.serve.tickets import Ticket
-from serving import PICTURE, done
+from serving import PICTURE, done, hold
 
 EDITS = "/v1/images/edits"
 # Each asks for pictures, and says what its clients read of a problem.
@@ -279,25 +279,35 @@ def test_what_has_no_room_once_its_body_is_whole_is_not_parsed() -> None:
     assert sent[0]["status"] == 429
 
 
-def test_no_more_seats_than_there_are_are_given_at_once() -> None:
-    """64 requests at the same time, 5 seats: 5 have a picture, 59 are refused, whoever comes first."""
-    service = GuardedService()
+@pytest.mark.parametrize("apart", [0, 1, 3])  # turns of the event loop
+@pytest.mark.parametrize("seats", [1, 5, 63, 64])
+def test_as_many_seats_as_there_are_are_given_at_once(seats: int, apart: int) -> None:
+    """64 requests at the same time: each seat is taken, and everybody else refused before anything is parsed."""
+    service = GuardedService(seats=seats, on_accepted=hold)
+    app, calls = make_app(service.real), 0
 
-    def take(ticket: Ticket) -> None:
-        service.is_full = len(service.accepted) >= 5
-        done(ticket)
-
-    service.on_accepted = take
-    app = guarded(service)
+    async def counting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await app(scope, receive, send)
 
     async def all_at_once() -> list[int]:
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(guarded(service, app=counting))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            answers = await asyncio.gather(*(client.post(EDITS, **form()) for _ in range(64)))
-        return [answer.status_code for answer in answers]
+            asked = []
+            for _ in range(64):
+                asked.append(asyncio.ensure_future(client.post(EDITS, **form())))
+                for _ in range(apart):
+                    await asyncio.sleep(0)
+            while sum(task.done() for task in asked) < 64 - seats or len(service.accepted) < seats:
+                await asyncio.sleep(0.01)
+            for ticket in service.accepted:
+                done(ticket)
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
 
-    statuses = asyncio.run(all_at_once())
-    assert (statuses.count(200), statuses.count(429), len(service.accepted)) == (5, 59, 5)
+    statuses = asyncio.run(asyncio.wait_for(all_at_once(), 20))
+    assert (statuses.count(200), statuses.count(429)) == (seats, 64 - seats)
+    assert calls == len(service.accepted) == seats
 
 
 def test_an_error_of_the_application_is_told_without_its_message(caplog: pytest.LogCaptureFixture) -> None:

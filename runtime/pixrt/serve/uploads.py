@@ -61,15 +61,12 @@ class Uploads:
         await self._app(scope, replay, send)
 
     async def _let_others_be_refused(self) -> None:
-        """Keep a seat meanwhile. It is given back once the application, called next, waits: then it has its own."""
+        """Keep a seat meanwhile. The application is called next, and takes its own before anything else runs."""
         self._entering += 1
         try:
             await asyncio.sleep(0)
         finally:
-            asyncio.get_running_loop().call_soon(self._enter)
-
-    def _enter(self) -> None:
-        self._entering -= 1
+            self._entering -= 1
 
     def _check_length(self, scope: Scope) -> None:
         """Raises Problem for a body that says beforehand that it is too large."""
