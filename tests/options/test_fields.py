@@ -108,7 +108,7 @@ def test_texts_and_json_by_the_same_rules(name: str, value: Any, wanted: Any) ->
 def test_what_is_wrong_is_named_with_what_to_do(name: str, value: Any, words: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse(FIELDS[name], value)
-    assert name in caught.value.problem
+    assert (caught.value.option, name in caught.value.problem) == (name, True)
     assert words in str(caught.value)
     assert len(str(caught.value)) < 240
 

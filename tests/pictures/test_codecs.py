@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixrt.errors import OptionError, OutputError, PictureError
+from pixrt.errors import OptionError, OutputError, PictureError, PictureTooLarge, PictureUnreadable
 from pixrt.pictures.codecs import encode_picture, open_picture, read_parameters, save_picture
 from pixrt.pictures.formats import MEDIA_TYPES, WRITABLE_SUFFIXES, Format, media_type_of
 from pixrt.pictures.images import load_picture
@@ -94,6 +94,25 @@ def test_malformed_pictures(name: str, from_file: bool, tmp_path: Path) -> None:
     assert "\n" not in message
     assert len(message) < 500
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", PictureUnreadable),
+        (b"GIF89a" + bytes(100), PictureUnreadable),
+        (b"/etc/passwd", PictureUnreadable),
+        (png_of_size(6000, 5000), PictureTooLarge),
+        (png_of_size(60_000, 50_000), PictureTooLarge),
+        (png_of_size(900, 100), PictureError),
+        (encoded("PNG")[:800], PictureError),
+        (animation("PNG"), PictureError),
+    ],
+)
+def test_what_is_wrong_has_a_class(data: bytes, kind: type[PictureError]) -> None:
+    with pytest.raises(PictureError) as caught:
+        load_picture(data)
+    assert type(caught.value) is kind
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:

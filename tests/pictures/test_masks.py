@@ -92,6 +92,7 @@ def test_masks_that_are_refused(source: Any, match: str) -> None:
     with pytest.raises(PictureError, match=match) as caught:
         load_mask(source, (24, 16))
     assert "\n" not in str(caught.value)
+    assert caught.value.option == "mask"
 
 
 def test_a_refused_file_is_named(tmp_path: Any) -> None:

@@ -66,20 +66,29 @@ class TestWhatFits:
         )
 
     @pytest.mark.parametrize(
-        ("task", "wrong", "named"),
+        ("task", "wrong", "named", "option"),
         [
-            ("edit", {"mask_blur": 3}, "there is no mask"),
-            ("edit", {"mask_padding": 0}, "there is no mask"),
-            ("edit", {"mask": half(), "resize": "fit"}, "resize is fit"),
-            ("generate", {"width": 65}, "65 x 64"),
-            ("generate", {"height": 2400, "width": 2400}, "5.8 megapixels"),
-            ("style", {"strength": 0.0}, "leaves none of 20 steps"),
-            ("style", {"style_weight": 1.5}, "style_weight"),
+            ("edit", {"mask_blur": 3}, "there is no mask", "mask_blur"),
+            ("edit", {"mask_padding": 0}, "there is no mask", "mask_padding"),
+            ("edit", {"mask": half(), "resize": "fit"}, "resize is fit", "resize"),
+            ("edit", {"resize": "floor8", "resolution": 64}, "resize is floor8", "resolution"),
+            ("edit", {"eta": 0.5, "scheduler": "euler"}, "eta is 0.5", "eta"),
+            ("edit", {"preset": "turbo"}, "turbo", "preset"),
+            ("edit", {"steps": 60, "scheduler": "lcm"}, "steps is 60", "steps"),
+            ("edit", {"negative_prompt": "x" * 70_000}, "bytes together", "text"),
+            ("generate", {"width": 65}, "65 x 64", "width"),
+            ("generate", {"height": 66}, "64 x 66", "height"),
+            ("generate", {"height": 2400, "width": 2400}, "5.8 megapixels", "width"),
+            ("style", {"strength": 0.0}, "leaves none of 20 steps", "strength"),
+            ("style", {"style_weight": 1.5}, "style_weight", "style_weight"),
         ],
     )
-    def test_parameters_that_do_not_fit(self, null: Editor, task: str, wrong: dict[str, Any], named: str) -> None:
-        with pytest.raises((OptionError, PictureError), match=named):
+    def test_parameters_that_do_not_fit(
+        self, null: Editor, task: str, wrong: dict[str, Any], named: str, option: str
+    ) -> None:
+        with pytest.raises((OptionError, PictureError), match=named) as caught:
             CALLS[task](null, **wrong)
+        assert caught.value.option == option
 
     @pytest.mark.parametrize(
         "mask", [half(32, 64), np.zeros((64, 64), bool), "not there.png", half().astype(float) * 2]
