@@ -52,9 +52,9 @@ class Dispatcher:
     def __contains__(self, id: int) -> bool:
         return id in self._pictures
 
-    def add(self, demand: Demand) -> None:
-        """A picture that wants the device."""
-        picture = self._pictures[demand.id] = Progress(demand)
+    def add(self, demand: Demand, *, ready: bool = True) -> None:
+        """A picture that wants the device; one that is not ready has to be prepared first, and counts in forecasts."""
+        picture = self._pictures[demand.id] = Progress(demand, "waiting" if ready else "preparing")
         self._lane(self._lanes, demand.bucket).add(picture)
 
     def _lane(self, lanes: dict[Bucket, Lane], bucket: Bucket) -> Lane:
@@ -69,7 +69,11 @@ class Dispatcher:
         lane = self._lanes[picture.demand.bucket]
         lane.remove(picture)
         self._tidy(lane)
-        return picture.where != "waiting"
+        return picture.where in ("stepping", "ended")
+
+    def ready(self, id: int) -> None:
+        """A picture is prepared."""
+        self._pictures[id].where = "waiting"
 
     def limit(self, bucket: Bucket, slots: int) -> None:
         """From now on a bucket has only so many pictures in its pool: more were too many for the device."""
@@ -80,6 +84,15 @@ class Dispatcher:
     def progress(self, id: int) -> Progress:
         """How far a picture has come."""
         return self._pictures[id]
+
+    def inside(self, bucket: Bucket) -> int:
+        """Pictures of a bucket that have a place in its pool."""
+        return self._lanes[bucket].in_pool if bucket in self._lanes else 0
+
+    @property
+    def row_caps(self) -> dict[str, int]:
+        """Rows that a call has at most, usually, by bucket."""
+        return {lane.bucket.name: self.costs.caps(lane.bucket)[0] for lane in self._lanes.values()}
 
     @property
     def waiting(self) -> int:
@@ -148,7 +161,7 @@ class Dispatcher:
 
     def _eligible(self) -> list[Lane]:
         """Lanes that may go on; others wait until one of those in a pool is empty."""
-        lanes = list(self._lanes.values())
+        lanes = [lane for lane in self._lanes.values() if lane.is_ready]
         if self._rules.buckets is None and self._rules.variants is None:
             return lanes
         inside = [lane for lane in lanes if lane.in_pool]

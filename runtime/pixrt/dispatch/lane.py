@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 
-Where = Literal["waiting", "stepping", "ended"]
+Where = Literal["preparing", "waiting", "stepping", "ended"]
 
 
 @dataclass(slots=True, eq=False)
 class Progress:
-    """How far a picture has come: it waits to be encoded, has made `at` of its steps, or waits to be decoded."""
+    """How far a picture has come: it is prepared, waits, has made `at` of its steps, or waits to be decoded."""
 
     demand: Demand
     where: Where = "waiting"
@@ -26,8 +26,8 @@ class Progress:
         self.order = self.demand.due, self.demand.id
 
     def copy(self) -> "Progress":
-        """A picture's for a forecast."""
-        return Progress(self.demand, self.where, self.at)
+        """A picture's for a forecast, in which it is prepared already."""
+        return Progress(self.demand, "waiting" if self.where == "preparing" else self.where, self.at)
 
 
 class Encode(NamedTuple):
@@ -69,15 +69,20 @@ class Lane:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to do: not if all its pictures are being prepared."""
+        return any(each.where != "preparing" for each in self.pictures)
+
     def add(self, picture: Progress) -> None:
         """A picture in its place; of equal ones the earlier comes first."""
         insort(self.pictures, picture, key=lambda each: each.order)
-        self.in_pool += picture.where != "waiting"
+        self.in_pool += picture.where in ("stepping", "ended")
 
     def remove(self, picture: Progress) -> None:
         """Take a picture out, wherever it is."""
         self.pictures.remove(picture)
-        self.in_pool -= picture.where != "waiting"
+        self.in_pool -= picture.where in ("stepping", "ended")
 
     def choose(self, costs: Costs) -> Action:
         """What to do next; the lane must not be empty.
@@ -90,7 +95,7 @@ class Lane:
         if ended is not None and not self._phased:
             return Decode(ended)
         begun = self._phased and any(each.at for each in self.pictures)
-        chosen, rows = self._pick(costs, 0 if begun else self.slots - self.in_pool)
+        chosen, rows = self._pick(costs, 0 if begun else max(0, self.slots - self.in_pool))
         if not chosen:
             assert ended is not None
             return Decode(ended)
@@ -109,7 +114,7 @@ class Lane:
         chosen: list[Progress] = []
         rows = 0
         for each in self.pictures:
-            if each.where == "ended" or (each.where == "waiting" and not free):
+            if each.where in ("preparing", "ended") or (each.where == "waiting" and not free):
                 continue
             more = each.demand.rows[each.at]
             if chosen and rows + more > cap:
