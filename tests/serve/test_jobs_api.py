@@ -171,13 +171,13 @@ class TestCancel:
 
         with_client(service, use)
 
-    def test_one_that_has_ended_stays(self) -> None:
+    def test_one_that_has_ended_is_forgotten(self) -> None:
         service = FakeService()
 
         async def use(client: httpx.AsyncClient) -> None:
             await client.post(JOBS, json=EDIT)
             assert (await client.delete(f"{JOBS}/t1")).json()["state"] == "done"
-            assert (await client.get(f"{JOBS}/t1/result")).content == MADE
+            assert (await client.get(f"{JOBS}/t1/result")).status_code == 404
 
         with_client(service, use)
 

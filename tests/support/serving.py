@@ -95,6 +95,10 @@ class FakeService:
                 return ticket
         raise Problem(404, "job_not_found", f"There is no job {id!r:.60}.")
 
+    def forget(self, ticket: Ticket) -> None:
+        """It is kept no longer."""
+        self._kept.remove(ticket)
+
     def tickets(self, client: str) -> list[Ticket]:
         """The client's, oldest first."""
         kept = self.options.result_seconds

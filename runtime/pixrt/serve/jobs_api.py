@@ -62,8 +62,10 @@ def router(service: Service) -> APIRouter:
 
     @routes.delete(f"{PATH}/{{id}}", response_model=Job, responses=JOB_READING)
     async def cancel(id: str, request: Request) -> Response:
-        """Cancel a job: at once while it waits, within a step while it runs. One that has ended stays as it is."""
+        """Cancel a job: at once while it waits, within a step while it runs. One that has ended is forgotten."""
         ticket = find(id, request)
+        if ticket.state.is_end:
+            service.forget(ticket)
         ticket.cancel()
         return answers.respond(describe(ticket, kept))
 

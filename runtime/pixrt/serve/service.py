@@ -116,6 +116,10 @@ class Service:
         """A client's that are kept, oldest first."""
         return self._shelf.of(client)
 
+    def forget(self, ticket: Ticket) -> None:
+        """Keep a ticket that has ended no longer."""
+        self._shelf.remove(ticket)
+
     async def start(self) -> None:
         """Return once a worker is warm. Raises PixrtError if the bundle cannot be used."""
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -37,6 +37,10 @@ class Shelf:
             raise Problem(404, "job_not_found", message)
         return ticket
 
+    def remove(self, ticket: Ticket) -> None:
+        """Let go of a ticket."""
+        self._tickets.pop(ticket.id, None)
+
     def of(self, client: str) -> list[Ticket]:
         """A client's tickets, oldest first."""
         return [ticket for ticket in self._tickets.values() if ticket.client == client]
