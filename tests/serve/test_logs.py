@@ -48,7 +48,9 @@ def test_a_request_is_one_line(lines: Any) -> None:
         "method": "POST",
         "route": "/v1/images/edits",
         "status": 200,
-        "tickets": ["t1"],
+        "ticket": "t1",
+        "pictures": 1,
+        "sizes": "64x48",
     }
     (text,) = lines("text")
     assert " info request id=r-1 client=addr:127.0.0.1 interface=openai " in text
