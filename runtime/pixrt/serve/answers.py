@@ -59,9 +59,9 @@ async def results_of(request: Request, tickets: Sequence[Ticket]) -> list[Result
         await asyncio.wait((gone, results), return_when=asyncio.FIRST_COMPLETED)
         if not results.done():
             raise Problem(499, "cancelled", "The client went away.")
-        made = results.result()
-        getattr(request.state, "notes", {})["sizes"] = " ".join(spell_size(result.size) for result in made)
-        return made
+        found = results.result()
+        getattr(request.state, "notes", {})["sizes"] = " ".join(spell_size(result.size) for result in found)
+        return found
     finally:
         cancel(tickets)
         gone.cancel()

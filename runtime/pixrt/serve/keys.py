@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import stat
@@ -35,7 +36,7 @@ class Keys:
     def read(self) -> None:
         """Read the file. Raises OptionError if it cannot be used; then what was read before holds."""
         try:
-            mode = self._file.stat().st_mode
+            mode = self._file.stat().st_mode if os.name == "posix" else 0  # elsewhere it says nothing of others
             lines = self._file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
