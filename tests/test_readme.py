@@ -26,6 +26,7 @@ WITH_COMMANDS = {
     *(
         f"docs/{name}.md"
         for name in (
+            "backends",
             "checkpoints",
             "command-line",
             "evaluation",
@@ -35,6 +36,9 @@ WITH_COMMANDS = {
             "masks",
             "options",
             "presets",
+            "provenance",
+            "serving",
+            "serving-operations",
             "sweeps",
             "tensorrt",
             "tiles",
