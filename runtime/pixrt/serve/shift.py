@@ -191,10 +191,11 @@ class Shift:
             else:
                 self._checks[number].set_exception(message.problem)
             return
-        if message.problem.status == 507 and number in self.dispatcher:
-            bucket = self.dispatcher.progress(number).demand.bucket
-            self.dispatcher.limit(bucket, max(1, self.dispatcher.inside(bucket) - 1))
+        too_many = message.problem.status == 507 and number in self.dispatcher
+        bucket = self.dispatcher.progress(number).demand.bucket if too_many else None
         self._fail(number, message.problem)
+        if bucket is not None:  # as many as are left had room
+            self.dispatcher.limit(bucket, max(1, self.dispatcher.inside(bucket)))
         self._advance()
 
     def _lost_places(self, message: say.LostPlaces) -> None:
