@@ -112,8 +112,11 @@ def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
     right, bottom = (padded - scaled for padded, scaled in zip(geometry.padded, geometry.scaled, strict=True))
     if right or bottom:
         rgb = np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-    unit = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
-    return np.float32(2) * unit - np.float32(1)
+    pixels = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32)
+    pixels /= np.float32(255)
+    pixels *= np.float32(2)
+    pixels -= np.float32(1)
+    return pixels
 
 
 def from_network(pixels: NDArray[np.float32], geometry: Geometry) -> "Image.Image":
@@ -221,4 +224,4 @@ def _to_srgb(image: "Image.Image", profile: bytes | None) -> "Image.Image":
         else:
             assert converted is not None
             return converted
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -5,6 +5,8 @@ cannot do so to the front. Must not import numpy or Pillow.
 """
 
 import asyncio
+import functools
+import importlib
 import io
 import pickle
 import socket
@@ -17,14 +19,19 @@ _LENGTH = 8
 _PLAIN = {("builtins", "set"), ("builtins", "frozenset"), ("pathlib", "PosixPath"), ("pathlib", "WindowsPath")}
 
 
+@functools.cache
+def _find(module: str, name: str) -> Any:
+    if (module, name) in _PLAIN or (module.startswith("pixrt.") and "." not in name):
+        found = getattr(importlib.import_module(module), name)
+        # Not what a module of ours has imported, nor anything of ours that acts.
+        if (module, name) in _PLAIN or (_is_plain(found) and found.__module__ == module):
+            return found
+    raise pickle.UnpicklingError(f"{module}.{name} is no message of pixrt's")
+
+
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _PLAIN or (module.startswith("pixrt.") and "." not in name):
-            found = super().find_class(module, name)
-            # Not what a module of ours has imported, nor anything of ours that acts.
-            if (module, name) in _PLAIN or (_is_plain(found) and found.__module__ == module):
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} is no message of pixrt's")
+        return _find(module, name)
 
 
 def _is_plain(found: Any) -> bool:

@@ -64,6 +64,7 @@ _CODECS = 2  # threads
 _PREPARED_BYTES = 512 << 20  # decoded pictures that wait; beyond it they are decoded when their turn comes
 _STATE_SECONDS = 1.0
 _PREVIEW_SIDE = 1024
+_SWITCH_SECONDS = 0.0005  # in which the device's thread gets its turn back from a codec; Python's own is ten times that
 
 
 class Worker:
@@ -153,7 +154,7 @@ class Worker:
         self._end.send(Prepared(number))
 
     def _do(self, order: Do) -> None:
-        numbers = order.numbers
+        numbers, made = order.numbers, None
         began = time.perf_counter()
         try:
             if order.kind == "step":
@@ -161,7 +162,7 @@ class Worker:
             elif order.kind == "encode":
                 self._encode(numbers[0])
             else:
-                self._decode(numbers[0])
+                made = self._decode(numbers[0])
         except Lost as lost:
             self._lost(lost)
         except Exception as error:
@@ -172,6 +173,8 @@ class Worker:
             self._broke(numbers[0], error, was_done=True)
         else:
             self._end.send(Ran(time.perf_counter() - began))
+        if made is not None:
+            self._codecs.submit(self._alone, self._write, numbers[0], *made)
 
     def _encode(self, number: int) -> None:
         with self._lock:
@@ -191,13 +194,14 @@ class Worker:
         for number in ended:
             device.leave(number)
 
-    def _decode(self, number: int) -> None:
+    def _decode(self, number: int) -> tuple[Asked, EditResult] | None:
+        """A picture that is to be written; None if it was dropped."""
         device = self._variants.of(number)
         assert device is not None
         result = device.decode(number)
         self._variants.leave(number)
-        if (asked := self._forget(number)) is not None:
-            self._codecs.submit(self._alone, self._write, number, asked, result)
+        asked = self._forget(number)
+        return None if asked is None else (asked, result)
 
     def _lost(self, lost: Lost) -> None:
         demands = {}
@@ -326,6 +330,7 @@ def _problem(error: Exception) -> Problem:
 
 def main() -> None:
     """Serve the front at the other end of the socket whose number is the first argument."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     for number in (signal.SIGINT, signal.SIGTERM):  # the front decides when it ends
         signal.signal(number, signal.SIG_IGN)
     end = WorkerEnd(socket.socket(fileno=int(sys.argv[1])))
