@@ -1,14 +1,18 @@
-"""Admission: whether a device takes on a picture, decided at once, from the forecast of when it would be done.
+"""Admission: whether a device takes on pictures, decided at once, from the forecast of when they would be done.
 
 Must not import anything but the standard library.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from pixrt.dispatch.demand import Demand
-from pixrt.dispatch.dispatcher import Dispatcher, Span
+from pixrt.dispatch.dispatcher import Dispatcher
+from pixrt.dispatch.forecast import Span
+from pixrt.dispatch.lane import HASTES
 
 Reason = Literal["full", "late", "others"]
 
@@ -21,13 +25,13 @@ class Refusal:
 
     Attributes:
         reason: `full`: no seat is left; `late`: their deadline would be missed; `others`: that of one already accepted.
-        retry_after: seconds after which they would be accepted, if nothing else came meanwhile; None for never: more
-            seats than there are, or a deadline too near even for a device that has nothing else to do.
+        retry_after: whole seconds after which they would be accepted, if nothing else came meanwhile; None for never:
+            more seats than there are, or a deadline too near even for a device that has nothing else to do.
         end: when the last of them would be done, if they were taken on; None where that is not known.
     """
 
     reason: Reason
-    retry_after: float | None
+    retry_after: int | None
     end: float | None = None
 
 
@@ -60,56 +64,115 @@ class Admission:
         """Give seats back that were held."""
         self._held -= count
 
-    def wait(self, count: int, now: float) -> float | None:
-        """Seconds until so many seats are expected to be free; None for never."""
+    def wait(self, count: int, now: float) -> int | None:
+        """Whole seconds until so many seats are expected to be free; None for never."""
         if count > self.seats:
             return None
         missing = count - self.free
-        if missing <= 0:
-            return 0.0
-        ends = sorted(span.end for span in self._dispatcher.forecast(now).values())
-        return max(0.0, ends[min(missing, len(ends)) - 1] - now) if ends else 0.0
+        ends = sorted(span.end for span in self._dispatcher.forecast(now).values()) if missing > 0 else []
+        return max(0, math.ceil(ends[min(missing, len(ends)) - 1] - now)) if ends else 0
 
     def admit(self, demands: Sequence[Demand], now: float, *, ready: bool = True) -> tuple[Span, ...] | Refusal:
         """Add pictures whose seats are held to the dispatcher, all or none; when each is expected to begin and to end.
 
-        `ready`: see `Dispatcher.add`.
-
-        They are refused if one would miss its deadline, or make a picture that was accepted miss its own. Their seats
-        are free again then.
+        They are refused if one would miss its deadline, or make a picture that was accepted miss its own, however the
+        dispatcher hastens. Their seats are free again then. `ready`: see `Dispatcher.add`.
         """
-        spans = self._dispatcher.forecast(now, tuple(demands))
         self._held -= len(demands)
-        late = self._late(demands, spans, now)
-        if late is not None:
-            end = max(spans[demand.id].end for demand in demands)
-            return Refusal(late, self._retry(demands, now), end)
-        for demand in demands:
+        trial = _Trial(self._dispatcher, self.margin, now)
+        plan = trial.plan(demands, now)
+        if not plan.is_good:
+            end = max(plan.spans[demand.id].end for demand in demands)
+            return Refusal("late" if plan.late else "others", trial.retry_after(demands, plan), end)
+        self._dispatcher.haste = plan.haste
+        for demand in plan.demands:
             self._dispatcher.add(demand, ready=ready)
-        return tuple(spans[demand.id] for demand in demands)
+        return tuple(plan.spans[demand.id] for demand in demands)
 
-    def _late(self, demands: Sequence[Demand], spans: Mapping[int, Span], now: float) -> Reason | None:
-        """Whose deadline is missed with these pictures in it, if one is."""
-        if any(self._misses(demand, spans[demand.id], now) for demand in demands):
-            return "late"
-        new = {demand.id for demand in demands}
-        missed = [
-            id for id in spans if id not in new and self._misses(self._dispatcher.progress(id).demand, spans[id], now)
-        ]
-        if not missed:
-            return None
-        # What is late anyway, because the device was slower than expected, is nobody's fault but the device's.
-        without = self._dispatcher.forecast(now)
-        return "others" if any(spans[id].end > without[id].end for id in missed) else None
 
-    def _misses(self, demand: Demand, span: Span, now: float) -> bool:
-        return demand.deadline is not None and span.end + self.margin * (span.end - now) > demand.deadline
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What would come of pictures: by how much they miss their deadlines, and which others would because of them."""
 
-    def _retry(self, demands: Sequence[Demand], now: float) -> float | None:
-        """Seconds until they would be accepted with deadlines that are as far away then as they are now."""
+    demands: Sequence[Demand]
+    haste: int
+    spans: Mapping[int, Span]
+    late: float
+    hurt: Sequence[int]
+
+    @property
+    def is_good(self) -> bool:
+        return not self.late and not self.hurt
+
+
+class _Trial:
+    def __init__(self, dispatcher: Dispatcher, margin: float, now: float) -> None:
+        self._dispatcher = dispatcher
+        self._margin = margin
+        self._now = now
+
+    @cached_property
+    def _without(self) -> Mapping[int, Span]:
+        return self._dispatcher.forecast(self._now)
+
+    def plan(self, demands: Sequence[Demand], at: float) -> _Plan:
+        """The first plan that is good, or the first, for pictures that come then.
+
+        Calls have as many rows as usual, then fewer, which brings those that are due first to their end earlier, and
+        costs the device more. Pictures that have time, or no deadline, go behind others that they would make late.
+        """
+        first = None
+        for haste in range(self._hastes(demands)):
+            plan = self._try(demands, haste, at)
+            if plan.hurt and not plan.late:
+                due = max(self._dispatcher.progress(id).demand.due for id in plan.hurt)
+                if all(demand.due < due < (demand.deadline or math.inf) for demand in demands):
+                    behind = self._try([replace(demand, due=due) for demand in demands], haste, at)
+                    plan = behind if behind.is_good else plan
+            if plan.is_good:
+                return plan
+            first = first or plan
+        assert first is not None
+        return first
+
+    def _hastes(self, demands: Sequence[Demand]) -> int:
+        """How many kinds of haste there are: one where the usual call has the rows of a single picture."""
         costs = self._dispatcher.costs
-        alone = sum(costs.alone_of(demand) for demand in demands)
-        nearest = min((demand.deadline - now for demand in demands if demand.deadline is not None), default=None)
-        if nearest is not None and alone * (1 + self.margin) > nearest:
-            return None
-        return max((span.end for span in self._dispatcher.forecast(now).values()), default=now) - now
+        return HASTES if any(costs.caps(demand.bucket)[0] > max(demand.rows) for demand in demands) else 1
+
+    def _try(self, demands: Sequence[Demand], haste: int, at: float) -> _Plan:
+        spans = self._dispatcher.forecast(self._now, demands, at=at, haste=haste)
+        late = max(self._late(demand, spans[demand.id], at) for demand in demands)
+        new = {demand.id for demand in demands}
+        hurt = [
+            id
+            for id, span in spans.items()
+            if id not in new
+            and self._late(self._dispatcher.progress(id).demand, span, at)
+            # What is late anyway, because the device was slower than expected, is nobody's fault but the device's.
+            and span.end > self._without[id].end
+        ]
+        return _Plan(demands, haste, spans, late, hurt)
+
+    def _late(self, demand: Demand, span: Span, at: float) -> float:
+        """By how much a picture may miss its deadline; 0 if it does not."""
+        if demand.deadline is None:
+            return 0.0
+        return max(0.0, span.end + self._margin * (span.end - at) - demand.deadline)
+
+    def retry_after(self, demands: Sequence[Demand], plan: _Plan) -> int | None:
+        """Whole seconds after which they would be accepted, with deadlines that are as far away then as they are now.
+
+        Tried are: as long as they are late; until nothing is left; and half-way between.
+        """
+        idle = math.ceil(max((span.end for span in self._without.values()), default=self._now) - self._now)
+        first = min(max(1, math.ceil(plan.late)), idle)
+        for seconds in (first, (first + idle) // 2, idle):
+            if self.plan([_later(demand, seconds) for demand in demands], self._now + seconds).is_good:
+                return seconds
+        return None
+
+
+def _later(demand: Demand, seconds: int) -> Demand:
+    deadline = None if demand.deadline is None else demand.deadline + seconds
+    return replace(demand, due=demand.due + seconds, deadline=deadline)

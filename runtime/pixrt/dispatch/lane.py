@@ -4,12 +4,15 @@ The same choice is made for the device and in a forecast. Must not import anythi
 """
 
 from bisect import insort
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 
+HASTES = 4
 Where = Literal["preparing", "waiting", "stepping", "ended"]
 
 
@@ -24,6 +27,11 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.order = self.demand.due, self.demand.id
+
+    @property
+    def in_pool(self) -> bool:
+        """Whether it has a slot."""
+        return self.where == "stepping" or self.where == "ended"
 
     def copy(self) -> "Progress":
         """A picture's for a forecast, in which it is prepared already."""
@@ -52,6 +60,17 @@ class Decode(NamedTuple):
 Action: TypeAlias = Encode | Step | Decode
 
 
+def expected_seconds(action: Action, costs: Costs) -> float:
+    """What an action is expected to take."""
+    if isinstance(action, Step):
+        return costs.step(action.pictures[0].demand.bucket, action.rows)
+    return costs.stage(action.picture.demand.bucket, "encode" if isinstance(action, Encode) else "decode")
+
+
+def _order(picture: Progress) -> tuple[float, int]:
+    return picture.order
+
+
 class Lane:
     """See the module. `slots` is how many pictures may be in the pool.
 
@@ -63,68 +82,124 @@ class Lane:
         self.slots = slots
         self.deficit = 0.0
         self._phased = phased
-        self.pictures: list[Progress] = []  # in order
-        self.in_pool = 0
+        self._preparing: list[Progress] = []
+        self._waiting: list[Progress] = []  # this list and the next two are in order
+        self._stepping: list[Progress] = []
+        self._ended: list[Progress] = []
+        self._rows_waiting: Counter[int] = Counter()  # how many of those that wait begin with so many rows
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self._preparing) + len(self._waiting) + len(self._stepping) + len(self._ended)
+
+    def __iter__(self) -> Iterator[Progress]:
+        for pictures in (self._ended, self._stepping, self._waiting, self._preparing):
+            yield from pictures
+
+    @property
+    def in_pool(self) -> int:
+        """Pictures that have a slot."""
+        return len(self._stepping) + len(self._ended)
 
     @property
     def is_ready(self) -> bool:
         """Whether there is something to do: not if all its pictures are being prepared."""
-        return any(each.where != "preparing" for each in self.pictures)
+        return bool(self._waiting or self._stepping or self._ended)
+
+    @property
+    def first(self) -> Progress:
+        """The picture that is due first."""
+        return min(self, key=_order)
 
     def add(self, picture: Progress) -> None:
         """A picture in its place; of equal ones the earlier comes first."""
-        insort(self.pictures, picture, key=lambda each: each.order)
-        self.in_pool += picture.where in ("stepping", "ended")
+        insort(self._place(picture), picture, key=_order)
+        if picture.where == "waiting":
+            self._rows_waiting[picture.demand.rows[0]] += 1
 
     def remove(self, picture: Progress) -> None:
         """Take a picture out, wherever it is."""
-        self.pictures.remove(picture)
-        self.in_pool -= picture.where in ("stepping", "ended")
+        self._place(picture).remove(picture)
+        if picture.where == "waiting":
+            self._rows_waiting[picture.demand.rows[0]] -= 1
 
-    def choose(self, costs: Costs) -> Action:
-        """What to do next; the lane must not be empty.
+    def move(self, picture: Progress, where: Where) -> None:
+        """A picture has come further."""
+        self.remove(picture)
+        picture.where = where
+        self.add(picture)
+
+    def _place(self, picture: Progress) -> list[Progress]:
+        match picture.where:
+            case "preparing":
+                return self._preparing
+            case "waiting":
+                return self._waiting
+            case "stepping":
+                return self._stepping
+            case "ended":
+                return self._ended
+
+    def choose(self, costs: Costs, haste: int = 0) -> Action:
+        """What to do next; there must be something. `haste`, below HASTES: see `_pick`.
 
         A picture that has ended is decoded at once: nothing else makes anybody wait less. Then whole pictures, by
         what is due first, as many rows as the cap allows; what does not fit is passed by one that does. Those of them
         that wait are encoded before the step is taken.
         """
-        ended = next((each for each in self.pictures if each.where == "ended"), None)
-        if ended is not None and not self._phased:
-            return Decode(ended)
-        begun = self._phased and any(each.at for each in self.pictures)
-        chosen, rows = self._pick(costs, 0 if begun else max(0, self.slots - self.in_pool))
+        if self._ended and not self._phased:
+            return Decode(self._ended[0])
+        begun = self._phased and (self._ended or any(each.at for each in self._stepping))
+        chosen, rows = self._pick(costs, haste, 0 if begun else self.slots - self.in_pool)
         if not chosen:
-            assert ended is not None
-            return Decode(ended)
+            return Decode(self._ended[0])
         waiting = next((each for each in chosen if each.where == "waiting"), None)
         return Step(tuple(chosen), rows) if waiting is None else Encode(waiting)
 
-    def _pick(self, costs: Costs, free: int) -> tuple[list[Progress], int]:
-        """Pictures of the next step and their rows, with so many free slots: up to the cap, which a backlog raises."""
+    def _pick(self, costs: Costs, haste: int, free: int) -> tuple[list[Progress], int]:
+        """Pictures of the next step and their rows, with so many free slots.
+
+        Up to the usual cap; if what is left would fill another such call, up to the highest. In haste fewer: a call of
+        a quarter of the rows, or of a half, is less of a bargain and is done sooner, for those that are due first.
+        """
         usual, most = costs.caps(self.bucket)
+        if haste:
+            return self._within(usual * (HASTES - haste) // HASTES, free)
         chosen, rows = self._within(usual, free)
-        if most > usual and len(chosen) < len(self.pictures):
+        if most > usual and self._rows() - rows >= usual:
             chosen, rows = self._within(most, free)
         return chosen, rows
 
+    def _rows(self) -> int:
+        """Of the next steps of all pictures that are not at their end."""
+        waiting = sum(rows * count for rows, count in self._rows_waiting.items())
+        return waiting + sum(each.demand.rows[each.at] for each in self._stepping)
+
     def _within(self, cap: int, free: int) -> tuple[list[Progress], int]:
+        stepping, waiting = self._stepping, self._waiting
+        least = min((rows for rows, count in self._rows_waiting.items() if count), default=0)
         chosen: list[Progress] = []
-        rows = 0
-        for each in self.pictures:
-            if each.where in ("preparing", "ended") or (each.where == "waiting" and not free):
-                continue
+        rows, i, j = 0, 0, 0
+        while True:
+            # Those that wait are many: none of them is looked at once none of them can fit.
+            fits = free > 0 and j < len(waiting) and (not chosen or rows + least <= cap)
+            if i < len(stepping) and not (fits and waiting[j].order < stepping[i].order):
+                each = stepping[i]
+                i += 1
+            elif fits:
+                each = waiting[j]
+                j += 1
+            else:
+                return chosen, rows
             more = each.demand.rows[each.at]
             if chosen and rows + more > cap:
-                if rows >= cap:
-                    break
                 continue
             chosen.append(each)
             rows += more
             free -= each.where == "waiting"
-        return chosen, rows
+
+    def steady(self, step: Step) -> int:
+        """How often a step would be chosen in a row, if no picture came or went."""
+        return min(each.demand.spans[each.at] - each.at for each in step.pictures)
 
     def done(self, action: Action, times: int = 1) -> None:
         """An action was done; a step so many times."""
@@ -132,16 +207,19 @@ class Lane:
             for each in action.pictures:
                 each.at += times
                 if each.at == len(each.demand.rows):
-                    each.where = "ended"
+                    self.move(each, "ended")
         elif isinstance(action, Encode):
-            action.picture.where = "stepping"
-            self.in_pool += 1
+            self.move(action.picture, "stepping")
         else:
             self.remove(action.picture)
 
     def copy(self) -> "Lane":
         """For a forecast."""
         lane = Lane(self.bucket, self.slots, self._phased)
-        lane.pictures = [each.copy() for each in self.pictures]
-        lane.in_pool = self.in_pool
+        lane._waiting = [each.copy() for each in self._waiting]
+        lane._stepping = [each.copy() for each in self._stepping]
+        lane._ended = [each.copy() for each in self._ended]
+        lane._rows_waiting = self._rows_waiting.copy()
+        for each in self._preparing:
+            lane.add(each.copy())
         return lane
