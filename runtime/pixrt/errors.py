@@ -13,6 +13,7 @@
     │   └── ExportMismatch       exit  5   an exported network differs from PyTorch beyond the tolerance
     ├── BackendError             exit  6   a backend or provider cannot be opened, or failed in a run
     │   ├── OutOfMemory          exit  6   the device or the machine has no memory for it
+    │   ├── DeviceLost           exit  6   the device does not answer any more
     │   └── EngineError          exit  6   a TensorRT engine cannot be built, or must not be loaded
     ├── OutputError              exit  7   a result cannot be written
     ├── TrainingError            exit  8   training cannot go on
@@ -104,6 +105,10 @@ class BackendError(PixrtError):
 
 class OutOfMemory(BackendError):
     """The device, or the machine, has no memory for what was asked of it."""
+
+
+class DeviceLost(BackendError):
+    """The device does not answer any more; only a new process can use it."""
 
 
 class EngineError(BackendError):

@@ -3,6 +3,7 @@
 Must not import a backend.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,10 @@ from pixrt.backends.protocol import (
 )
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
+from pixrt.errors import BackendError, OutOfMemory
 
+# Of the libraries' own allocators, CUDA's, and C++.
+_NO_MEMORY = re.compile(r"failed to allocate|out of memory|bad_alloc|bad allocation", re.IGNORECASE)
 Prepare = Callable[[Mapping[str, Array]], Callable[[], None]]
 """What makes a run of a network on arrays, to be called often."""
 
@@ -108,6 +112,12 @@ class HostLoop:
 def bind_loop(engine: Engine, shapes: Mapping[str, tuple[int, ...]], layout: LoopLayout) -> BoundLoop:
     """Tie a network to itself: by the engine where it can, else on arrays here. See `CanLoop.bind_loop`."""
     return engine.bind_loop(shapes, layout) if isinstance(engine, CanLoop) else HostLoop(engine, shapes, layout)
+
+
+def failure(file: str, library: str, reason: str, error: Exception) -> BackendError:
+    """What to raise if a run of a network failed in its library, which says only in words that memory ran out."""
+    kind = OutOfMemory if _NO_MEMORY.search(str(error)) else BackendError
+    return kind(f"{file} failed in {library}: {reason}", remedy="Try a smaller --resolution, or another --backend")
 
 
 class HostEngine(ABC):

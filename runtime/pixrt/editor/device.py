@@ -18,7 +18,7 @@ from pixrt.dispatch.demand import Bucket
 from pixrt.editor.events import Stepped
 from pixrt.editor.result import EditResult
 from pixrt.editor.stages import Making, encode, finish
-from pixrt.errors import PixrtError
+from pixrt.errors import DeviceLost, PixrtError
 from pixrt.pictures.inputs import Styles
 from pixrt.tasks.requests import Request
 
@@ -130,6 +130,8 @@ class Device:
                 if self._waits:
                     opened.pool.wait()
                 seconds = time.perf_counter() - started
+        except DeviceLost:
+            raise
         except (PixrtError, MemoryError):
             lost = self._drop_pool(work)
             if len(numbers) == 1 and set(lost) <= set(numbers):

@@ -26,6 +26,7 @@ STATUSES: Mapping[type[errors.PixrtError], tuple[int, str]] = {
     errors.ExportMismatch: (500, "internal_error"),
     errors.BackendError: (500, "backend_failed"),
     errors.OutOfMemory: (507, "out_of_memory"),
+    errors.DeviceLost: (503, "worker_lost"),
     errors.EngineError: (500, "backend_failed"),
     errors.OutputError: (500, "internal_error"),
     errors.TrainingError: (500, "internal_error"),

@@ -5,6 +5,7 @@ Codecs run beside the device in threads. It ends if the front does: `python -m p
 
 import io
 import logging
+import os
 import queue
 import signal
 import socket
@@ -23,7 +24,7 @@ from pixrt.backends.protocol import EngineMemory
 from pixrt.editor.device import Lost
 from pixrt.editor.result import EditResult
 from pixrt.editor.run import told
-from pixrt.errors import BackendError, OptionError, PictureError, PixrtError
+from pixrt.errors import BackendError, DeviceLost, OptionError, PictureError, PixrtError
 from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS, bundle_defaults
 from pixrt.pictures.marking import Marking
@@ -165,6 +166,8 @@ class Worker:
                 made = self._decode(numbers[0])
         except Lost as lost:
             self._lost(lost)
+        except DeviceLost:
+            raise  # a new worker may find it again
         except Exception as error:
             device = self._variants.of(numbers[0])
             if device is not None:
@@ -347,6 +350,9 @@ def main() -> None:
         worker.run()
     except (BrokenPipeError, ConnectionResetError):  # the front is gone
         return
+    except DeviceLost as error:
+        tell("the device is lost", {"problem": error.problem}, level=logging.ERROR)
+        os._exit(error.exit_code)  # whatever else there is to close would ask the device
 
 
 if __name__ == "__main__":

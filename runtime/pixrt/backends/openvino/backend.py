@@ -12,7 +12,7 @@ from typing import Any
 
 import openvino
 
-from pixrt.backends.host import HostBackend, HostEngine
+from pixrt.backends.host import HostBackend, HostEngine, failure
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
@@ -58,10 +58,7 @@ class _Call:
             self._request.start_async()  # `infer` would copy the outputs to return them
             self._request.wait()
         except RuntimeError as error:
-            raise BackendError(
-                f"{self._file} failed in OpenVINO: {_reason(error)}",
-                remedy="Try a smaller --resolution, or another --backend",
-            ) from error
+            raise failure(self._file, "OpenVINO", _reason(error), error) from error
         for tensor, shape, name in self._outputs:
             if tensor.shape != shape:  # it fills the front of an array that is too large
                 raise BackendError(

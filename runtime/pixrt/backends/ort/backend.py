@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pixrt.backends.host import HostBackend, HostEngine
+from pixrt.backends.host import HostBackend, HostEngine, failure
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
@@ -116,10 +116,7 @@ class _OrtCall:
             if not self._on_host:
                 self._binding.synchronize_outputs()
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise BackendError(
-                f"{self._file} failed in ONNX Runtime: {_first_line(error)}",
-                remedy="Try a smaller --resolution, or another --backend",
-            ) from error
+            raise failure(self._file, "ONNX Runtime", _first_line(error), error) from error
 
 
 class OrtBackend(HostBackend):

@@ -19,17 +19,13 @@ import pycuda.driver as driver
 from cuda.bindings import driver as bindings
 from numpy.typing import NDArray
 
-from pixrt.errors import BackendError
+from pixrt.errors import BackendError, DeviceLost, OutOfMemory
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
 Array = NDArray[Any]
 CudaError = driver.Error
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
-
-
-class DeviceLost(BackendError):
-    """The device does not answer any more; only a new process can use it."""
 
 
 class Device:
@@ -88,7 +84,7 @@ class Device:
         try:
             return self._thread.submit(self._call, function, args, kwargs).result()
         except driver.MemoryError as error:
-            raise BackendError(self._memory_problem(), remedy=_LESS_MEMORY) from error
+            raise OutOfMemory(self._memory_problem(), remedy=_LESS_MEMORY) from error
         except driver.Error as error:
             if self._thread.submit(self._is_lost).result():
                 self._lost = f"the GPU {self.name} failed and does not answer any more: {error}"
