@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixrt.errors import OptionError, OutputError, PictureError, PictureTooLarge, PictureUnreadable
 from pixrt.files import atomic_write
+from pixrt.pictures.effort import check_scans
 from pixrt.pictures.formats import MEDIA_TYPES, READABLE_FORMATS, SUFFIXES, Format
 from pixrt.pictures.geometry import check_size
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
@@ -51,10 +52,14 @@ def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
         raise PictureUnreadable(
             f"{name} is not a picture that can be read", remedy=f"Use one of {', '.join(READABLE_FORMATS)}"
         ) from None
+    except PictureError:
+        raise
     except Exception as error:  # decoders raise many unrelated types on broken files
         raise broken_picture(name, error) from error
     with image:
         check_size(*image.size, name)
+        if isinstance(source, io.BytesIO) and image.format in ("JPEG", "MPO"):
+            check_scans(source.getvalue())
         # A phone's JPEG may hold a second picture (MPO); that is not an animation.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             frames = getattr(image, "n_frames", 2)

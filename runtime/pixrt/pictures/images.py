@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pixrt.errors import PictureError
 from pixrt.pictures.codecs import broken_picture, open_picture, over_white
+from pixrt.pictures.effort import BoundedFile
 from pixrt.pictures.geometry import Geometry, check_size
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _opened(source: PictureSource) -> "Iterator[tuple[Image.Image, str]]":
         with open_picture(Path(source)) as image:
             yield image, str(source)
     elif isinstance(source, bytes):
-        with open_picture(io.BytesIO(source)) as image:
+        with open_picture(BoundedFile(source)) as image:
             yield image, "the picture"
     elif isinstance(source, np.ndarray):
         yield _from_array(source), "the array"
