@@ -39,6 +39,7 @@ def document() -> dict[str, Any]:
     [
         ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/v1/images/edits", 405, "method_not_allowed"),
+        ("GET", "/v1/models/", 404, "not_found"),  # no redirection, whose address the client would say
         ("GET", "/docs", 404, "not_found"),  # it would load scripts from elsewhere
         ("GET", "/redoc", 404, "not_found"),
     ],
@@ -47,6 +48,29 @@ def test_what_is_not_there(method: str, path: str, status: int, code: str) -> No
     answer = ask(FakeService(), method, path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/jobs", "GET, POST"),
+        ("/v1/jobs/x", "DELETE, GET"),
+        ("/sdapi/v1/options", "GET, POST"),
+        ("/hf/image-to-image", "POST"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_what_a_path_can_be_asked_with(path: str, methods: str) -> None:
+    answer = ask(FakeService(), "PATCH", path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "utf-16", "hex", "\xff"])
+def test_a_form_in_a_charset_of_its_own(charset: str) -> None:
+    kind = f"multipart/form-data; charset={charset}; boundary=b".encode("latin-1")
+    body = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nx\r\n--b--\r\n'
+    answer = ask(FakeService(), "POST", "/v1/images/generations", content=body, headers={b"content-type": kind})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
 
 
 def test_the_largest_body() -> None:

@@ -1,5 +1,6 @@
 """The application: every interface's routes, errors in one shape, and the OpenAPI document. Must not import numpy."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +11,7 @@ from sse_starlette.sse import AppStatus
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from pixrt._version import __version__
 from pixrt.errors import PixrtError
@@ -36,9 +38,20 @@ def make_app(service: Service) -> FastAPI:
     MultiPartParser.spool_max_size = limit
     # Streams end with their tickets, also while the server drains; ending them earlier would lose pictures.
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
-    app = FastAPI(title="pixrt", version=__version__, max_body_size=limit, openapi_url="/openapi.json", **_QUIET)
+    # A path with a slash too many is none: a redirection would be made of the Host that the client says.
+    app = FastAPI(
+        title="pixrt",
+        version=__version__,
+        max_body_size=limit,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        **_QUIET,
+    )
+    app.state.routes = []
     for module in (openai_api, jobs_api, kserve, a1111, huggingface, health, metrics):
-        app.include_router(module.router(service), responses=READING)
+        router = module.router(service)
+        app.include_router(router, responses=READING)
+        app.state.routes += [route for route in router.routes if isinstance(route, Route)]
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(PixrtError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -76,7 +89,17 @@ def _on_invalid(request: Request, error: Exception) -> Response:
 def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "invalid_request")
-    return respond(request, Problem(error.status_code, code, f"{error.detail}."), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if methods := sorted(set(_methods(request))) if error.status_code == 405 else []:
+        headers = {"allow": ", ".join(methods)}  # Starlette tells those of the first route alone
+    return respond(request, Problem(error.status_code, code, f"{error.detail}."), headers)
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """What its path can be asked with."""
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            yield from route.methods or ()
 
 
 def _on_gone(request: Request, error: Exception) -> Response:

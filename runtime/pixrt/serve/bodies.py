@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
 from pixrt.options.serve import ServeOptions
@@ -27,6 +28,9 @@ async def read_fields(request: Request, options: ServeOptions) -> Fields:
 
 async def _read_form(request: Request, options: ServeOptions) -> Fields:
     items: list[tuple[str, str | Upload]] = []
+    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8").lower()
+    if charset not in (b"utf-8", b"utf8", b"us-ascii"):  # Python has some that no text is in
+        raise Problem(415, "unsupported_media_type", "The form's charset is not UTF-8. Send UTF-8, and leave it out.")
     most = 4 * options.max_prompt + 1024  # bytes of a text field: a character has four at most
     async with request.form(max_files=_MOST_FILES, max_fields=options.max_parts, max_part_size=most) as form:
         for name, value in form.multi_items():
