@@ -3,8 +3,8 @@
 Must not import anything but the standard library.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 from pixrt.dispatch.demand import Bucket, Demand
@@ -15,46 +15,43 @@ Stage = Literal["encode", "decode"]
 SHARES: Mapping[Stage, float] = {"encode": 1.4, "decode": 3.1}
 _NEAR_BEST = 1.03  # a cap is the fewest rows that cost so little more, each, than those of the best call
 _BEST = 1.005  # what differs less than that is noise
-_LEARNING = 0.15
-_SURPRISE = 4.0  # a run that took so many times longer was not about its rows: the machine was busy
+# How much of a surprise is put down to the whole device, which is hot, or shared; to calls of so many rows; to a stage.
+_PACE_LEARNING, _ROWS_LEARNING, _STAGE_LEARNING = 0.05, 0.02, 0.15
+_MOST_SURPRISE = 4.0  # a run that took so many times longer was not about its rows: the machine was busy
+_INSTANT = 1e-9  # the least that anything takes
 
 
 class Curve:
     """Seconds of one call by its rows: straight lines between measured points, never falling."""
 
     def __init__(self, points: Mapping[int, float]) -> None:
-        self._points = dict(sorted(points.items()))
+        self._points = {rows: max(points[rows], _INSTANT) for rows in sorted(points)}
         self._lay()
 
     def _lay(self) -> None:
-        self._rows, seconds, most = list(self._points), [], 0.0
-        for value in self._points.values():
-            most = max(most, value)
-            seconds.append(most)
-        self._seconds = seconds
-        self._known: dict[int, float] = {}
+        """Make the table that is looked up: of 1 row and so on up to the last point. The last line goes on beyond."""
+        points, most = [], 0.0
+        for rows, seconds in self._points.items():
+            most = max(most, seconds)
+            points.append((rows, most))
+        (first, low), *others = points
+        slope = (others[0][1] - low) / (others[0][0] - first) if others else low / first
+        table = [max(low - slope * (first - rows), low * rows / first) for rows in range(1, first + 1)]
+        for (left, low), (right, high) in pairwise(points):
+            slope = (high - low) / (right - left)
+            table += [low + slope * more for more in range(1, right - left + 1)]
+        self._table, self._slope = table, slope
 
     def __call__(self, rows: int) -> float:
         """Seconds of a call of so many rows."""
-        if rows not in self._known:
-            self._known[rows] = self._between(rows)
-        return self._known[rows]
+        beyond = rows - len(self._table)
+        return self._table[rows - 1] if beyond <= 0 else self._table[-1] + self._slope * beyond
 
-    def _between(self, rows: int) -> float:
-        counts, seconds = self._rows, self._seconds
-        if len(counts) == 1:
-            return seconds[0] * rows / counts[0]
-        right = min(max(bisect_left(counts, rows), 1), len(counts) - 1)
-        left = right - 1
-        slope = (seconds[right] - seconds[left]) / (counts[right] - counts[left])
-        return max(seconds[left] + slope * (rows - counts[left]), seconds[0] * min(1.0, rows / counts[0]))
-
-    def learn(self, rows: int, seconds: float) -> None:
-        """Move the curve at these rows towards what a run took."""
-        expected = self(rows)
-        seconds = min(seconds, _SURPRISE * expected)
-        self._points[rows] = expected + _LEARNING * (seconds - expected)
-        self._points = dict(sorted(self._points.items()))
+    def learn(self, rows: int, factor: float) -> None:
+        """A call of so many rows takes so many times as long as was thought."""
+        if rows not in self._points:
+            self._points = dict(sorted({**self._points, rows: self(rows)}.items()))
+        self._points[rows] *= factor
         self._lay()
 
     def scaled(self, factor: float) -> "Curve":
@@ -75,6 +72,7 @@ class Costs:
     """
 
     def __init__(self) -> None:
+        self._pace = 1.0  # everything takes so many times as long as was measured
         self._curves: dict[object, tuple[float, Curve]] = {}
         self._stages: dict[tuple[object, Stage], tuple[float, float]] = {}
         self._caps: dict[object, tuple[int, int]] = {}
@@ -92,7 +90,7 @@ class Costs:
         return bool(self._curves)
 
     def curve(self, bucket: Bucket) -> Curve:
-        """The bucket's own, or the nearest one's, scaled."""
+        """The bucket's own, or the nearest one's, scaled; at the pace of the measurement."""
         if bucket.key not in self._curves:
             if not self._curves:
                 return _PROPORTIONAL
@@ -102,10 +100,13 @@ class Costs:
 
     def step(self, bucket: Bucket, rows: int) -> float:
         """Seconds of one call."""
-        return self.curve(bucket)(rows)
+        return self._pace * self.curve(bucket)(rows)
 
     def stage(self, bucket: Bucket, stage: Stage) -> float:
         """Seconds of encoding, or decoding, a picture."""
+        return self._pace * self._stage(bucket, stage)
+
+    def _stage(self, bucket: Bucket, stage: Stage) -> float:
         known = self._stages.get((bucket.key, stage))
         if known is not None:
             return known[1]
@@ -113,20 +114,23 @@ class Costs:
         if others:
             area, seconds = min(others, key=lambda other: abs(other[0] - bucket.area))
             return seconds * bucket.area / area
-        return SHARES[stage] * self.step(bucket, 3) / 3
+        return SHARES[stage] * self.curve(bucket)(3) / 3
 
     def learn_step(self, bucket: Bucket, rows: int, seconds: float) -> None:
-        """Correct a bucket's curve by a run. Without a measurement there is nothing to correct."""
+        """Correct a bucket's curve, and the pace, by a run. Without a measurement there is nothing to correct."""
         if self.is_known:
-            self.curve(bucket).learn(rows, seconds)
+            surprise = _bounded(seconds / self.step(bucket, rows))
+            self.curve(bucket).learn(rows, surprise**_ROWS_LEARNING)
+            self._pace *= surprise**_PACE_LEARNING
             self._caps.pop(bucket.key, None)
 
     def learn_stage(self, bucket: Bucket, stage: Stage, seconds: float) -> None:
         """Correct what a stage takes."""
         if self.is_known:
-            expected = self.stage(bucket, stage)
-            seconds = min(seconds, _SURPRISE * expected)
-            self._stages[bucket.key, stage] = bucket.area, expected + _LEARNING * (seconds - expected)
+            expected = self._stage(bucket, stage)
+            surprise = _bounded(seconds / self._pace / max(expected, _INSTANT))
+            learned = expected * (1 + _STAGE_LEARNING * (surprise - 1))
+            self._stages[bucket.key, stage] = bucket.area, max(learned, _INSTANT)
 
     def caps(self, bucket: Bucket) -> tuple[int, int]:
         """Rows that a call should have at most: usually, and if more are waiting.
@@ -155,6 +159,10 @@ class Costs:
     def alone_of(self, demand: Demand) -> float:
         """See `alone`."""
         return self.alone(demand.bucket, demand.rows)
+
+
+def _bounded(surprise: float) -> float:
+    return min(max(surprise, 1 / _MOST_SURPRISE), _MOST_SURPRISE)
 
 
 _PROPORTIONAL = Curve({1: 1.0})

@@ -53,7 +53,7 @@ class Demand:
         object.__setattr__(self, "spans", tuple(spans))
 
 
-STRETCH = 4.0  # a picture is due after so many times of what it takes alone
+STRETCH = 2.5  # a picture is due after so many times of what it takes alone
 
 
 def due_by(arrival: float, alone: float, deadline: float | None) -> float:

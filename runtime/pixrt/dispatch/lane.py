@@ -87,6 +87,7 @@ class Lane:
         self._stepping: list[Progress] = []
         self._ended: list[Progress] = []
         self._rows_waiting: Counter[int] = Counter()  # how many of those that wait begin with so many rows
+        self._least_waiting = 0  # of these rows
 
     def __len__(self) -> int:
         return len(self._preparing) + len(self._waiting) + len(self._stepping) + len(self._ended)
@@ -115,12 +116,17 @@ class Lane:
         insort(self._place(picture), picture, key=_order)
         if picture.where == "waiting":
             self._rows_waiting[picture.demand.rows[0]] += 1
+            self._least_waiting = min(self._rows_waiting)
 
     def remove(self, picture: Progress) -> None:
         """Take a picture out, wherever it is."""
         self._place(picture).remove(picture)
         if picture.where == "waiting":
-            self._rows_waiting[picture.demand.rows[0]] -= 1
+            rows = picture.demand.rows[0]
+            self._rows_waiting[rows] -= 1
+            if not self._rows_waiting[rows]:
+                del self._rows_waiting[rows]
+                self._least_waiting = min(self._rows_waiting, default=0)
 
     def move(self, picture: Progress, where: Where) -> None:
         """A picture has come further."""
@@ -165,23 +171,22 @@ class Lane:
         if haste:
             return self._within(usual * (HASTES - haste) // HASTES, free)
         chosen, rows = self._within(usual, free)
-        if most > usual and self._rows() - rows >= usual:
-            chosen, rows = self._within(most, free)
+        if most > usual and len(chosen) < len(self._stepping) + len(self._waiting):
+            left = sum(each.demand.rows[each.at] for each in self._stepping) - rows
+            left += sum(rows * count for rows, count in self._rows_waiting.items())
+            if left >= usual:
+                return self._within(most, free)
         return chosen, rows
 
-    def _rows(self) -> int:
-        """Of the next steps of all pictures that are not at their end."""
-        waiting = sum(rows * count for rows, count in self._rows_waiting.items())
-        return waiting + sum(each.demand.rows[each.at] for each in self._stepping)
-
     def _within(self, cap: int, free: int) -> tuple[list[Progress], int]:
+        """By what is due first, whole pictures, up to so many rows, and one at least."""
         stepping, waiting = self._stepping, self._waiting
-        least = min((rows for rows, count in self._rows_waiting.items() if count), default=0)
         chosen: list[Progress] = []
         rows, i, j = 0, 0, 0
+        most_waiting = len(waiting) if free > 0 else 0
         while True:
             # Those that wait are many: none of them is looked at once none of them can fit.
-            fits = free > 0 and j < len(waiting) and (not chosen or rows + least <= cap)
+            fits = j < most_waiting and (not chosen or rows + self._least_waiting <= cap)
             if i < len(stepping) and not (fits and waiting[j].order < stepping[i].order):
                 each = stepping[i]
                 i += 1
@@ -195,7 +200,10 @@ class Lane:
                 continue
             chosen.append(each)
             rows += more
-            free -= each.where == "waiting"
+            if each.where == "waiting":
+                free -= 1
+                if not free:
+                    most_waiting = 0
 
     def steady(self, step: Step) -> int:
         """How often a step would be chosen in a row, if no picture came or went."""
@@ -219,7 +227,7 @@ class Lane:
         lane._waiting = [each.copy() for each in self._waiting]
         lane._stepping = [each.copy() for each in self._stepping]
         lane._ended = [each.copy() for each in self._ended]
-        lane._rows_waiting = self._rows_waiting.copy()
+        lane._rows_waiting, lane._least_waiting = self._rows_waiting.copy(), self._least_waiting
         for each in self._preparing:
             lane.add(each.copy())
         return lane
