@@ -60,14 +60,14 @@ async def _leave(server: Served) -> tuple[_Left, _Left, Answer]:
     first, second, watcher = [await Connection.to(server.port) for _ in range(3)]
     await first.ask(edit(0))
     running = first.ask(edit(1, num_inference_steps=STEPS // 2))
-    await _until(watcher, "pixrt_pictures_running", 1)
+    await until(watcher, "pixrt_pictures_running", 1)
     second.ask(edit(2))
-    await _until(watcher, "pixrt_pictures_waiting", 1)
+    await until(watcher, "pixrt_pictures_waiting", 1)
     queued = await _left(second, watcher, "pixrt_pictures_waiting")
     other = await running
     third = await Connection.to(server.port)
     third.ask(edit(3, num_inference_steps=STEPS))
-    await _until(watcher, "pixrt_pictures_running", 1)
+    await until(watcher, "pixrt_pictures_running", 1)
     await asyncio.sleep(2.5 * STEP_MS / 1000)
     return queued, await _left(third, watcher, "pixrt_pictures_running"), other
 
@@ -77,7 +77,7 @@ async def _left(leaver: Connection, watcher: Connection, gauge: str) -> _Left:
     steps = await _read(watcher, 'pixrt_call_rows_count{kind="step"}')
     left = time.monotonic()
     leaver.leave()
-    came = await _until(watcher, gauge, 0)
+    came = await until(watcher, gauge, 0)
     await asyncio.sleep(2.5 * STEP_MS / 1000)
     after = await _read(watcher, 'pixrt_call_rows_count{kind="step"}')
     return _Left(1000 * (came - left), int(after - steps))
@@ -90,7 +90,7 @@ async def _read(watcher: Connection, name: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
-async def _until(watcher: Connection, name: str, value: float) -> float:
+async def until(watcher: Connection, name: str, value: float) -> float:
     """Wait until a metric has this value, or more than that if it is not 0; when it was read. Raises TimeoutError."""
     async with asyncio.timeout(_PATIENCE):
         while (found := await _read(watcher, name)) != value and not 0 < value < found:
@@ -123,7 +123,7 @@ async def _together(port: int) -> list[Answer]:
         connection.ask(edit(seed, scheduler=solver, num_inference_steps=steps))
         for seed, (connection, (solver, steps)) in enumerate(zip(connections, MATES.items(), strict=True))
     ]
-    await _until(watcher, "pixrt_pictures_running", 2)
+    await until(watcher, "pixrt_pictures_running", 2)
     await asyncio.sleep(0.1)
     connections[LEAVER].leave()
     return list(await asyncio.gather(*asked))

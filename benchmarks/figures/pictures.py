@@ -14,11 +14,12 @@ BOMB_SIDE = 9000
 
 @cache
 def small_png(side: int = 64) -> bytes:
-    """A small picture."""
-    ramp = np.linspace(0, 255, side, dtype=np.uint8)
-    pixels = np.dstack([np.tile(ramp, (side, 1)), np.tile(ramp[:, None], side), np.full((side, side), 90, np.uint8)])
+    """A small picture, some kilobytes: a ramp with noise."""
+    generator = np.random.default_rng(1)
+    ramp = np.linspace(20, 235, side)
+    pixels = ramp[:, None, None] + generator.integers(-20, 21, (side, side, 3))
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
