@@ -17,15 +17,17 @@ _NEAR_BEST = 1.03  # a cap is the fewest rows that cost so little more, each, th
 _BEST = 1.005  # what differs less than that is noise
 # How much of a surprise is put down to the whole device, which is hot, or shared; to calls of so many rows; to a stage.
 _PACE_LEARNING, _ROWS_LEARNING, _STAGE_LEARNING = 0.05, 0.02, 0.15
-_MOST_SURPRISE = 4.0  # a run that took so many times longer was not about its rows: the machine was busy
+_MOST_SURPRISE = 2.0  # a run that took so many times longer was not about its rows: the machine was busy
+_MEASURED, _GUESSED = 20, 1  # runs that a measurement, and what lies between two, count for
 _INSTANT = 1e-9  # the least that anything takes
 
 
 class Curve:
     """Seconds of one call by its rows: straight lines between measured points, never falling."""
 
-    def __init__(self, points: Mapping[int, float]) -> None:
+    def __init__(self, points: Mapping[int, float], trust: int = _MEASURED) -> None:
         self._points = {rows: max(points[rows], _INSTANT) for rows in sorted(points)}
+        self._runs = dict.fromkeys(points, trust)
         self._lay()
 
     def _lay(self) -> None:
@@ -47,16 +49,18 @@ class Curve:
         beyond = rows - len(self._table)
         return self._table[rows - 1] if beyond <= 0 else self._table[-1] + self._slope * beyond
 
-    def learn(self, rows: int, factor: float) -> None:
-        """A call of so many rows takes so many times as long as was thought."""
+    def learn(self, rows: int, surprise: float) -> None:
+        """A run took so many times what was expected. The first runs of so many rows teach the most."""
         if rows not in self._points:
             self._points = dict(sorted({**self._points, rows: self(rows)}.items()))
-        self._points[rows] *= factor
+        runs = self._runs.get(rows, _GUESSED)
+        self._runs[rows] = runs + 1
+        self._points[rows] *= surprise ** max(_ROWS_LEARNING, 1 / (1 + runs))
         self._lay()
 
     def scaled(self, factor: float) -> "Curve":
-        """The same curve of work that is so many times as large."""
-        return Curve({rows: factor * seconds for rows, seconds in self._points.items()})
+        """The same curve of work that is so many times as large: a guess."""
+        return Curve({rows: factor * seconds for rows, seconds in self._points.items()}, _GUESSED)
 
     @property
     def points(self) -> dict[int, float]:
@@ -120,7 +124,7 @@ class Costs:
         """Correct a bucket's curve, and the pace, by a run. Without a measurement there is nothing to correct."""
         if self.is_known:
             surprise = _bounded(seconds / self.step(bucket, rows))
-            self.curve(bucket).learn(rows, surprise**_ROWS_LEARNING)
+            self.curve(bucket).learn(rows, surprise)
             self._pace *= surprise**_PACE_LEARNING
             self._caps.pop(bucket.key, None)
 

@@ -164,15 +164,16 @@ class Dispatcher:
     ) -> dict[int, Span]:
         """When every picture will begin and be done, if nothing else comes but these, now or `at` a later time.
 
-        `haste`: in that instead of the present one.
+        `haste`: in that from then on, instead of the present one.
         """
-        haste = self.haste if haste is None else haste
-        forecast = Forecast(self._lanes.values(), self._rules, self.costs, haste, now, self._begun)
+        forecast = Forecast(self._lanes.values(), self._rules, self.costs, self.haste, now, self._begun)
         if self._running is not None:
             lane, action, began = self._running
             forecast.finish(lane.bucket, action, began + expected_seconds(action, self.costs))
         if at is not None:
             forecast.run(at)
+        if haste is not None:
+            forecast.haste = haste
         for demand in extra:
             forecast.add(demand, self._slots(demand.bucket))
         forecast.run()

@@ -35,8 +35,8 @@ class Forecast:
         self.ends: dict[int, float] = {}
         self._lanes = {lane.bucket: lane.copy() for lane in lanes}
         self._rules = rules
+        self.haste = haste
         self._costs = costs
-        self._haste = haste
         # What each lane does, how many times, and the seconds that are left of it.
         self._going: dict[Lane, tuple[Action, int, float]] = {}
 
@@ -86,7 +86,7 @@ class Forecast:
 
     def _ahead(self, lane: Lane) -> tuple[Action, int, float]:
         """What a lane does next, as many times as nothing changes, and the seconds of that."""
-        action = lane.choose(self._costs, self._haste)
+        action = lane.choose(self._costs, self.haste)
         if isinstance(action, Encode):
             self.starts.setdefault(action.picture.demand.id, self.now)
         times = lane.steady(action) if isinstance(action, Step) else 1
