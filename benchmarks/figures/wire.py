@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import httptools
 import httpx
@@ -66,6 +66,8 @@ def request(
 class Connection(asyncio.Protocol):
     """One connection: an answer after the other."""
 
+    open: ClassVar[set["Connection"]] = set()
+
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._answer = Answer()
@@ -100,11 +102,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self.open.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.open.discard(self)
         self._done()
         if not self.closed.done():
             self.closed.set_result(time.monotonic())
@@ -140,6 +144,15 @@ async def once(port: int, wire: bytes) -> Answer:
 
 
 def run(make: Callable[[], Coroutine[Any, Any, Back]]) -> Back:
-    """Run a client to its end."""
+    """Run a client to its end, and close what it has left open."""
+
+    async def whole() -> Back:
+        try:
+            return await make()
+        finally:
+            for connection in tuple(Connection.open):
+                connection.leave()
+                await connection.closed
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(make())
+        return runner.run(whole())
