@@ -59,7 +59,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="CURVE",
-            help="With --simulate: the device, by name or as milliseconds of a step, FIXED+PER_ROW; else this one.",
+            help="With --simulate: a device's name, milliseconds of a step as FIXED+PER_ROW, FILE.json; else this one.",
             rich_help_panel=_PLANNING,
         ),
     ] = None,
@@ -68,6 +68,15 @@ def serve(
         typer.Option(
             metavar="X",
             help="With --simulate: arrivals as a share of what the device does one at a time; else the trace's own.",
+            rich_help_panel=_PLANNING,
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="With --simulate: write the figures as JSON, and this device's curve, which --curve FILE.json reads.",
             rich_help_panel=_PLANNING,
         ),
     ] = None,
@@ -89,7 +98,7 @@ def serve(
     if simulate is not None:
         from pixrt.serve.simulate import main
 
-        main(settings, simulate, curve=curve, load=load, say=say)
+        main(settings, simulate, curve=curve, load=load, say=say, json_file=json_file)
     elif check:
         _check(settings)
     else:
