@@ -1,6 +1,9 @@
 """The worker at its socket: what it makes, what breaks it, and that it keeps nothing of what has ended."""
 
 import io
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +21,12 @@ from pixrt import Editor
 from pixrt.core.pool import HostPool
 from pixrt.editor.events import Stepped
 from pixrt.editor.result import EditResult
-from pixrt.errors import OutOfMemory
+from pixrt.errors import DeviceLost, OutOfMemory
 from pixrt.options.tasks import EditOptions, GenerateOptions, InpaintOptions
-from pixrt.serve.messages import Broke, Check, Checked, Do, Drop, LostPlaces, Made, Prepared, Preview, Ran
+from pixrt.serve.channel import WorkerEnd
+from pixrt.serve.messages import Broke, Check, Checked, Do, Drop, LostPlaces, Made, Prepared, Preview, Ran, Ready
 from pixrt.serve.tickets import Asked, Output, RawPicture
-from workers import SECONDS, Front
+from workers import SECONDS, Front, setup_of
 
 STEPS = 3
 NO_MEMORY = [MemoryError(), OutOfMemory("the device has no memory left", remedy="Use a smaller --resolution")]
@@ -394,3 +398,38 @@ def test_a_lora_that_cannot_be_used(with_loras: Front, name: str) -> None:
 def test_a_task_that_takes_no_picture(front: Front) -> None:
     asked = Asked(options=GenerateOptions(steps=STEPS, seed=1, width=64, height=64), text="a red circle")
     assert front.make(1, asked).size == (64, 64)
+
+
+LOSING = """
+from pixrt.errors import DeviceLost
+from pixrt.serve import worker
+
+
+def lose(self, order):
+    raise DeviceLost("the device does not answer", remedy="Start again")
+
+
+worker.Worker._step = lose
+worker.main()
+"""
+
+
+def test_a_lost_device_ends_the_process() -> None:
+    """Only a new process can use it again; the front starts one."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-c", LOSING, str(theirs.fileno())]
+    with ours, theirs, subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as process:
+        theirs.close()
+        end = WorkerEnd(ours)
+        end.send(setup_of())
+        assert isinstance(end.receive(), Ready)
+        end.send(Check((1,), (asks(),)))
+        assert isinstance(end.receive(), Checked)
+        end.send(Do("encode", (1,)))
+        end.send(Do("step", (1,)))
+        while end.receive() is not None:
+            pass
+        end._file.close()
+        assert process.wait(30) == DeviceLost.exit_code
+        assert process.stderr is not None
+        assert b"the device is lost" in process.stderr.read()

@@ -17,6 +17,20 @@ SECONDS = 60
 Message = TypeVar("Message")
 
 
+def setup_of(*, lora_folder: str | None = None, variants: int = 2, **session: Any) -> Setup:
+    """The built-in model on one thread."""
+    return Setup(
+        bundle="demo",
+        session=SessionOptions(**{"backend": "ort-cpu", "threads": 1, "max_batch": 4, "verify": False} | session),
+        slots=4,
+        most_rows=24,
+        lora_folder=lora_folder,
+        variants=variants,
+        log_format="text",
+        marking=MarkingOptions(),
+    )
+
+
 class Front:
     """See the module. As a context: the worker ends with it. What the worker says and nobody expects yet is kept."""
 
@@ -28,16 +42,7 @@ class Front:
         self._socket = ours
         self._end = WorkerEnd(ours)
         self._heard: list[Any] = []
-        self._setup = Setup(
-            bundle="demo",
-            session=SessionOptions(**{"backend": "ort-cpu", "threads": 1, "max_batch": 4, "verify": False} | session),
-            slots=4,
-            most_rows=24,
-            lora_folder=lora_folder,
-            variants=variants,
-            log_format="text",
-            marking=MarkingOptions(),
-        )
+        self._setup = setup_of(lora_folder=lora_folder, variants=variants, **session)
         self._thread = threading.Thread(target=self._work, args=(theirs,))
         self._thread.start()
         self.ready = self.expect(Ready)
