@@ -38,7 +38,7 @@ def serve(settings: Settings, say: Say) -> None:
     After SIGTERM or Ctrl-C what is accepted is finished first; a second one ends at once (Cancelled). SIGHUP reads the
     keys file again.
     """
-    from pixrt.serve.app import make_app
+    from pixrt.serve.app import make_app, warm_up
 
     keys = check_files(settings.options)
     logs.configure(settings.options.log_format)
@@ -48,7 +48,9 @@ def serve(settings: Settings, say: Say) -> None:
     tell("settings", {name: value for name, value, source in settings.describe() if source != DEFAULT})
     for note in (*settings.notes, *(keys.notes if keys else ())):
         tell(note, level=logging.WARNING)
-    run(make_app(service), service, keys, say)
+    app = make_app(service)
+    asyncio.run(warm_up(app))
+    run(app, service, keys, say)
 
 
 def check(settings: Settings) -> "Model":

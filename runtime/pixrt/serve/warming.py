@@ -13,12 +13,17 @@ from pixrt.dispatch.demand import Bucket
 from pixrt.editor.device import Device
 from pixrt.editor.editor import Editor
 from pixrt.options.tasks import EditOptions, GenerateOptions, InpaintOptions, Options
+from pixrt.pictures.codecs import encode_picture
+from pixrt.pictures.formats import Format
+from pixrt.pictures.images import load_picture
+from pixrt.pictures.provenance import SourceType
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.requests import Request
 
 BUDGET_SECONDS = 20.0  # a slow machine learns the rest of its curve from its first pictures
 _STEPS = 40
 _RUNS = 2
+_FORMATS: tuple[Format, ...] = ("png", "jpeg", "webp")
 _KINDS: Mapping[str, type[Options]] = {"edit": EditOptions, "generate": GenerateOptions, "inpaint": InpaintOptions}
 
 
@@ -50,6 +55,14 @@ def warm_up(
     for number in numbers:
         device.drop(number)
     return bucket, steps, {"encode": encoding, "decode": decoding}
+
+
+def warm_codecs() -> None:
+    """Write a picture in every format that is served, and read it: Pillow loads a codec when it is first used."""
+    from PIL import Image
+
+    for format in _FORMATS:
+        load_picture(encode_picture(Image.new("RGB", (8, 8)), format, parameters="{}", made=SourceType.EDITED))
 
 
 def _measured(most: int) -> list[tuple[bool, int]]:

@@ -54,7 +54,7 @@ from pixrt.serve.problems import Problem
 from pixrt.serve.statuses import FAULT, problem_of
 from pixrt.serve.tickets import Asked, Result
 from pixrt.serve.variants import Variants, lora_names
-from pixrt.serve.warming import warm_up
+from pixrt.serve.warming import warm_codecs, warm_up
 from pixrt.tasks.registry import TASKS
 from pixrt.tasks.requests import Request
 
@@ -83,6 +83,7 @@ class Worker:
         self._asked: dict[int, Asked] = {}  # of pictures that nobody has dropped
         self._requests: dict[int, Request] = {}
         self._told = 0.0
+        warm_codecs()
         bucket, steps, stages = warm_up(self._variants.own, self._variants.device(()))
         end.send(Ready(self._model(), bucket, steps, stages))
 
