@@ -97,7 +97,9 @@ def test_a_failure_names_a1111s_field() -> None:
     assert (answer.status_code, answer.json()["detail"]) == (415, "init_images: It is no picture.")
 
 
-@pytest.mark.parametrize("body", ["3", '{"prompt": "\\ud800"}', '{"subseed": NaN, "prompt": "x"}', "[" * 5000, "{"])
+@pytest.mark.parametrize(
+    "body", ["3", '{"prompt": "\\ud800"}', '{"subseed": NaN}', '{"subseed": "\\ud800"}', "[" * 5000, "{"]
+)
 def test_odd_bodies_are_no_failures(body: str) -> None:
     async def asked() -> httpx.Response:
         async with client_of(make_app(FakeService())) as client:

@@ -66,6 +66,20 @@ def test_another_model_or_version(path: str) -> None:
     assert isinstance(answer.json()["error"], str)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"id": "\ud800", "inputs": []},
+        {"inputs": [{"name": "\ud800", "datatype": "FP32"}]},
+        {"inputs": [IMAGE, TEXT], "outputs": [{"name": "IMAGE", "parameters": {"\ud800": 1}}]},
+        {"inputs": [IMAGE, TEXT], "parameters": {"\ud800": 1}},
+    ],
+)
+def test_half_of_a_character_in_any_name(said: dict[str, Any]) -> None:
+    answer = ask(FakeService(), INFER, "POST", content=json.dumps(said).encode())
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
+
 def test_not_ready() -> None:
     assert ask(FakeService(is_ready=False), "/v2/health/live").json() == {"live": True}
     assert ask(FakeService(is_ready=False), "/v2/health/ready").status_code == 503

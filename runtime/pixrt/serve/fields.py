@@ -67,7 +67,7 @@ class Fields:
         self._said: dict[str, tuple[str, list[Any]]] = {}  # what it was called, and its values
         for said, value in items:
             for text in (said, value):
-                if isinstance(text, str) and not _is_unicode(text):
+                if isinstance(text, str) and not is_unicode(text):
                     raise Problem(400, "invalid_value", f"{said!r:.60} holds text that is no Unicode. Send UTF-8.")
             plain = said.removesuffix("[]")
             name = ALIASES.get(plain, plain)
@@ -168,7 +168,7 @@ class Fields:
         return values[0]
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text can be written at all: JSON may hold half of a character."""
     try:
         text.encode()

@@ -6,6 +6,7 @@ Must not import numpy or Pillow.
 from dataclasses import dataclass
 from typing import Any
 
+_MOST_CHARACTERS = 2000
 MOST_RETRY_AFTER = 120  # seconds; the openai SDK gives up at a longer one
 
 
@@ -27,6 +28,10 @@ class Problem(Exception):
     param: str | None = None
     retry_after: int | None = None
 
+    def __post_init__(self) -> None:
+        self.message = _written(self.message)
+        self.param = None if self.param is None else _written(self.param)
+
     def __str__(self) -> str:
         return self.message
 
@@ -46,3 +51,8 @@ class Problem(Exception):
         kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
         kind = "rate_limit_error" if self.status == 429 else kind
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def _written(text: str) -> str:
+    """A text that may repeat what a client has sent, as it can be sent back: JSON may hold half of a character."""
+    return text[:_MOST_CHARACTERS].encode(errors="backslashreplace").decode()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pixrt.serve.fields import is_unicode
 from pixrt.serve.problems import Problem
 
 Datatype = Literal["BYTES", "UINT8", "INT64"]
@@ -64,6 +65,8 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     id = request.get("id")
     if id is not None:
         _is(id, str, "id", "id")
+        if not is_unicode(id):
+            raise bad("id holds half of a character. Send text.", "id")
     parameters = dict(_is(request.get("parameters", {}), dict, "parameters", "parameters"))
     binary_output = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
     inputs: dict[str, Tensor] = {}
