@@ -13,9 +13,9 @@ from fuzzing.pictures import bombs, spoiled
 from fuzzing.values import PATHS, body, form_value, raw_value
 from pixrt.options.fields import option_fields
 from pixrt.options.tasks import TASK_OPTIONS
-from pixrt.serve import a1111_fields
-from pixrt.serve.fields import ALIASES, UNSUPPORTED
-from pixrt.serve.wanted import ImageFields, JobFields
+from pixrt.serve.interfaces import a1111_fields
+from pixrt.serve.interfaces.fields import ALIASES, UNSUPPORTED
+from pixrt.serve.interfaces.wanted import ImageFields, JobFields
 
 FORM, JSON = "multipart/form-data; boundary=b", "application/json"
 EDITS, GENERATIONS, JOBS = "/v1/images/edits", "/v1/images/generations", "/v1/jobs"

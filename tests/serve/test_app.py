@@ -15,8 +15,8 @@ from pixrt.options.fields import option_fields
 from pixrt.options.serve import ServeOptions
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions, GenerateOptions
 from pixrt.serve.app import make_app
-from pixrt.serve.fields import ALIASES
-from pixrt.serve.wanted import ImageFields, JobFields
+from pixrt.serve.interfaces.fields import ALIASES
+from pixrt.serve.interfaces.wanted import ImageFields, JobFields
 from serving import FakeService, client_of
 
 

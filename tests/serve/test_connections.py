@@ -15,7 +15,7 @@ import pytest
 
 from guarded import GuardedService, answered, connected, live
 from pixrt.options.serve import ServeOptions
-from pixrt.serve import connections
+from pixrt.serve.guard import connections
 from pixrt.serve.tickets import State
 from serving import PICTURE, end, hold
 

@@ -13,7 +13,7 @@ from asking import ask
 from guarded import GuardedService, answered, guarded
 from pixrt.options.serve import ServeOptions
 from pixrt.serve.app import make_app
-from pixrt.serve.keys import Keys, new_key
+from pixrt.serve.guard.keys import Keys, new_key
 from pixrt.serve.problems import Problem
 from serving import PICTURE, done, hold
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pixrt.errors import OptionError
-from pixrt.serve.keys import Keys, carried_key, new_key
+from pixrt.serve.guard.keys import Keys, carried_key, new_key
 
 
 def written(folder: Path, text: str, mode: int = 0o600) -> Path:

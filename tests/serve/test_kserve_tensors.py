@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pixrt.serve.interfaces.tensors import InferRequest, Tensor, read_request, write_answer
 from pixrt.serve.problems import Problem
-from pixrt.serve.tensors import InferRequest, Tensor, read_request, write_answer
 
 
 def request(head: dict[str, Any], *binary: bytes) -> InferRequest:

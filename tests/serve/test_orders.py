@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pixrt.options.choices import PRESETS
 from pixrt.options.fields import option_fields
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions, GenerateOptions, StyleOptions
-from pixrt.serve.fields import Fields, Upload
-from pixrt.serve.orders import Order, Shop, order_edit, order_generation, order_job
+from pixrt.serve.interfaces.fields import Fields, Upload
+from pixrt.serve.interfaces.orders import Order, Shop, order_edit, order_generation, order_job
+from pixrt.serve.interfaces.wanted import ImageFields
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import Asked, Output
-from pixrt.serve.wanted import ImageFields
 from serving import MODEL, PICTURE
 
 SHOP = Shop(MODEL, ("watercolour", "ink:wash"), max_prompt=100)

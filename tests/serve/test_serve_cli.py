@@ -11,7 +11,7 @@ import pytest
 from demo import BLUE, SCENE, Run
 from pixrt.cli import extras
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
-from pixrt.serve.keys import Keys
+from pixrt.serve.guard.keys import Keys
 
 NULL = ("--backend", "null")
 

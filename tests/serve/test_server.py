@@ -17,7 +17,7 @@ import pytest
 
 from pixrt.errors import OptionError
 from pixrt.options.serve import ServeOptions
-from pixrt.serve.keys import new_key
+from pixrt.serve.guard.keys import new_key
 from pixrt.serve.server import check_files, run
 from serving import PICTURE
 

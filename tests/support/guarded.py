@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from pixrt.serve.app import make_app
-from pixrt.serve.guard import protect
-from pixrt.serve.keys import Keys
+from pixrt.serve.guard.keys import Keys
+from pixrt.serve.guard.protect import protect
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.server import make_server
 from pixrt.serve.service import Service

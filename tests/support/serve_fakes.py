@@ -15,7 +15,7 @@ from pixrt.errors import PixrtError
 from pixrt.options.serve import ServeOptions
 from pixrt.serve import logs, telemetry
 from pixrt.serve.app import make_app
-from pixrt.serve.keys import Keys
+from pixrt.serve.guard.keys import Keys
 from pixrt.serve.problems import Problem
 from pixrt.serve.server import run
 from pixrt.serve.tickets import State

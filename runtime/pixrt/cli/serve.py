@@ -110,7 +110,7 @@ def serve(
 
 
 def _print_key(name: str) -> None:
-    from pixrt.serve.keys import new_key
+    from pixrt.serve.guard.keys import new_key
 
     key, line = new_key(name)
     say(f"key: {key}")

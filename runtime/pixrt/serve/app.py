@@ -16,9 +16,12 @@ from starlette.types import Message
 
 from pixrt._version import __version__
 from pixrt.errors import PixrtError
-from pixrt.serve import a1111, health, huggingface, jobs_api, kserve, metrics, openai_api
-from pixrt.serve.describing import READING
-from pixrt.serve.interfaces import interface_of
+from pixrt.serve import health, metrics
+from pixrt.serve.interfaces import a1111, huggingface, kserve
+from pixrt.serve.interfaces import jobs as jobs_api
+from pixrt.serve.interfaces import openai as openai_api
+from pixrt.serve.interfaces.describing import READING
+from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.problems import Problem
 from pixrt.serve.service import Service
 from pixrt.serve.statuses import problem_of

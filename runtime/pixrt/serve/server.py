@@ -16,9 +16,9 @@ from starlette.types import ASGIApp
 from pixrt.errors import Cancelled, OptionError, PixrtError
 from pixrt.options.serve import ServeOptions
 from pixrt.serve import logs, telemetry
-from pixrt.serve.connections import Connection
-from pixrt.serve.guard import protect
-from pixrt.serve.keys import Keys
+from pixrt.serve.guard.connections import Connection
+from pixrt.serve.guard.keys import Keys
+from pixrt.serve.guard.protect import protect
 from pixrt.serve.logs import tell
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.settings import DEFAULT, Settings

@@ -11,13 +11,13 @@ from typing import Any
 from pixrt.errors import OptionError
 from pixrt.options.fields import option_fields
 from pixrt.options.tasks import TASK_OPTIONS, Options, PictureOptions, seeds_from
-from pixrt.serve.fields import Fields
+from pixrt.serve.interfaces.fields import Fields
+from pixrt.serve.interfaces.wanted import MOST_PICTURES as MOST_PICTURES
+from pixrt.serve.interfaces.wanted import QUALITIES, ImageFields, JobFields, RequestFields
 from pixrt.serve.messages import Model
 from pixrt.serve.problems import Problem
 from pixrt.serve.sizes import check_new, check_result, read_size
 from pixrt.serve.tickets import Asked
-from pixrt.serve.wanted import MOST_PICTURES as MOST_PICTURES
-from pixrt.serve.wanted import QUALITIES, ImageFields, JobFields, RequestFields
 
 
 @dataclass(frozen=True, slots=True)

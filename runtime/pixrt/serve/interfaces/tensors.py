@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pixrt.serve.fields import is_unicode
+from pixrt.serve.interfaces.fields import is_unicode
 from pixrt.serve.problems import Problem
 
 Datatype = Literal["BYTES", "UINT8", "INT64"]

@@ -13,9 +13,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pixrt.serve.answering import refuse
-from pixrt.serve.interfaces import interface_of
-from pixrt.serve.keys import Keys, carried_key
+from pixrt.serve.guard.answering import refuse
+from pixrt.serve.guard.keys import Keys, carried_key
+from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.problems import Problem
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS
-from pixrt.serve import answers
-from pixrt.serve.bodies import read_fields
-from pixrt.serve.describing import FOLLOWED, JOB_BODY, JOB_MAKING, JOB_READING, READING, RESULT
-from pixrt.serve.openai_api import describe_model
-from pixrt.serve.orders import order_job
+from pixrt.serve.interfaces import answers
+from pixrt.serve.interfaces.bodies import read_fields
+from pixrt.serve.interfaces.describing import FOLLOWED, JOB_BODY, JOB_MAKING, JOB_READING, READING, RESULT
+from pixrt.serve.interfaces.openai import describe_model
+from pixrt.serve.interfaces.orders import order_job
+from pixrt.serve.interfaces.shapes import Accepted, ErrorBody, Job, JobList, JobResult, Links, ServerSchema, TaskInfo
+from pixrt.serve.interfaces.wanted import JobFields
 from pixrt.serve.problems import Problem
 from pixrt.serve.service import Service
-from pixrt.serve.shapes import Accepted, ErrorBody, Job, JobList, JobResult, Links, ServerSchema, TaskInfo
 from pixrt.serve.tickets import Event, State, Ticket
-from pixrt.serve.wanted import JobFields
 
 PATH = "/v1/jobs"
 

@@ -8,15 +8,12 @@ from typing import Any, Literal, cast
 from fastapi import APIRouter, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from pixrt.serve import answers
-from pixrt.serve.bodies import read_fields
-from pixrt.serve.describing import EDIT_BODY, EDITED, GENERATED, GENERATION_BODY, READING
-from pixrt.serve.fields import Fields
-from pixrt.serve.messages import Model
-from pixrt.serve.orders import Order, Shop, order_edit, order_generation
-from pixrt.serve.problems import Problem
-from pixrt.serve.service import Service
-from pixrt.serve.shapes import (
+from pixrt.serve.interfaces import answers
+from pixrt.serve.interfaces.bodies import read_fields
+from pixrt.serve.interfaces.describing import EDIT_BODY, EDITED, GENERATED, GENERATION_BODY, READING
+from pixrt.serve.interfaces.fields import Fields
+from pixrt.serve.interfaces.orders import Order, Shop, order_edit, order_generation
+from pixrt.serve.interfaces.shapes import (
     CompletedImage,
     CompletedType,
     Echo,
@@ -28,8 +25,11 @@ from pixrt.serve.shapes import (
     PartialType,
     Quality,
 )
+from pixrt.serve.interfaces.wanted import ImageFields
+from pixrt.serve.messages import Model
+from pixrt.serve.problems import Problem
+from pixrt.serve.service import Service
 from pixrt.serve.tickets import Event, Prediction, Ticket
-from pixrt.serve.wanted import ImageFields
 
 Kind = Literal["image_edit", "image_generation"]
 _PARTIAL: Mapping[Kind, PartialType] = {

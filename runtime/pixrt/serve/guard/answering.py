@@ -4,7 +4,7 @@ import json
 
 from starlette.types import Scope, Send
 
-from pixrt.serve.interfaces import interface_of
+from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.problems import Problem
 
 

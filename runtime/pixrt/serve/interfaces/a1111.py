@@ -12,16 +12,16 @@ from weakref import WeakSet
 from fastapi import APIRouter, Body, Request
 
 from pixrt.options.fields import option
-from pixrt.serve import answers
-from pixrt.serve.a1111_answers import SHORT_HASH, answer_of, progress_of, title_of
-from pixrt.serve.a1111_fields import SAMPLERS, SCHEDULES, THEIRS, Wanted, read_img2img, read_txt2img
-from pixrt.serve.dialects import WEB_UI_MAKING, WEB_UI_READING
-from pixrt.serve.fields import Fields
+from pixrt.serve.interfaces import answers
+from pixrt.serve.interfaces.a1111_answers import SHORT_HASH, answer_of, progress_of, title_of
+from pixrt.serve.interfaces.a1111_fields import SAMPLERS, SCHEDULES, THEIRS, Wanted, read_img2img, read_txt2img
+from pixrt.serve.interfaces.dialects import WEB_UI_MAKING, WEB_UI_READING
+from pixrt.serve.interfaces.fields import Fields
+from pixrt.serve.interfaces.orders import Order, Shop, order_job
+from pixrt.serve.interfaces.wanted import MOST_PICTURES
 from pixrt.serve.messages import Model
-from pixrt.serve.orders import Order, Shop, order_job
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import Ticket
-from pixrt.serve.wanted import MOST_PICTURES
 
 if TYPE_CHECKING:
     from pixrt.serve.service import Service

@@ -11,8 +11,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pixrt.serve.answering import refuse
-from pixrt.serve.interfaces import interface_of
+from pixrt.serve.guard.answering import refuse
+from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.logs import tell
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.problems import Problem

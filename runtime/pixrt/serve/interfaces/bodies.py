@@ -8,7 +8,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
 from pixrt.options.serve import ServeOptions
-from pixrt.serve.fields import Fields, Upload
+from pixrt.serve.interfaces.fields import Fields, Upload
 from pixrt.serve.problems import Problem
 
 FORM, JSON = "multipart/form-data", "application/json"

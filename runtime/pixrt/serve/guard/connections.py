@@ -13,10 +13,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pixrt.options.serve import ServeOptions
-from pixrt.serve.interfaces import interface_of
+from pixrt.serve.guard.outcomes import LEFT
+from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.logs import tell
 from pixrt.serve.metrics import Metrics
-from pixrt.serve.outcomes import LEFT
 from pixrt.serve.problems import Problem
 
 NO_INTERFACE = "none"

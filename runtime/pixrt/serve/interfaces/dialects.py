@@ -1,13 +1,13 @@
 """What the OpenAPI document says of the protocols whose errors have another shape than OpenAI's.
 
-The shapes themselves: `pixrt.serve.interfaces`. Must not import numpy or Pillow.
+The shapes themselves: `pixrt.serve.interfaces.protocols`. Must not import numpy or Pillow.
 """
 
 from typing import Any
 
 from pydantic import BaseModel
 
-from pixrt.serve.describing import MAKING, READING, Responses
+from pixrt.serve.interfaces.describing import MAKING, READING, Responses
 
 
 class Sentence(BaseModel):

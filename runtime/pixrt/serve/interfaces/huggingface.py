@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
-from pixrt.serve import answers
-from pixrt.serve.dialects import SENTENCES_MAKING, json_body
-from pixrt.serve.fields import Fields
-from pixrt.serve.orders import Order, order_edit, order_generation
+from pixrt.serve.interfaces import answers
+from pixrt.serve.interfaces.dialects import SENTENCES_MAKING, json_body
+from pixrt.serve.interfaces.fields import Fields
+from pixrt.serve.interfaces.orders import Order, order_edit, order_generation
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import MEDIA_TYPES, Output, OutputFormat
 

@@ -12,15 +12,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from pixrt._version import __version__
-from pixrt.serve import answers
-from pixrt.serve.dialects import SENTENCES_MAKING, SENTENCES_READING, json_body
-from pixrt.serve.fields import Fields, Upload
+from pixrt.serve.interfaces import answers
+from pixrt.serve.interfaces.dialects import SENTENCES_MAKING, SENTENCES_READING, json_body
+from pixrt.serve.interfaces.fields import Fields, Upload
+from pixrt.serve.interfaces.orders import Order, Shop, order_job
+from pixrt.serve.interfaces.tensors import InferRequest, Tensor, bad, read_request, write_answer
+from pixrt.serve.interfaces.wanted import MOST_PICTURES
 from pixrt.serve.messages import Model
-from pixrt.serve.orders import Order, Shop, order_job
 from pixrt.serve.problems import Problem
-from pixrt.serve.tensors import InferRequest, Tensor, bad, read_request, write_answer
 from pixrt.serve.tickets import Output, RawPicture, Result, Ticket
-from pixrt.serve.wanted import MOST_PICTURES
 
 if TYPE_CHECKING:
     from pixrt.serve.service import Service

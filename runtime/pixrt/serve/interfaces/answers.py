@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from pixrt.serve.interfaces.orders import Order, Shop
+from pixrt.serve.interfaces.shapes import Image, Made
 from pixrt.serve.messages import Model
-from pixrt.serve.orders import Order, Shop
 from pixrt.serve.problems import Problem
 from pixrt.serve.service import Service
-from pixrt.serve.shapes import Image, Made
 from pixrt.serve.sizes import spell_size
 from pixrt.serve.tickets import Prediction, Result, Ticket
 

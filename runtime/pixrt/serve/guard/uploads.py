@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pixrt.serve.answering import refuse
-from pixrt.serve.entrance import check_room
-from pixrt.serve.interfaces import interface_of
+from pixrt.serve.guard.answering import refuse
+from pixrt.serve.guard.entrance import check_room
+from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.problems import Problem
 
 if TYPE_CHECKING:

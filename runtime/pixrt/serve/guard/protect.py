@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
-from pixrt.serve.entrance import Entrance
-from pixrt.serve.keys import Keys
-from pixrt.serve.outcomes import Outcomes
-from pixrt.serve.uploads import Uploads
+from pixrt.serve.guard.entrance import Entrance
+from pixrt.serve.guard.keys import Keys
+from pixrt.serve.guard.outcomes import Outcomes
+from pixrt.serve.guard.uploads import Uploads
 
 if TYPE_CHECKING:
     from pixrt.serve.service import Service

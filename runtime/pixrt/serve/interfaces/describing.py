@@ -9,11 +9,11 @@ from typing import Any
 from pixrt.options.fields import Field, option_fields, rule_of
 from pixrt.options.schema import json_schema
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions, GenerateOptions, Options
-from pixrt.serve.bodies import FORM, JSON
-from pixrt.serve.fields import ALIASES
-from pixrt.serve.shapes import ErrorAnswer
+from pixrt.serve.interfaces.bodies import FORM, JSON
+from pixrt.serve.interfaces.fields import ALIASES
+from pixrt.serve.interfaces.shapes import ErrorAnswer
+from pixrt.serve.interfaces.wanted import FORMATS, ImageFields, JobFields, RequestFields
 from pixrt.serve.tickets import MEDIA_TYPES
-from pixrt.serve.wanted import FORMATS, ImageFields, JobFields, RequestFields
 
 Document = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]

@@ -1,0 +1,1 @@
+"""Who comes in, how much, and what came of it: before the application, for every request."""
