@@ -1,4 +1,4 @@
-"""A forecast is what then happens, if nothing else comes: exactly in one bucket, within turns in several."""
+"""A forecast is what then happens, if nothing else comes."""
 
 import random
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pixrt.dispatch.demand import Bucket, Demand
 from pixrt.dispatch.dispatcher import Dispatcher, Rules
-from queues import BUCKET, CURVES, costs_of, demand, drive, ends_of, named, seconds_of, some_demands, starts_of
+from queues import BUCKET, CURVES, Device, costs_of, demand, drive, ends_of, named, seconds_of, some_demands, starts_of
 
 SMALL, LARGE = Bucket("small", 6, 24, area=0.5), Bucket("large", 6, 24, area=3.0)
 SEEDS = st.integers(0, 10**6)
@@ -97,33 +97,23 @@ def test_another_haste_than_the_present_one(seed: int) -> None:
 
 
 @settings(max_examples=200)
-@given(SEEDS, st.sampled_from(sorted(CURVES)))
-def test_several_buckets_within_their_turns(seed: int, curve: str) -> None:
-    """A turn is a share, and the call that goes beyond it: of each bucket one is before, and one behind."""
-    buckets = (BUCKET, SMALL, LARGE)
-    dispatcher, now = under_way(seed, curve, buckets)
-    costs = dispatcher.costs
-    share = max(costs.step(bucket, costs.caps(bucket)[0]) for bucket in buckets)
-    longest = max(max(costs.step(bucket, 24), costs.stage(bucket, "decode")) for bucket in buckets)
-    told = dispatcher.forecast(now)
-    ends = ends_of(drive(dispatcher, now))
-    assert told.keys() == ends.keys()
-    for id, span in told.items():
-        assert abs(span.end - ends[id]) <= len(buckets) * (share + longest)
-    assert max(span.end for span in told.values()) == pytest.approx(max(ends.values())), "the work is the same"
-
-
-@settings(max_examples=100)
-@given(SEEDS, st.sampled_from([None, 1, 2]), st.sampled_from([None, 1]))
-def test_buckets_and_weights_that_take_turns(seed: int, most: int | None, variants: int | None) -> None:
-    buckets = (BUCKET, SMALL, Bucket("lora", 6, 24, variant=("a",)), Bucket("other", 6, 24, variant=("b",)))
-    dispatcher, now = under_way(seed, "a100", buckets, Rules(buckets=most, variants=variants))
-    told = dispatcher.forecast(now)
-    ends = ends_of(drive(dispatcher, now))
-    assert told.keys() == ends.keys()
-    assert max(span.end for span in told.values()) == pytest.approx(max(ends.values()), rel=0.25)
-    if most == 1:
-        assert {id: span.end for id, span in told.items()} == pytest.approx(ends), "one after the other"
+@given(
+    SEEDS,
+    st.sampled_from(sorted(CURVES)),
+    st.sampled_from([Rules(), Rules(buckets=1), Rules(buckets=2, variants=1), Rules(variants=1)]),
+    st.floats(0, 3),
+)
+def test_several_buckets_exactly(seed: int, curve: str, rules: Rules, later: float) -> None:
+    buckets = (BUCKET, SMALL, LARGE, Bucket("lora", 6, 24, variant=("a",)), Bucket("other", 6, 24, variant=("b",)))
+    dispatcher, now = under_way(seed, curve, buckets, rules)
+    extra = some_demands(seed + 2, 3, buckets, first=200)
+    told = dispatcher.forecast(now, extra, at=now + later)
+    device = Device(dispatcher, now)
+    device.go_on(until=now + later)
+    for each in extra:
+        dispatcher.add(each)
+    device.go_on()
+    assert {id: span.end for id, span in told.items()} == pytest.approx(device.ends)
 
 
 def test_a_picture_of_a_bucket_that_is_limited() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pixrt.dispatch.admission import MARGIN
 from pixrt.dispatch.demand import Bucket
 from pixrt.dispatch.lane import Action
-from pixrt.dispatch.rules import Rules
 from pixrt.dispatch.simulation import Arrival, Simulated, Simulation
+from pixrt.dispatch.turns import Rules
 from queues import BUCKET, CURVES, costs_of, rows_of, seconds_of
 
 SEEDS = st.integers(0, 10**6)

@@ -82,10 +82,10 @@ def drive(dispatcher: Dispatcher, now: float = 0.0, until: float = float("inf"),
 class Device:
     """One that is looked at while an action runs; `ends` are of pictures that it has made."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, now: float = 0.0) -> None:
         self.dispatcher = dispatcher
         self.ends: dict[int, float] = {}
-        self.now = 0.0
+        self.now = now
         self._running: tuple[Action, float, float] | None = None
 
     def go_on(self, until: float = float("inf")) -> None:

@@ -10,7 +10,7 @@ from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 from pixrt.dispatch.forecast import Forecast, Span
 from pixrt.dispatch.lane import Action, Decode, Encode, Lane, Progress, Step, expected_seconds
-from pixrt.dispatch.rules import Rules
+from pixrt.dispatch.turns import Rules, next_lane
 
 __all__ = ["Dispatcher", "Rules", "Span"]
 
@@ -85,9 +85,10 @@ class Dispatcher:
 
     def next(self, now: float) -> Action | None:
         """What the device does now; None if there is nothing. `ran` must follow, or `failed`."""
-        lane = self._turn()
-        if lane is None:
+        eligible = self._rules.eligible(self._lanes.values())
+        if not eligible:
             return None
+        lane = next_lane(self._lanes, eligible, self.costs)
         action = lane.choose(self.costs, self.haste)
         if isinstance(action, Encode):
             self._begun.setdefault(action.picture.demand.id, now)
@@ -102,7 +103,7 @@ class Dispatcher:
         assert self._running is not None
         lane, action, _ = self._running
         self._running = None
-        lane.deficit -= times * seconds
+        lane.deficit -= seconds  # several times only if it is alone
         bucket = lane.bucket
         if isinstance(action, Step):
             self.costs.learn_step(bucket, action.rows, seconds)
@@ -137,27 +138,6 @@ class Dispatcher:
     def _tidy(self, lane: Lane) -> None:
         if not lane:
             del self._lanes[lane.bucket]
-
-    def _turn(self) -> Lane | None:
-        """Deficit round robin in seconds (Shreedhar and Varghese 1995): lanes share the device whatever a call costs.
-
-        A lane goes on while it has some of its share left; what a call takes beyond it is owed. One that is alone
-        owes nobody.
-        """
-        lanes = self._rules.eligible(self._lanes.values())
-        if not lanes:
-            return None
-        if len(lanes) == 1:
-            lanes[0].deficit = 0.0
-            return lanes[0]
-        quantum = max(self.costs.step(lane.bucket, self.costs.caps(lane.bucket)[0]) for lane in lanes)
-        while True:
-            for lane in lanes:
-                if lane.deficit > 0:
-                    return lane
-                # Its turn is over: it goes to the end of the line, with a share for its next one.
-                lane.deficit += quantum
-                self._lanes[lane.bucket] = self._lanes.pop(lane.bucket)
 
     def forecast(
         self, now: float, extra: Sequence[Demand] = (), *, at: float | None = None, haste: int | None = None

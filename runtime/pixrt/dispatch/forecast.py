@@ -1,7 +1,6 @@
 """A forecast: what a dispatcher's choices lead to, on copies of its lanes, with the costs in the place of the device.
 
-Several equal steps are taken at once, and lanes share the device at the same time instead of in turn: what it says is
-exact for one lane, and within a turn of each for several. Must not import anything but the standard library.
+Exact, if calls take what they cost and nothing else comes. Must not import anything but the standard library.
 """
 
 import math
@@ -11,9 +10,7 @@ from dataclasses import dataclass
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 from pixrt.dispatch.lane import Action, Decode, Encode, Lane, Progress, Step, expected_seconds
-from pixrt.dispatch.rules import Rules
-
-_INSTANT = 1e-9  # seconds; less than that is rounding
+from pixrt.dispatch.turns import Rules, next_lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +19,16 @@ class Span:
 
     start: float
     end: float
+
+
+@dataclass(slots=True)
+class _Doing:
+    """What a lane does, `done` of so many times; the same as long as no picture comes or goes."""
+
+    action: Action
+    seconds: float
+    times: int
+    done: int = 0
 
 
 class Forecast:
@@ -33,19 +40,20 @@ class Forecast:
         self.now = now
         self.starts = dict(starts)
         self.ends: dict[int, float] = {}
+        self.haste = haste
         self._lanes = {lane.bucket: lane.copy() for lane in lanes}
         self._rules = rules
-        self.haste = haste
         self._costs = costs
-        # What each lane does, how many times, and the seconds that are left of it.
-        self._going: dict[Lane, tuple[Action, int, float]] = {}
+        self._doing: dict[Lane, _Doing] = {}
+        self._emptied: list[Bucket] = []
 
     def finish(self, bucket: Bucket, action: Action, end: float) -> None:
         """Let the copies do what runs at the moment, until then."""
+        lane, seconds = self._lanes.get(bucket), expected_seconds(action, self._costs)
         self.now = max(self.now, end)
-        lane = self._lanes.get(bucket)
         if lane is None:
             return
+        lane.deficit -= seconds
         copies = {each.demand.id: each for each in lane}
         if isinstance(action, Step):
             kept = tuple(copies[each.demand.id] for each in action.pictures if each.demand.id in copies)
@@ -61,51 +69,57 @@ class Forecast:
         self._lanes[bucket].add(Progress(demand))
 
     def run(self, until: float = math.inf) -> None:
-        """Go on, to that time or until nothing is left."""
-        going = self._going
+        """Go on, to that time or until nothing is left; what runs at that time is finished."""
         while self.now < until:
-            for lane in self._rules.eligible(self._lanes.values()):
-                if lane not in going:
-                    going[lane] = self._ahead(lane)
-            if not going:
+            self._tidy()
+            eligible = self._rules.eligible(self._lanes.values())
+            if not eligible:
                 break
-            share = len(going)
-            passed = min(left for _, _, left in going.values())
-            if self.now + passed * share > until:
-                self._stop((until - self.now) / share)
-                break
-            self.now += passed * share
-            for lane, (action, times, left) in tuple(going.items()):
-                if left - passed > _INSTANT:
-                    going[lane] = action, times, left - passed
-                else:
-                    del going[lane]
-                    self._done(lane, action, times)
+            self._run(eligible, until)
+        if self.now <= until:
+            self._tidy()
+        for lane, doing in self._doing.items():
+            lane.done(doing.action, doing.done)
+        self._doing.clear()
         if until < math.inf:
             self.now = max(self.now, until)
 
-    def _ahead(self, lane: Lane) -> tuple[Action, int, float]:
-        """What a lane does next, as many times as nothing changes, and the seconds of that."""
+    def _run(self, eligible: list[Lane], until: float) -> None:
+        """Go on until other lanes may be eligible."""
+        while self.now < until:
+            lane = next_lane(self._lanes, eligible, self._costs)
+            doing = self._doing.get(lane) or self._begin(lane)
+            times = 1
+            if len(eligible) == 1:
+                times = doing.times - doing.done
+                if until < math.inf:
+                    times = max(1, min(times, math.ceil((until - self.now) / doing.seconds)))
+            lane.deficit -= doing.seconds
+            self.now += times * doing.seconds
+            doing.done += times
+            if doing.done == doing.times:
+                del self._doing[lane]
+                self._done(lane, doing.action, doing.times)
+                if not isinstance(doing.action, Step):
+                    return
+
+    def _begin(self, lane: Lane) -> _Doing:
         action = lane.choose(self._costs, self.haste)
         if isinstance(action, Encode):
             self.starts.setdefault(action.picture.demand.id, self.now)
         times = lane.steady(action) if isinstance(action, Step) else 1
-        return action, times, times * expected_seconds(action, self._costs)
+        doing = self._doing[lane] = _Doing(action, expected_seconds(action, self._costs), times)
+        return doing
 
     def _done(self, lane: Lane, action: Action, times: int) -> None:
         lane.done(action, times)
         if isinstance(action, Decode):
             self.ends[action.picture.demand.id] = self.now
+            self._emptied.append(lane.bucket)
 
-    def _stop(self, passed: float) -> None:
-        """Lanes go on for so long, and what they do then is the last of its kind: something new may follow it."""
-        for lane, (action, times, left) in tuple(self._going.items()):
-            each = expected_seconds(action, self._costs)
-            to_go = (left - passed) / each  # of `times`, with a part of the one that runs
-            running = math.ceil(to_go - _INSTANT)
-            if times > running:
-                lane.done(action, times - running)
-            if running:
-                self._going[lane] = action, 1, (to_go - running + 1) * each
-            else:
-                del self._going[lane]
+    def _tidy(self) -> None:
+        """Forget lanes without pictures. One that gets a picture while its last one is decoded keeps its turn."""
+        for bucket in self._emptied:
+            if not self._lanes.get(bucket, True):
+                del self._lanes[bucket]
+        self._emptied.clear()

@@ -224,6 +224,7 @@ class Lane:
     def copy(self) -> "Lane":
         """For a forecast."""
         lane = Lane(self.bucket, self.slots, self._phased)
+        lane.deficit = self.deficit
         lane._waiting = [each.copy() for each in self._waiting]
         lane._stepping = [each.copy() for each in self._stepping]
         lane._ended = [each.copy() for each in self._ended]

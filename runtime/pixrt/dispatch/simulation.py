@@ -14,7 +14,7 @@ from pixrt.dispatch.demand import Bucket, Demand, due_by
 from pixrt.dispatch.dispatcher import Dispatcher
 from pixrt.dispatch.forecast import Span
 from pixrt.dispatch.lane import Action, Decode, Step, expected_seconds
-from pixrt.dispatch.rules import Rules
+from pixrt.dispatch.turns import Rules
 
 Takes = Callable[[Action], float]  # seconds that the device needs for an action
 Due = Callable[[float, float, float | None], float]  # see `due_by`

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pixrt.dispatch.demand import Bucket
-from pixrt.dispatch.rules import Rules
 from pixrt.dispatch.simulation import Arrival, Outcome, Simulated, Simulation
+from pixrt.dispatch.turns import Rules
 from pixrt.errors import OptionError
 from pixrt.files import atomic_write
 from pixrt.serve.devices import Device, device_of
