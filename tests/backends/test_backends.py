@@ -42,6 +42,15 @@ def test_the_null_backend_leaves_the_outputs() -> None:
     assert (given["sample"] == 7).all()
 
 
+def test_the_null_backends_noise_is_in_its_arrays_of_floats_only() -> None:
+    backend = open_backend("null", BUNDLE, SessionOptions(provider_options={"noise": "0.25"})).backend
+    engine = backend.open(BUNDLE, Component.TEXT_ENCODER)
+    numbers, ids = engine.allocate((20, 30), "float16"), engine.allocate((20, 30), "int64")
+    assert 0.2 < abs(numbers).max() <= 0.25
+    assert numbers.std() > 0.01
+    assert not ids.any()
+
+
 @pytest.mark.parametrize("change", WRONG)
 def test_wrong_arrays_are_not_bound_to_nothing_either(change: str) -> None:
     given = arrays()

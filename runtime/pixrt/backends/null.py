@@ -2,12 +2,16 @@
 
 It can stand in for a device: with provider options it takes the time that a device takes. Milliseconds: `step_ms` of a
 call of the UNet, `row_ms` of each of its rows, of which `least_rows` are paid at least; `encode_ms` and `decode_ms` of
-both halves of the VAE.
+both halves of the VAE. And `noise`: its arrays hold numbers up to that far from zero, so that what comes out is as long
+a file as a photograph is.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from pixrt.backends.host import HostBackend, HostEngine
 from pixrt.backends.info import BackendInfo
@@ -18,15 +22,23 @@ from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
 
 _SUMMARY = "computes nothing"
-_OPTIONS = ("step_ms", "row_ms", "least_rows", "encode_ms", "decode_ms")
+_OPTIONS = ("step_ms", "row_ms", "least_rows", "encode_ms", "decode_ms", "noise")
 
 
 class NullEngine(HostEngine):
     """Checks what is bound to it, leaves the outputs as they are; a call of so many rows takes `takes_ms`."""
 
-    def __init__(self, spec: ComponentSpec, takes_ms: Callable[[int], float] | None = None) -> None:
+    def __init__(self, spec: ComponentSpec, takes_ms: Callable[[int], float] | None = None, noise: float = 0.0) -> None:
         super().__init__(spec)
         self._takes_ms = takes_ms
+        self._noise = noise
+
+    def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
+        """See `Engine.allocate`."""
+        array = super().allocate(shape, dtype)
+        if self._noise and np.issubdtype(array.dtype, np.floating):
+            array[...] = np.random.default_rng(0).uniform(-self._noise, self._noise, array.shape)
+        return array
 
     def tie(self, tensors: Mapping[str, Array]) -> Callable[[], None]:
         """A call that does nothing, for as long as it would take."""
@@ -45,7 +57,8 @@ class NullBackend(HostBackend):
 
     def __init__(self, options: Mapping[str, str] | None = None) -> None:
         super().__init__("null", _SUMMARY)
-        self._takes = {name: _milliseconds(name, text) for name, text in (options or {}).items()}
+        self._takes = {name: _number(name, text) for name, text in (options or {}).items()}
+        self._noise = self._takes.pop("noise", 0.0)
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> NullEngine:
         """Neither the file nor the weights are read."""
@@ -58,10 +71,10 @@ class NullBackend(HostBackend):
                 {Component.VAE_ENCODER: "encode_ms", Component.VAE_DECODER: "decode_ms"}.get(component, "")
             )
             times = None if whole is None else lambda _: whole
-        return NullEngine(bundle.manifest.component(component), times if takes else None)
+        return NullEngine(bundle.manifest.component(component), times if takes else None, self._noise)
 
 
-def _milliseconds(name: str, text: str) -> float:
+def _number(name: str, text: str) -> float:
     if name not in _OPTIONS:
         raise OptionError(
             f"the null backend has no provider option {name!r:.60}", remedy=f"It has {', '.join(_OPTIONS)}"
