@@ -301,7 +301,7 @@ def test_previews(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(Stepped, "preview", failing(MemoryError()))
         front.do("step", 1, previews=[1])
     with monkeypatch.context() as patched:
-        patched.setattr(type(front.worker), "_shown", failing(MemoryError()))
+        patched.setattr(worker_module, "preview_of", failing(MemoryError()))
         front.do("step", 1, previews=[1])
         front.do("decode", 1)
         front.expect(Made, 1)

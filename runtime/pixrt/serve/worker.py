@@ -3,7 +3,6 @@
 Codecs run beside the device in threads. It ends if the front does: `python -m pixrt.serve.worker SOCKET`.
 """
 
-import io
 import logging
 import os
 import queue
@@ -15,20 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pixrt.backends.protocol import EngineMemory
 from pixrt.editor.device import Lost
 from pixrt.editor.result import EditResult
 from pixrt.editor.run import told
 from pixrt.errors import BackendError, DeviceLost, OptionError, PictureError, PixrtError
-from pixrt.options.schema import json_schema
-from pixrt.options.tasks import TASK_OPTIONS, bundle_defaults
 from pixrt.pictures.marking import Marking
-from pixrt.pictures.watermark import embed_watermark
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.inputs import job_of
 from pixrt.serve.logs import configure, tell
@@ -38,24 +31,22 @@ from pixrt.serve.messages import (
     Checked,
     Do,
     Drop,
-    Kept,
     LostPlaces,
     Made,
-    Model,
     Prepared,
     Preview,
     Ran,
     Ready,
     Setup,
-    State,
     Unusable,
 )
 from pixrt.serve.problems import Problem
+from pixrt.serve.reports import model_of, state_of
+from pixrt.serve.results import preview_of, result_of
 from pixrt.serve.statuses import FAULT, problem_of
-from pixrt.serve.tickets import Asked, Result
+from pixrt.serve.tickets import Asked
 from pixrt.serve.variants import Variants, lora_names
 from pixrt.serve.warming import warm_codecs, warm_up
-from pixrt.tasks.registry import TASKS
 from pixrt.tasks.requests import Request
 
 if TYPE_CHECKING:
@@ -85,7 +76,7 @@ class Worker:
         self._told = 0.0
         warm_codecs()
         bucket, steps, stages = warm_up(self._variants.own, self._variants.device(()))
-        end.send(Ready(self._model(), bucket, steps, stages))
+        end.send(Ready(model_of(self._variants.own, lora_names(self._setup.lora_folder)), bucket, steps, stages))
 
     def run(self) -> None:
         """Do what comes until the front is gone."""
@@ -96,7 +87,7 @@ class Worker:
             else:
                 self._do(order)
             if time.monotonic() - self._told > _STATE_SECONDS:
-                self._end.send(self._state())
+                self._end.send(state_of(self._variants))
                 self._told = time.monotonic()
         self._codecs.shutdown(cancel_futures=True)
         self._variants.close()
@@ -230,74 +221,10 @@ class Worker:
             request = self._requests.get(number)
         if request is not None:
             with _without_harm():
-                self._end.send(Preview(number, step, self._shown(image, request)))
-
-    def _shown(self, image: "Image.Image", request: Request) -> bytes:
-        """A preview as PNG: as large as the picture, or smaller."""
-        from PIL import Image
-
-        scale = self._manifest.latents.scale
-        width, height = (max(1, side // scale) for side in request.geometry.scaled)
-        larger = min(1.0, _PREVIEW_SIDE / max(request.geometry.output))
-        wide, high = (max(1, round(side * larger)) for side in request.geometry.output)
-        shown = image.crop((0, 0, width, height)).resize((wide, high), Image.Resampling.BICUBIC)
-        file = io.BytesIO()
-        shown.save(file, "PNG", compress_level=1)
-        return file.getvalue()
+                self._end.send(Preview(number, step, preview_of(image, request, self._manifest.latents.scale)))
 
     def _write(self, number: int, asked: Asked, result: EditResult) -> None:
-        """Encode a result's file."""
-        began = time.perf_counter()
-        if asked.output.format == "raw":
-            image = embed_watermark(result.image) if self._marking.watermark else result.image
-            data = np.asarray(image.convert("RGB")).tobytes()
-        else:
-            source = asked.image if isinstance(asked.image, bytes) else None
-            data = result.encode(
-                asked.output.format, quality=asked.output.quality, marking=self._marking, source=source
-            )
-        times = asdict(result.times) | {"write_ms": 1000 * (time.perf_counter() - began)}
-        made = Result(data, asked.output, result.image.size, result.parameters, times, result.backend)
-        self._end.send(Made(number, made))
-
-    def _model(self) -> Model:
-        manifest, editor = self._manifest, self._variants.own
-        tasks = {task: options for task, options in TASK_OPTIONS.items() if manifest.task in TASKS[options].bundles}
-        native = manifest.native_resolution
-        return Model(
-            name=manifest.name,
-            sha256=manifest.source.sha256,
-            precision=manifest.precision,
-            notice=manifest.notice,
-            backend=editor.backend,
-            native_resolution=native,
-            size_multiple=manifest.size_multiple,
-            tasks=tuple(tasks),
-            defaults=asdict(manifest.defaults),
-            schemas={
-                task: json_schema(options, task, bundle_defaults(options, manifest.defaults, native))
-                for task, options in tasks.items()
-            },
-            loras=lora_names(self._setup.lora_folder),
-        )
-
-    def _state(self) -> State:
-        caches: dict[str, Kept] = {}
-        memory: dict[str, int] = {}
-        for editor in self._variants:
-            for name, cache in editor.caches.items():
-                kind = name.partition("_")[0]
-                before = caches.get(kind, Kept(0, 0, 0, 0))
-                caches[kind] = Kept(
-                    before.hits + cache.hits,
-                    before.misses + cache.misses,
-                    before.bytes + cache.bytes,
-                    before.limit + cache.limit,
-                )
-            for engine in editor.memory:
-                for kind, size in _device_bytes(engine).items():
-                    memory[kind] = memory.get(kind, 0) + size
-        return State(caches, memory, self._variants.names)
+        self._end.send(Made(number, result_of(asked, result, self._marking)))
 
 
 @contextmanager
@@ -307,10 +234,6 @@ def _without_harm() -> Iterator[None]:
         yield
     except Exception as error:
         tell("a preview failed", level=logging.WARNING, error=error)
-
-
-def _device_bytes(engine: EngineMemory) -> dict[str, int]:
-    return {name: value for name, value in asdict(engine).items() if isinstance(value, int)}
 
 
 def _bytes(request: Request) -> int:
