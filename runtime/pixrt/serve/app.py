@@ -56,6 +56,7 @@ def make_app(service: Service) -> FastAPI:
         router = module.router(service)
         app.include_router(router, responses=READING)
         app.state.routes += [route for route in router.routes if isinstance(route, Route)]
+    # They are coroutines: Starlette would call others in threads.
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(PixrtError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -98,17 +99,17 @@ def respond(request: Request, problem: Problem, headers: dict[str, str] | None =
     return JSONResponse(body, problem.status, {**problem.headers, **(headers or {})})
 
 
-def _on_problem(request: Request, error: Exception) -> Response:
+async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return respond(request, error)
 
 
-def _on_error(request: Request, error: Exception) -> Response:
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PixrtError)
     return respond(request, problem_of(error))
 
 
-def _on_invalid(request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     """A path, a header or a query that FastAPI reads itself."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
@@ -116,7 +117,7 @@ def _on_invalid(request: Request, error: Exception) -> Response:
     return respond(request, Problem(400, "invalid_value", f"{name}: {first['msg']}. See /openapi.json.", name))
 
 
-def _on_http(request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "invalid_request")
     headers = dict(error.headers or {})
@@ -132,11 +133,11 @@ def _methods(request: Request) -> Iterator[str]:
             yield from route.methods or ()
 
 
-def _on_gone(request: Request, error: Exception) -> Response:
+async def _on_gone(request: Request, error: Exception) -> Response:
     return respond(request, Problem(499, "cancelled", "The client went away."))
 
 
-def _on_failure(request: Request, error: Exception) -> Response:
+async def _on_failure(request: Request, error: Exception) -> Response:
     """What nobody thought of. It is raised again afterwards, and logged by the guard without its message."""
     return respond(request, problem_of(PixrtError("", remedy="")))
 
