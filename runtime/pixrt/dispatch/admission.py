@@ -82,8 +82,9 @@ class Admission:
         trial = _Trial(self._dispatcher, self.margin, now)
         plan = trial.plan(demands, now)
         if not plan.is_good:
-            end = max(plan.spans[demand.id].end for demand in demands)
-            return Refusal("late" if plan.late else "others", trial.retry_after(demands, plan), end)
+            ends = [plan.spans[demand.id].end for demand in demands if demand.id in plan.spans]
+            reason: Reason = "late" if plan.late else "others"
+            return Refusal(reason, trial.retry_after(demands, plan), max(ends) if len(ends) == len(demands) else None)
         self._dispatcher.haste = plan.haste
         for demand in plan.demands:
             self._dispatcher.add(demand, ready=ready)
@@ -92,17 +93,17 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What would come of pictures: by how much they miss their deadlines, and which others would because of them."""
+    """What would come of pictures, up to the first deadline that is missed: by how much, or whether it is another's."""
 
     demands: Sequence[Demand]
     haste: int
     spans: Mapping[int, Span]
     late: float
-    hurt: Sequence[int]
+    hurts: bool
 
     @property
     def is_good(self) -> bool:
-        return not self.late and not self.hurt
+        return not self.late and not self.hurts
 
 
 class _Trial:
@@ -119,16 +120,15 @@ class _Trial:
         """The first plan that is good, or the first, for pictures that come then.
 
         Calls have as many rows as usual, then fewer, which brings those that are due first to their end earlier, and
-        costs the device more. Pictures that have time, or no deadline, go behind others that they would make late.
+        costs the device more. Pictures that have time, or no deadline, go behind all that have one before they make one
+        of them late.
         """
         first = None
         for haste in range(self._hastes(demands)):
             plan = self._try(demands, haste, at)
-            if plan.hurt and not plan.late:
-                due = max(self._dispatcher.progress(id).demand.due for id in plan.hurt)
-                if all(demand.due < due < (demand.deadline or math.inf) for demand in demands):
-                    behind = self._try([replace(demand, due=due) for demand in demands], haste, at)
-                    plan = behind if behind.is_good else plan
+            if plan.hurts and (patient := self._behind(demands)) is not None:
+                behind = self._try(patient, haste, at)
+                plan = behind if behind.is_good else plan
             if plan.is_good:
                 return plan
             first = first or plan
@@ -140,37 +140,46 @@ class _Trial:
         costs = self._dispatcher.costs
         return HASTES if any(costs.caps(demand.bucket)[0] > max(demand.rows) for demand in demands) else 1
 
-    def _try(self, demands: Sequence[Demand], haste: int, at: float) -> _Plan:
-        spans = self._dispatcher.forecast(self._now, demands, at=at, haste=haste)
-        late = max(self._late(demand, spans[demand.id], at) for demand in demands)
-        new = {demand.id for demand in demands}
-        hurt = [
-            id
-            for id, span in spans.items()
-            if id not in new
-            and self._late(self._dispatcher.progress(id).demand, span, at)
-            # What is late anyway, because the device was slower than expected, is nobody's fault but the device's.
-            and span.end > self._without[id].end
-        ]
-        return _Plan(demands, haste, spans, late, hurt)
+    def _behind(self, demands: Sequence[Demand]) -> Sequence[Demand] | None:
+        """The pictures, due after all that have a deadline; None if they cannot wait for that."""
+        others = (self._dispatcher.progress(id).demand for id in self._without)
+        due = max(other.due for other in others if other.deadline is not None)
+        if any(due >= (math.inf if demand.deadline is None else demand.deadline) for demand in demands):
+            return None
+        return [replace(demand, due=max(demand.due, due)) for demand in demands]
 
-    def _late(self, demand: Demand, span: Span, at: float) -> float:
-        """By how much a picture may miss its deadline; 0 if it does not."""
-        if demand.deadline is None:
-            return 0.0
-        return max(0.0, span.end + self._margin * (span.end - at) - demand.deadline)
+    def _try(self, demands: Sequence[Demand], haste: int, at: float) -> _Plan:
+        new = {demand.id: demand for demand in demands}
+        late: dict[int, float] = {}
+
+        def is_missed(id: int, end: float) -> bool:
+            demand = new[id] if id in new else self._dispatcher.progress(id).demand
+            if demand.deadline is None or end + self._margin * (end - at) <= demand.deadline:
+                return False
+            # What is late anyway, because the device was slower than expected, is nobody's fault but the device's.
+            if id not in new and end <= self._without[id].end:
+                return False
+            late[id] = end + self._margin * (end - at) - demand.deadline
+            return True
+
+        spans = self._dispatcher.forecast(self._now, demands, at=at, haste=haste, stop=is_missed)
+        return _Plan(
+            demands, haste, spans, max((late[id] for id in late if id in new), default=0.0), bool(late.keys() - new)
+        )
 
     def retry_after(self, demands: Sequence[Demand], plan: _Plan) -> int | None:
         """Whole seconds after which they would be accepted, with deadlines that are as far away then as they are now.
 
-        Tried are: as long as they are late; until nothing is left; and half-way between.
+        Tried are: as long as they are late; half of the time until nothing is left; all of it.
         """
         idle = math.ceil(max((span.end for span in self._without.values()), default=self._now) - self._now)
         first = min(max(1, math.ceil(plan.late)), idle)
-        for seconds in (first, (first + idle) // 2, idle):
-            if self.plan([_later(demand, seconds) for demand in demands], self._now + seconds).is_good:
+        most = self._hastes(demands) - 1
+        for seconds in sorted({first, max(first, idle // 2)} - {idle}):
+            if self._try([_later(demand, seconds) for demand in demands], most, self._now + seconds).is_good:
                 return seconds
-        return None
+        nobody = _Trial(self._dispatcher.emptied(), self._margin, self._now + idle)
+        return idle if nobody.plan([_later(demand, idle) for demand in demands], self._now + idle).is_good else None
 
 
 def _later(demand: Demand, seconds: int) -> Demand:

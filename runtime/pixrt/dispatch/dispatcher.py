@@ -4,13 +4,13 @@ It has no clock, no thread and no arrays: whoever drives a device asks `next`, d
 gallery and the simulator do so with the same object. Must not import anything but the standard library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 from pixrt.dispatch.forecast import Forecast, Span
 from pixrt.dispatch.lane import Action, Decode, Encode, Lane, Progress, Step, expected_seconds
-from pixrt.dispatch.turns import Rules, next_lane
+from pixrt.dispatch.turns import Rules, next_lane, share_of
 
 __all__ = ["Dispatcher", "Rules", "Span"]
 
@@ -65,6 +65,12 @@ class Dispatcher:
     def _slots(self, bucket: Bucket) -> int:
         return self._limits.get(bucket, bucket.slots)
 
+    def emptied(self) -> "Dispatcher":
+        """One for the same device, with the same limits, that has no pictures."""
+        dispatcher = Dispatcher(self.costs, self._rules)
+        dispatcher._limits = dict(self._limits)
+        return dispatcher
+
     def progress(self, id: int) -> Progress:
         """How far a picture has come."""
         return self._pictures[id]
@@ -88,7 +94,7 @@ class Dispatcher:
         eligible = self._rules.eligible(self._lanes.values())
         if not eligible:
             return None
-        lane = next_lane(self._lanes, eligible, self.costs)
+        lane = next_lane(self._lanes, eligible, share_of(eligible, self.costs))
         action = lane.choose(self.costs, self.haste)
         if isinstance(action, Encode):
             self._begun.setdefault(action.picture.demand.id, now)
@@ -140,11 +146,18 @@ class Dispatcher:
             del self._lanes[lane.bucket]
 
     def forecast(
-        self, now: float, extra: Sequence[Demand] = (), *, at: float | None = None, haste: int | None = None
+        self,
+        now: float,
+        extra: Sequence[Demand] = (),
+        *,
+        at: float | None = None,
+        haste: int | None = None,
+        stop: Callable[[int, float], bool] | None = None,
     ) -> dict[int, Span]:
         """When every picture will begin and be done, if nothing else comes but these, now or `at` a later time.
 
-        `haste`: in that from then on, instead of the present one.
+        `haste`: in that from then on, instead of the present one. `stop` is asked of each picture's id and end; those
+        after the one of which it says so are left out.
         """
         forecast = Forecast(self._lanes.values(), self._rules, self.costs, self.haste, now, self._begun)
         if self._running is not None:
@@ -156,5 +169,5 @@ class Dispatcher:
             forecast.haste = haste
         for demand in extra:
             forecast.add(demand, self._slots(demand.bucket))
-        forecast.run()
+        forecast.run(stop=stop)
         return {id: Span(forecast.starts[id], end) for id, end in forecast.ends.items()}

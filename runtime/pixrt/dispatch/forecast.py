@@ -4,13 +4,13 @@ Exact, if calls take what they cost and nothing else comes. Must not import anyt
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 from pixrt.dispatch.lane import Action, Decode, Encode, Lane, Progress, Step, expected_seconds
-from pixrt.dispatch.turns import Rules, next_lane
+from pixrt.dispatch.turns import Rules, next_lane, share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,19 @@ class Forecast:
             self._lanes[bucket] = Lane(bucket, slots, self._rules.phased)
         self._lanes[bucket].add(Progress(demand))
 
-    def run(self, until: float = math.inf) -> None:
-        """Go on, to that time or until nothing is left; what runs at that time is finished."""
+    def run(self, until: float = math.inf, stop: Callable[[int, float], bool] | None = None) -> None:
+        """Go on, to that time or until nothing is left; what runs at that time is finished.
+
+        `stop` is asked of each picture's id and end: the rest does not matter once it says so.
+        """
         while self.now < until:
             self._tidy()
             eligible = self._rules.eligible(self._lanes.values())
             if not eligible:
                 break
-            self._run(eligible, until)
+            made = self._run(eligible, until)
+            if made is not None and stop is not None and stop(made, self.now):
+                return
         if self.now <= until:
             self._tidy()
         for lane, doing in self._doing.items():
@@ -84,10 +89,11 @@ class Forecast:
         if until < math.inf:
             self.now = max(self.now, until)
 
-    def _run(self, eligible: list[Lane], until: float) -> None:
-        """Go on until other lanes may be eligible."""
+    def _run(self, eligible: list[Lane], until: float) -> int | None:
+        """Go on until other lanes may be eligible; the picture that is done then, if one is."""
+        share = share_of(eligible, self._costs)
         while self.now < until:
-            lane = next_lane(self._lanes, eligible, self._costs)
+            lane = next_lane(self._lanes, eligible, share)
             doing = self._doing.get(lane) or self._begin(lane)
             times = 1
             if len(eligible) == 1:
@@ -101,7 +107,8 @@ class Forecast:
                 del self._doing[lane]
                 self._done(lane, doing.action, doing.times)
                 if not isinstance(doing.action, Step):
-                    return
+                    return doing.action.picture.demand.id if isinstance(doing.action, Decode) else None
+        return None
 
     def _begin(self, lane: Lane) -> _Doing:
         action = lane.choose(self._costs, self.haste)

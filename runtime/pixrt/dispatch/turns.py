@@ -41,7 +41,7 @@ class Rules:
         return [lane for lane in lanes if lane in inside]
 
 
-def next_lane(lanes: dict[Bucket, Lane], eligible: list[Lane], costs: Costs) -> Lane:
+def next_lane(lanes: dict[Bucket, Lane], eligible: list[Lane], share: float) -> Lane:
     """The lane whose turn it is, of those that are eligible; `lanes` are all of them. Both are in the order of turns.
 
     Deficit round robin in seconds (Shreedhar and Varghese 1995): lanes share the device whatever a call costs. A lane
@@ -50,10 +50,16 @@ def next_lane(lanes: dict[Bucket, Lane], eligible: list[Lane], costs: Costs) -> 
     if len(eligible) == 1:
         eligible[0].deficit = 0.0
         return eligible[0]
-    share = max(costs.step(lane.bucket, costs.caps(lane.bucket)[0]) for lane in eligible)
     while eligible[0].deficit <= 0:  # its turn is over: it goes to the end of the line, with a share for its next one
         lane = eligible.pop(0)
         lane.deficit += share
         eligible.append(lane)
         lanes[lane.bucket] = lanes.pop(lane.bucket)
     return eligible[0]
+
+
+def share_of(eligible: list[Lane], costs: Costs) -> float:
+    """Seconds of a turn: the longest of these lanes' usual calls."""
+    if len(eligible) == 1:
+        return 0.0
+    return max(costs.step(lane.bucket, costs.caps(lane.bucket)[0]) for lane in eligible)
