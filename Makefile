@@ -34,7 +34,7 @@ test-unit: $(VENV)/.simulated
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) $(WORKERS) --dist worksteal -m slow tests/engines/test_build_process.py \
-		tests/apps/test_gallery_process.py tests/test_readme.py tests/test_wheel.py
+		tests/apps/test_gallery_process.py tests/serve/test_documents.py tests/test_readme.py tests/test_wheel.py
 
 # The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
 test-simulated: $(VENV)/.simulated
