@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,14 +106,18 @@ def serving(folder: Path, editor: Editor) -> Iterator[Server]:
 
 
 def environment(name: str, folder: Path) -> Path:
-    """The Python of a client's environment, which is made if it is not there. Wheels only: nothing is built."""
-    packages, home = CLIENTS[name].packages, folder / name
-    python, installed = home / "bin" / "python", home / "installed.json"
-    if not installed.exists() or json.loads(installed.read_text()) != list(packages):
+    """The Python of a client's environment."""
+    return installed(CLIENTS[name].packages, folder / name)
+
+
+def installed(packages: Sequence[str], home: Path) -> Path:
+    """The Python of an environment with these packages, made if it is not there. Wheels only: nothing is built."""
+    python, kept = home / "bin" / "python", home / "installed.json"
+    if not kept.exists() or json.loads(kept.read_text()) != list(packages):
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *packages]
         subprocess.run(command, check=True)
-        installed.write_text(json.dumps(packages))
+        kept.write_text(json.dumps(packages))
     return python
 
 

@@ -31,6 +31,7 @@ from fuzzing.cases import KINDS, Case, cases
 
 IDLE_SECONDS, PATIENCE_SECONDS = 2, 30
 FLAGS = ("--backend", "null", "--header-seconds", str(IDLE_SECONDS), "--body-idle-seconds", str(IDLE_SECONDS))
+MOST_MIB = 200  # more than before: a picture of the most pixels takes 75
 # What the guard, or the server before it, answers to what is no request for any operation.
 BEFORE = frozenset({400, 403, 404, 405, 408, 413, 415, 421, 431})
 WELL = frozenset({200, 202, 204})
@@ -148,17 +149,19 @@ def faults_of(server: Served, worker: int | None) -> Iterator[str]:
 
 
 def fuzz(seed: int, requests: int, kinds: tuple[str, ...] = (), at_once: int = 8) -> tuple[Outcome, list[str], Table]:
-    """Start a server, send requests, and look at it afterwards."""
+    """Start a server, send requests, and look at it afterwards: what came of them, faults, and what it holds."""
+    table = Table("process", "MiB before", "after", "descriptors", "threads")
     with Served(*FLAGS) as server:
         document, worker = Document(server.address), server.worker
         assert worker is not None
-        table = Table("process", "MiB before", "after", "descriptors", "threads")
         before = {pid: resident_mib(pid) for pid in (server.pid, worker)}
         outcome = run(lambda: send(server.port, itertools.islice(cases(seed, kinds), requests), document, at_once))
         faults = list(faults_of(server, worker))
-        for name, pid in (("front", server.pid), ("worker", worker)) if not faults else ():
-            after = f"{resident_mib(pid):.0f}"
-            table.add_row(name, f"{before[pid]:.0f}", after, str(descriptors(pid)), str(threads(pid)))
+        for name, pid in (("front", server.pid), ("worker", worker)) if server.worker == worker else ():
+            after = resident_mib(pid)
+            table.add_row(name, f"{before[pid]:.0f}", f"{after:.0f}", str(descriptors(pid)), str(threads(pid)))
+            if after > before[pid] + MOST_MIB:
+                faults.append(f"the {name} holds {after:.0f} MiB, {before[pid]:.0f} before")
     return outcome, faults, table
 
 

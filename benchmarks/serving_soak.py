@@ -261,22 +261,23 @@ def _json_tensors(picture: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rest:
-    """A process while nobody asks for anything, after so many requests."""
+    """A process while nobody asks for anything, after so many requests. `cached` is what of its memory caches hold."""
 
     requests: int
     mib: float
+    cached: float
     descriptors: int
     threads: int
 
     @classmethod
-    def of(cls, pid: int, requests: int) -> "Rest":
+    def of(cls, pid: int, requests: int, cached: float) -> "Rest":
         """Of now."""
-        return cls(requests, resident_mib(pid), descriptors(pid), threads(pid))
+        return cls(requests, resident_mib(pid), cached, descriptors(pid), threads(pid))
 
 
 def slope_mb(rests: Sequence[Rest]) -> float:
-    """MB for 1,000 requests, by least squares."""
-    fit = statistics.linear_regression([rest.requests for rest in rests], [rest.mib for rest in rests])
+    """MB for 1,000 requests beside the caches, which have limits of their own; by least squares."""
+    fit = statistics.linear_regression([rest.requests for rest in rests], [rest.mib - rest.cached for rest in rests])
     return fit.slope * 1000 * (1 << 20) / 1e6
 
 
@@ -296,14 +297,14 @@ def uncounted(tally: Tally, before: Metrics, after: Metrics) -> list[str]:
     return faults
 
 
-async def settled(server: Served, tally: Tally) -> None:
-    """Wait until nothing is under way, and no result is kept."""
+async def settled(server: Served, tally: Tally) -> Metrics:
+    """Wait until nothing is under way, and no result is kept: the metrics then."""
     for _ in range(600):
         metrics = await asyncio.to_thread(server.metrics)
         tally.answers[200] += 1
         names = ("pixrt_pictures_waiting", "pixrt_pictures_running", "pixrt_results")
         if not any(total(metrics, name) for name in names):
-            return
+            return metrics
         await asyncio.sleep(0.2)
     raise SystemExit("what is under way does not end")
 
@@ -326,13 +327,14 @@ def main(
             clients.tally.answers[200] += 1  # that has read the first metrics
             for number in itertools.count(1):
                 await clients.round(min(ROUND_SECONDS, 60 * minutes))
-                await settled(server, clients.tally)
-                for name, pid in (("front", server.pid), ("worker", worker)):
-                    rests[name].append(Rest.of(pid, clients.tally.sent))
+                cached = total(await settled(server, clients.tally), "pixrt_cache_bytes") / (1 << 20)
+                for name, pid, kept in (("front", server.pid, 0.0), ("worker", worker, cached)):
+                    rests[name].append(Rest.of(pid, clients.tally.sent, kept))
                 front, back = rests["front"][-1], rests["worker"][-1]
                 print(
                     f"{number:3} {clients.tally.sent:7} requests, front {front.mib:.1f} MiB {front.descriptors}"
-                    f" {front.threads}, worker {back.mib:.1f} MiB {back.descriptors} {back.threads}",
+                    f" {front.threads}, worker {back.mib:.1f} MiB ({back.cached:.1f} in caches) {back.descriptors}"
+                    f" {back.threads}",
                     flush=True,
                 )
                 if time.monotonic() - began >= 60 * minutes:
@@ -346,13 +348,14 @@ def main(
         if server.worker != worker or total(after, "pixrt_worker_restarts_total"):
             faults.append("the worker is another one")
     faults += uncounted(tally, before, after)
-    table = Table("process", "MiB first", "last", "MB for 1,000 requests", "descriptors", "threads")
+    table = Table("process", "MiB first", "last", "in caches", "MB for 1,000 requests", "descriptors", "threads")
     for name, all_rests in rests.items():
         kept = all_rests[int(len(all_rests) * WARM_UP) :]
         first, last = kept[0], kept[-1]
         slope = slope_mb(kept) if len(kept) > 1 else float("nan")
         table.add_row(
-            name, f"{first.mib:.1f}", f"{last.mib:.1f}", f"{slope:+.3f}",
+            name, f"{first.mib:.1f}", f"{last.mib:.1f}", f"{first.cached:.1f} to {last.cached:.1f}",
+            f"{slope:+.3f}",
             f"{first.descriptors} to {last.descriptors}", f"{first.threads} to {last.threads}",
         )  # fmt: skip
         if not slope < SLOPE_MB:

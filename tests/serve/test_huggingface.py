@@ -76,7 +76,7 @@ def test_the_format_is_what_the_client_accepts(accept: str, said: dict[str, Any]
         (EDIT, {"inputs": FILE, "parameters": {"prompt": "x", "n": 2}}, "'n'"),
         (EDIT, {"inputs": FILE, "parameters": {"prompt": "x", "image": FILE}}, "'image'"),
         (EDIT, {"inputs": FILE, "options": {}}, "'options'"),
-        (EDIT, {"inputs": FILE, "parameters": []}, "no prompt"),
+        (EDIT, {"inputs": FILE, "parameters": []}, "no object"),
         (EDIT, {"inputs": FILE, "parameters": [1]}, "no object"),
         (EDIT, [], "no object"),
         (GENERATE, {"inputs": ["a"]}, "prompt"),

@@ -27,7 +27,7 @@ _MADE: dict[int | str, dict[str, Any]] = {
     **SENTENCES_MAKING,
     200: {"description": "The picture.", "content": {MEDIA_TYPES[name]: _FILE for name in _FILES}},
 }
-_PARAMETERS = {"type": "object", "description": "The options, and those of Hugging Face's task."}
+_PARAMETERS = {"type": ["object", "null"], "description": "The options, and those of Hugging Face's task."}
 _TEXT = json_body("inputs", inputs={"type": "string", "description": "The prompt."}, parameters=_PARAMETERS)
 _PICTURE = json_body(
     "inputs",
@@ -62,7 +62,8 @@ def _read(body: bytes, inputs: str) -> Fields:
     except (ValueError, RecursionError):
         # The client sends a picture as the whole body where there is no parameter, so no instruction either.
         raise Problem(400, "invalid_json", "The body is not JSON. Send a prompt among the parameters.") from None
-    parameters = request.get("parameters") or {} if isinstance(request, dict) else None
+    request = request if isinstance(request, dict) else {"parameters": False}
+    parameters = {} if request.get("parameters") is None else request["parameters"]
     if not isinstance(parameters, dict):
         raise Problem(400, "invalid_json", 'The body is no object. Send {"inputs": ..., "parameters": {...}}.')
     for name in request.keys() - {"inputs", "parameters"}:
