@@ -108,6 +108,25 @@ def test_outside_the_first_that_is_due_comes_in_first() -> None:
     assert sorted(ends, key=lambda number: ends[number]) == [1, 2, 0]
 
 
+def test_in_haste_what_is_due_first_goes_first_whatever_its_bucket() -> None:
+    dispatcher = Dispatcher(costs_of("proportional", *BUCKETS))
+    assert dispatcher.hastes([demand(0, bucket=SMALL), demand(1, bucket=LARGE)]) == [0, 1]
+    dispatcher.haste = 1
+    for number, bucket, due in ((0, SMALL, 5.0), (1, MIDDLE, 3.0), (2, LARGE, 4.0), (3, SMALL, 3.5)):
+        dispatcher.add(demand(number, bucket=bucket, due=due))
+    ends = ends_of(drive(dispatcher))
+    assert sorted(ends, key=lambda number: ends[number]) == [1, 3, 2, 0]
+
+
+def test_after_haste_nobody_owes() -> None:
+    dispatcher = busy((SMALL, LARGE))
+    dispatcher.haste = 1
+    now = drive(dispatcher, until=50.0)[-1].end
+    dispatcher.haste = 0
+    seconds = seconds_by_bucket(drive(dispatcher, now, until=now + 40), now, now + 40)
+    assert abs(seconds[LARGE] - seconds[SMALL]) <= 2 * dispatcher.costs.step(LARGE, 13)
+
+
 def test_a_bucket_that_is_being_prepared_keeps_nobody_waiting() -> None:
     dispatcher = Dispatcher(costs_of("a100", *BUCKETS), Rules(buckets=1))
     dispatcher.add(demand(0, bucket=SMALL), ready=False)

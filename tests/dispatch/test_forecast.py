@@ -20,7 +20,7 @@ def under_way(
     """A dispatcher with pictures in any state, and perhaps an action that runs; the time."""
     drawn = random.Random(seed)
     dispatcher = Dispatcher(costs_of(curve, *buckets), rules)
-    dispatcher.haste = drawn.choice((0, 0, 1, 3))
+    dispatcher.haste = drawn.choice((0, 0, 1, 2, 4))
     for each in some_demands(seed, drawn.randrange(1, 14), buckets):
         dispatcher.add(each)
     done = drive(dispatcher, until=drawn.choice((0.0, drawn.uniform(0, 2))))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand, due_by
 from pixrt.dispatch.dispatcher import Dispatcher, Rules
-from pixrt.dispatch.lane import HASTES, Step
+from pixrt.dispatch.lane import Step
 from queues import BUCKET, CURVES, costs_of, demand, drive, named, seconds_of
 
 
@@ -99,14 +99,15 @@ def test_slots_bound_the_pool() -> None:
 
 
 def test_in_haste_calls_have_fewer_rows() -> None:
-    for haste, together in enumerate((4, 3, 2, 1)):  # of 13 rows: 13, 9, 6, 3
+    assert Dispatcher(costs_of("a100")).hastes([demand(0)]) == [0, 2, 3, 4]
+    assert Dispatcher(costs_of("proportional")).hastes([demand(0)]) == [0]
+    for haste, together in enumerate((4, 4, 3, 2, 1)):  # of 13 rows: 13, 13, 9, 6, 3
         dispatcher = Dispatcher(costs_of("a100"))
         dispatcher.haste = haste
         for id in range(5):
             dispatcher.add(demand(id))
         steps = [each.ids for each in drive(dispatcher) if each.kind == "step"]
         assert steps[0] == tuple(range(together))
-    assert haste == HASTES - 1
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(1, 4))
@@ -157,9 +158,9 @@ def chosen_by_the_rules(pictures: Sequence[Told], costs: Costs, slots: int, hast
         return taken
 
     usual, most = costs.caps(BUCKET)
-    taken = fill(usual if not haste else usual * (4 - haste) // 4)
+    taken = fill(usual if haste < 2 else usual * (5 - haste) // 4)
     left = sum(each.rows for each in in_order if each.ready and each not in taken)
-    if not haste and left >= usual:
+    if haste < 2 and left >= usual:
         taken = fill(most)
     if not taken:
         return "nothing", ()
@@ -197,7 +198,7 @@ def test_every_choice_is_the_rules(moves: list[tuple[str, int]], curve: str) -> 
             slots = 1 + drawn % 9
             dispatcher.limit(BUCKET, slots)
         elif move == "haste":
-            haste = dispatcher.haste = drawn % HASTES
+            haste = dispatcher.haste = drawn % 5
         elif move == "go":
             action = dispatcher.next(float(number))
             kind, ids = named(action)

@@ -12,7 +12,6 @@ from typing import Literal
 from pixrt.dispatch.demand import Demand
 from pixrt.dispatch.dispatcher import Dispatcher
 from pixrt.dispatch.forecast import Span
-from pixrt.dispatch.lane import HASTES
 
 Reason = Literal["full", "late", "others"]
 
@@ -119,12 +118,11 @@ class _Trial:
     def plan(self, demands: Sequence[Demand], at: float) -> _Plan:
         """The first plan that is good, or the first, for pictures that come then.
 
-        Calls have as many rows as usual, then fewer, which brings those that are due first to their end earlier, and
-        costs the device more. Pictures that have time, or no deadline, go behind all that have one before they make one
-        of them late.
+        First as usual, then in haste, which brings what is due first to its end earlier and costs the device more.
+        Pictures that have time, or no deadline, go behind all that have one before they make one of them late.
         """
         first = None
-        for haste in range(self._hastes(demands)):
+        for haste in self._dispatcher.hastes(demands):
             plan = self._try(demands, haste, at)
             if plan.hurts and (patient := self._behind(demands)) is not None:
                 behind = self._try(patient, haste, at)
@@ -134,11 +132,6 @@ class _Trial:
             first = first or plan
         assert first is not None
         return first
-
-    def _hastes(self, demands: Sequence[Demand]) -> int:
-        """How many kinds of haste there are: one where the usual call has the rows of a single picture."""
-        costs = self._dispatcher.costs
-        return HASTES if any(costs.caps(demand.bucket)[0] > max(demand.rows) for demand in demands) else 1
 
     def _behind(self, demands: Sequence[Demand]) -> Sequence[Demand] | None:
         """The pictures, due after all that have a deadline; None if they cannot wait for that."""
@@ -174,7 +167,7 @@ class _Trial:
         """
         idle = math.ceil(max((span.end for span in self._without.values()), default=self._now) - self._now)
         first = min(max(1, math.ceil(plan.late)), idle)
-        most = self._hastes(demands) - 1
+        most = self._dispatcher.hastes(demands)[-1]
         for seconds in sorted({first, max(first, idle // 2)} - {idle}):
             if self._try([_later(demand, seconds) for demand in demands], most, self._now + seconds).is_good:
                 return seconds

@@ -93,10 +93,10 @@ class Forecast:
         """Go on until other lanes may be eligible; the picture that is done then, if one is."""
         share = share_of(eligible, self._costs)
         while self.now < until:
-            lane = next_lane(self._lanes, eligible, share)
+            lane = next_lane(self._lanes, eligible, share, self.haste)
             doing = self._doing.get(lane) or self._begin(lane)
             times = 1
-            if len(eligible) == 1:
+            if len(eligible) == 1 or self.haste:  # the turn is still the same lane's
                 times = doing.times - doing.done
                 if until < math.inf:
                     times = max(1, min(times, math.ceil((until - self.now) / doing.seconds)))

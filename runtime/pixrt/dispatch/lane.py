@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple, TypeAlias
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand
 
-HASTES = 4
 Where = Literal["preparing", "waiting", "stepping", "ended"]
 
 
@@ -108,8 +107,9 @@ class Lane:
 
     @property
     def first(self) -> Progress:
-        """The picture that is due first."""
-        return min(self, key=_order)
+        """The picture that is due first, of those that are ready; there must be one."""
+        heads = (each[0] for each in (self._ended, self._stepping, self._waiting) if each)
+        return min(heads, key=_order)
 
     def add(self, picture: Progress) -> None:
         """A picture in its place; of equal ones the earlier comes first."""
@@ -146,7 +146,7 @@ class Lane:
                 return self._ended
 
     def choose(self, costs: Costs, haste: int = 0) -> Action:
-        """What to do next; there must be something. `haste`, below HASTES: see `_pick`.
+        """What to do next; there must be something. `haste`: see `Dispatcher.hastes`.
 
         A picture that has ended is decoded at once: nothing else makes anybody wait less. Then whole pictures, by
         what is due first, as many rows as the cap allows; what does not fit is passed by one that does. Those of them
@@ -168,8 +168,8 @@ class Lane:
         a quarter of the rows, or of a half, is less of a bargain and is done sooner, for those that are due first.
         """
         usual, most = costs.caps(self.bucket)
-        if haste:
-            return self._within(usual * (HASTES - haste) // HASTES, free)
+        if haste > 1:
+            return self._within(usual * (5 - haste) // 4, free)
         chosen, rows = self._within(usual, free)
         if most > usual and len(chosen) < len(self._stepping) + len(self._waiting):
             left = sum(each.demand.rows[each.at] for each in self._stepping) - rows

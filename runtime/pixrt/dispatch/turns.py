@@ -41,15 +41,17 @@ class Rules:
         return [lane for lane in lanes if lane in inside]
 
 
-def next_lane(lanes: dict[Bucket, Lane], eligible: list[Lane], share: float) -> Lane:
+def next_lane(lanes: dict[Bucket, Lane], eligible: list[Lane], share: float, haste: int) -> Lane:
     """The lane whose turn it is, of those that are eligible; `lanes` are all of them. Both are in the order of turns.
 
     Deficit round robin in seconds (Shreedhar and Varghese 1995): lanes share the device whatever a call costs. A lane
-    goes on while it has some of its share left; what a call takes beyond it is owed. One that is alone owes nobody.
+    goes on while it has some of its share left; what a call takes beyond it is owed. One that is alone owes nobody, and
+    in haste nobody owes: it is the lane of what is due first.
     """
-    if len(eligible) == 1:
-        eligible[0].deficit = 0.0
-        return eligible[0]
+    if haste or len(eligible) == 1:
+        lane = eligible[0] if len(eligible) == 1 else min(eligible, key=lambda lane: lane.first.order)
+        lane.deficit = 0.0
+        return lane
     while eligible[0].deficit <= 0:  # its turn is over: it goes to the end of the line, with a share for its next one
         lane = eligible.pop(0)
         lane.deficit += share
