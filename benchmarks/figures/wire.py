@@ -124,8 +124,8 @@ class Connection(asyncio.Protocol):
         self._done()
 
     def _done(self) -> None:
-        self._answer.came = time.monotonic()
         if self._waiting is not None and not self._waiting.done():
+            self._answer.came = time.monotonic()
             self._waiting.set_result(self._answer)
 
 
