@@ -325,6 +325,14 @@ def test_a_worker_that_hears_nothing_any_more_ends(monkeypatch: pytest.MonkeyPat
     assert error[0].exc_type is MemoryError
 
 
+def test_pools_of_any_number_of_sizes_are_not_kept(front: Front) -> None:
+    for number, side in enumerate((64, 32, 48, 80, 64)):
+        asked = Asked(options=GenerateOptions(steps=STEPS, seed=1, width=side, height=64), text="a red circle")
+        assert front.make(number, asked).size == (side, 64)
+    (_, device) = front.worker._variants._open[()]
+    assert len(device._pools) == 1
+
+
 # LoRAs.
 
 

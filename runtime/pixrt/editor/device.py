@@ -149,6 +149,7 @@ class Device:
         """The pool of a work, with these pictures in it."""
         joining = [number for number in numbers if number in self._tracks]
         if work not in self._pools:
+            self.rest()  # a server is asked for any number of sizes: what is kept of them is bounded elsewhere
             slots, clock = self._slots_of(work), self._makings[joining[0]].clock
             pool = self._networks.take_pool(work, slots, clock, self._most_rows)
             self._pools[work] = _Open(pool, slots, self._networks.generation, {})
