@@ -15,7 +15,7 @@ from pixrt.dispatch.forecast import Span
 
 Reason = Literal["full", "late", "others"]
 
-MARGIN = 0.05  # of the time until a picture's expected end: so much later it may well be
+MARGIN = 0.08  # of the time until a picture's expected end: so much later it may be, if calls vary by 10 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Admission:
 
     A seat is held (`hold`) before it is known what a picture asks of the device, and given back (`release`) if it turns
     out to be none; `admit` decides once that is known. It ends with its picture: nobody has to give it back then.
+
+    `margin`: 0 if calls take exactly what they are expected to.
     """
 
     def __init__(self, dispatcher: Dispatcher, seats: int, margin: float = MARGIN) -> None:
@@ -144,15 +146,17 @@ class _Trial:
     def _try(self, demands: Sequence[Demand], haste: int, at: float) -> _Plan:
         new = {demand.id: demand for demand in demands}
         late: dict[int, float] = {}
+        turn = self._dispatcher.turn(demands, haste) if self._margin else 0.0
 
         def is_missed(id: int, end: float) -> bool:
             demand = new[id] if id in new else self._dispatcher.progress(id).demand
-            if demand.deadline is None or end + self._margin * (end - at) <= demand.deadline:
+            latest = end + self._margin * (end - at) + turn
+            if demand.deadline is None or latest <= demand.deadline:
                 return False
             # What is late anyway, because the device was slower than expected, is nobody's fault but the device's.
             if id not in new and end <= self._without[id].end:
                 return False
-            late[id] = end + self._margin * (end - at) - demand.deadline
+            late[id] = latest - demand.deadline
             return True
 
         spans = self._dispatcher.forecast(self._now, demands, at=at, haste=haste, stop=is_missed)

@@ -75,6 +75,13 @@ class Dispatcher:
         is_wide = any(self.costs.caps(demand.bucket)[0] > most_rows for demand in extra)
         return [0] + [1] * has_several + [2, 3, 4] * is_wide
 
+    def turn(self, extra: Sequence[Demand], haste: int) -> float:
+        """Seconds by which a picture may be done later than expected because a lane's turn came before its own."""
+        buckets = {*self._lanes, *(demand.bucket for demand in extra)}
+        if haste or len(buckets) == 1:
+            return 0.0
+        return max(self.costs.step(bucket, self.costs.caps(bucket)[0]) for bucket in buckets)
+
     def emptied(self) -> "Dispatcher":
         """One for the same device, with the same limits, that has no pictures."""
         dispatcher = Dispatcher(self.costs, self._rules)
