@@ -15,6 +15,7 @@ from pixrt.options.fields import option_fields
 from pixrt.options.serve import ServeOptions
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions, GenerateOptions
 from pixrt.serve.app import make_app
+from pixrt.serve.interfaces.effort import MOST_VALUES, NESTED
 from pixrt.serve.interfaces.fields import ALIASES
 from pixrt.serve.interfaces.wanted import ImageFields, JobFields
 from serving import FakeService, client_of
@@ -71,6 +72,19 @@ def test_a_form_in_a_charset_of_its_own(charset: str) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nx\r\n--b--\r\n'
     answer = ask(FakeService(), "POST", "/v1/images/generations", content=body, headers={b"content-type": kind})
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/images/edits", "/v1/jobs", "/sdapi/v1/txt2img", "/hf/text-to-image", "/v2/models/demo/infer"],
+)
+@pytest.mark.parametrize("inside", [b"0,", b"[],", b"{},", b"[[" * 2 + b"]]" * 2 + b","])
+def test_json_that_would_take_a_minute_to_read(path: str, inside: bytes) -> None:
+    values = inside.count(b",") + NESTED * (inside.count(b"[") + inside.count(b"{"))
+    body = b"[" + inside * (MOST_VALUES // values + 1) + b"0]"
+    answer = ask(FakeService(), "POST", path, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (413, "false")
+    assert "too many values" in answer.text
 
 
 def test_the_largest_body() -> None:

@@ -15,6 +15,7 @@ from pixrt.options.fields import option
 from pixrt.serve.interfaces import answers
 from pixrt.serve.interfaces.a1111_answers import SHORT_HASH, answer_of, progress_of, title_of
 from pixrt.serve.interfaces.a1111_fields import SAMPLERS, SCHEDULES, THEIRS, Wanted, read_img2img, read_txt2img
+from pixrt.serve.interfaces.bodies import BoundedJson
 from pixrt.serve.interfaces.dialects import WEB_UI_MAKING, WEB_UI_READING
 from pixrt.serve.interfaces.fields import Fields
 from pixrt.serve.interfaces.orders import Order, Shop, order_job
@@ -57,7 +58,7 @@ class _Numbers:
 
 def router(service: "Service") -> APIRouter:
     """The routes."""
-    routes = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"], responses=WEB_UI_READING)
+    routes = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"], responses=WEB_UI_READING, route_class=BoundedJson)
     ours: WeakSet[Ticket] = WeakSet()  # tickets that were asked for here
 
     def mine(request: Request) -> list[Ticket]:

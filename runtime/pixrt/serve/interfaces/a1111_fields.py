@@ -181,7 +181,7 @@ def _refuse(body: Mapping[str, object], neutral: Mapping[str, Any], read: Sequen
             if neutral[name] is not _ANY:
                 _one_of(name, value, neutral[name], "It is not supported: leave it out")
         elif name not in read:
-            near = difflib.get_close_matches(name, [*read, *neutral], 1)
+            near = difflib.get_close_matches(name[:100], [*read, *neutral], 1)
             remedy = f"Did you mean {near[0]}?" if near else "Leave it out."
             raise _bad(f"There is no field {name!r:.60}. {remedy}", name, "unknown_parameter")
 

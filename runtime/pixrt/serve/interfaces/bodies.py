@@ -1,13 +1,16 @@
 """A request's body as `Fields`: a form, or a JSON object. Starlette and python-multipart read forms."""
 
 import json
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 
 from pixrt.options.serve import ServeOptions
+from pixrt.serve.interfaces.effort import check_json
 from pixrt.serve.interfaces.fields import Fields, Upload
 from pixrt.serve.problems import Problem
 
@@ -41,7 +44,22 @@ async def _read_form(request: Request, options: ServeOptions) -> Fields:
     return Fields(items)
 
 
+class BoundedJson(APIRoute):
+    """A route whose body FastAPI itself reads."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See FastAPI."""
+        handle = super().get_route_handler()
+
+        async def check_first(request: Request) -> Response:
+            check_json(await request.body())
+            return await handle(request)
+
+        return check_first
+
+
 def _read_json(body: bytes) -> Fields:
+    check_json(body)
     try:
         value = json.loads(body, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,8 @@ from pixrt.serve.statuses import problem_of
 
 Known = TypeVar("Known")
 
+_LONGEST_NAME = 100  # that is compared with those that there are: that takes its time
+
 # What others call our options.
 ALIASES: Mapping[str, str] = {"num_inference_steps": "steps"}
 
@@ -95,7 +97,7 @@ class Fields:
             base = name.partition("[")[0]
             if base in UNSUPPORTED:
                 raise Problem(400, "unsupported_parameter", f"{base} is not supported. {UNSUPPORTED[base]}.", base)
-            near = difflib.get_close_matches(name, [*known, *ALIASES], 1)
+            near = difflib.get_close_matches(name[:_LONGEST_NAME], [*known, *ALIASES], 1)
             remedy = f"Did you mean {near[0]}?" if near else "Leave it out."
             raise Problem(400, "unknown_parameter", f"There is no parameter {said!r:.60}. {remedy}", said[:60])
 
@@ -203,7 +205,7 @@ def _lora(value: object, names: Sequence[str]) -> tuple[str, float]:
         if not math.isfinite(scale):
             raise Problem(400, "invalid_value", f"lora has the scale {text!r:.60}. Give a finite number.", "lora")
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
+        near = difflib.get_close_matches(name[:_LONGEST_NAME], names, 1)
         known = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(names)}." if names else "There are none."
         raise Problem(400, "invalid_lora", f"There is no LoRA {name!r:.60}. {known}", "lora")
     return name, scale

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from pixrt.serve.interfaces import answers
 from pixrt.serve.interfaces.dialects import SENTENCES_MAKING, json_body
+from pixrt.serve.interfaces.effort import check_json
 from pixrt.serve.interfaces.fields import Fields
 from pixrt.serve.interfaces.orders import Order, order_edit, order_generation
 from pixrt.serve.problems import Problem
@@ -57,6 +58,7 @@ def router(service: "Service") -> APIRouter:
 
 def _read(body: bytes, inputs: str) -> Fields:
     """The request's fields in one: `parameters`, and `inputs` under the name of what they are. Raises Problem 400."""
+    check_json(body)
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):

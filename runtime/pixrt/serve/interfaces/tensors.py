@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pixrt.serve.interfaces.effort import check_json
 from pixrt.serve.interfaces.fields import is_unicode
 from pixrt.serve.problems import Problem
 
@@ -54,6 +55,7 @@ def bad(message: str, param: str | None = None, code: str = "invalid_tensor") ->
 def read_request(body: bytes, header_length: str | None) -> InferRequest:
     """The request in a body. `header_length` is the value of `Inference-Header-Content-Length`. Raises Problem 400."""
     head, rest = _split(body, header_length)
+    check_json(head)
     try:
         request = json.loads(head)
     except (ValueError, RecursionError) as error:
