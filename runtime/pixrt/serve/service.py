@@ -130,17 +130,11 @@ class Service:
         """Start a worker whenever there is none; the first one must become ready."""
         failures = itertools.count(1)
         while not self._is_closed:
-            began = time.monotonic()
-            self._worker = worker = await WorkerProcess.start(self._setup)
-            word = await self._first_word(worker)
+            word = await self._one_worker(first)
             if isinstance(word, say.Ready):
                 failures, delay = itertools.count(1), 0.0
-                self.model = replace(word.model, load_seconds=time.monotonic() - began, created=int(time.time()))
-                self._costs.measured(word.bucket, word.steps, word.stages)
-                await self._work(worker, first)
             else:
                 delay = _BACK_OFF[min(next(failures), len(_BACK_OFF) - 1)]
-            await worker.end()
             if not first.done():
                 first.set_exception(_unusable(word))
                 return
@@ -150,10 +144,27 @@ class Service:
                 tell("the worker is started again", {"because": reason, "after_s": delay}, level=logging.WARNING)
                 await asyncio.sleep(delay)
 
+    async def _one_worker(self, first: "asyncio.Future[None]") -> object:
+        """A worker from its start to its end; the first thing that it said."""
+        began = time.monotonic()
+        try:
+            self._worker = worker = await WorkerProcess.start(self._setup)
+        except OSError as error:  # no process, or no descriptor, is to be had; later there may be
+            tell("no worker can be started", level=logging.ERROR, error=error)
+            return None
+        word = await self._first_word(worker)
+        if isinstance(word, say.Ready):
+            self.model = replace(word.model, load_seconds=time.monotonic() - began, created=int(time.time()))
+            self._costs.measured(word.bucket, word.steps, word.stages)
+            await self._work(worker, first)
+        await worker.end()
+        return word
+
     async def _first_word(self, worker: WorkerProcess) -> object:
         try:
             return await asyncio.wait_for(worker.receive(), _LOAD_SECONDS)
-        except TimeoutError:
+        except Exception as error:  # it takes too long, or says what nobody understands
+            tell("the worker did not become ready", level=logging.ERROR, error=error)
             worker.kill()
             return None
 
@@ -178,13 +189,19 @@ class Service:
         """Now and then: what is stuck is ended, what is old is let go, who waits is told."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            self._shelf.tidy(time.time())
-            if self._shift is not None:
-                seconds, expected = self._shift.stuck_for(time.monotonic())
-                if seconds > max(self.options.stuck_seconds, _SLOWER * expected):
-                    self._ends_because = "stuck"
-                    self._shift.worker.kill()
-                self._shift.predict_again()
+            try:
+                self._look_after()
+            except Exception as error:  # a fault of ours; the next time it may go well
+                tell("the service cannot look after itself", level=logging.ERROR, error=error)
+
+    def _look_after(self) -> None:
+        self._shelf.tidy(time.time())
+        if self._shift is not None:
+            seconds, expected = self._shift.stuck_for(time.monotonic())
+            if seconds > max(self.options.stuck_seconds, _SLOWER * expected):
+                self._ends_because = "stuck"
+                self._shift.worker.kill()
+            self._shift.predict_again()
 
     async def drain(self) -> None:
         """Accept nothing more, and return once all that was accepted has ended."""
