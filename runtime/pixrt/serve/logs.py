@@ -6,6 +6,7 @@ not import numpy or Pillow.
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from pixrt.options.serve import LogFormat
 
 _log = logging.getLogger("pixrt.serve")
+_PLAIN = re.compile('[^ "=]+')
 
 
 def configure(format: LogFormat) -> None:
@@ -83,5 +85,5 @@ def _pairs(said: Mapping[str, object]) -> Iterator[str]:
     """`name=value`; a value that is not one plain word is quoted, so that a line stays one."""
     for name, value in said.items():
         text = str(value)
-        plain = text.isprintable() and text and not any(c in text for c in ' "=')
+        plain = _PLAIN.fullmatch(text) and text.isprintable()
         yield f"{name}={text if plain else json.dumps(text)}"
