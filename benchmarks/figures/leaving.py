@@ -22,6 +22,7 @@ MATES = {
     "unipc": 12,
 }  # solvers and steps of pictures that share calls
 LEAVER = 0  # the first to begin: it is under way with whoever is
+_STEPS_MADE = 'pixrt_call_rows_count{kind="step"}'
 _PATIENCE = 30.0  # seconds
 GROWTH_MIB = 1.0  # in a thousand aborts
 
@@ -68,19 +69,18 @@ async def _leave(server: Served) -> tuple[_Left, _Left, Answer]:
     third = await Connection.to(server.port)
     third.ask(edit(3, num_inference_steps=STEPS))
     await until(watcher, "pixrt_pictures_running", 1)
-    await asyncio.sleep(2.5 * STEP_MS / 1000)
     return queued, await _left(third, watcher, "pixrt_pictures_running"), other
 
 
 async def _left(leaver: Connection, watcher: Connection, gauge: str) -> _Left:
-    """Leave, and see when a gauge is 0."""
-    steps = await _read(watcher, 'pixrt_call_rows_count{kind="step"}')
+    """Leave when a step has just ended, and see when a gauge is 0."""
+    steps = await _read(watcher, _STEPS_MADE)
+    await until(watcher, _STEPS_MADE, steps + 1)
     left = time.monotonic()
     leaver.leave()
     came = await until(watcher, gauge, 0)
     await asyncio.sleep(2.5 * STEP_MS / 1000)
-    after = await _read(watcher, 'pixrt_call_rows_count{kind="step"}')
-    return _Left(1000 * (came - left), int(after - steps))
+    return _Left(1000 * (came - left), int(await _read(watcher, _STEPS_MADE) - steps) - 1)
 
 
 async def _read(watcher: Connection, name: str) -> float:
