@@ -29,7 +29,7 @@ from figures.process import Served, descriptors, resident_mib, threads, total
 from figures.wire import Answer, Connection, run
 from fuzzing.cases import KINDS, Case, cases
 
-IDLE_SECONDS, PATIENCE_SECONDS = 2, 30
+IDLE_SECONDS, PATIENCE_SECONDS = 4, 30
 FLAGS = ("--backend", "null", "--header-seconds", str(IDLE_SECONDS), "--body-idle-seconds", str(IDLE_SECONDS))
 MOST_MIB = 200  # more than before: a picture of the most pixels takes 75
 # What the guard, or the server before it, answers to what is no request for any operation.
@@ -44,7 +44,7 @@ class Outcome:
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: list[tuple[Case, str]] = field(default_factory=list)
-    slowest_ms: float = 0.0
+    slowest: tuple[float, str] = (0.0, "")  # milliseconds, and of which request
 
 
 class Document:
@@ -127,7 +127,7 @@ async def send(port: int, sent: Iterable[Case], document: Document, at_once: int
             except TimeoutError:
                 outcome.wrong.append((case, f"no answer within {PATIENCE_SECONDS} s"))
                 continue
-            outcome.slowest_ms = max(outcome.slowest_ms, 1000 * (time.monotonic() - began))
+            outcome.slowest = max(outcome.slowest, (1000 * (time.monotonic() - began), case.name))
             outcome.statuses[case.name.split()[0], answer.status] += 1
             if fault := document.fault(case, answer):
                 outcome.wrong.append((case, fault))
@@ -179,7 +179,8 @@ def main(
     for (_, status), count in outcome.statuses.items():
         statuses[status] += count
     listed = ", ".join(f"{status or 'closed'}: {count}" for status, count in sorted(statuses.items()))
-    console.print(f"seed {seed}: {requests} requests in {seconds:.0f} s, slowest {outcome.slowest_ms:.0f} ms; {listed}")
+    console.print(f"seed {seed}: {requests} requests in {seconds:.0f} s; {listed}")
+    console.print(f"slowest {outcome.slowest[0]:.0f} ms: {outcome.slowest[1]}", markup=False)
     console.print(table)
     for number, (case, fault) in enumerate(outcome.wrong[:40]):
         print(f"{case.name}\n    {fault}")

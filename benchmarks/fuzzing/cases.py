@@ -50,6 +50,8 @@ Making = Callable[[random.Random], Iterator[Case]]
 
 def cases(seed: int, kinds: Sequence[str] = ()) -> Iterator[Case]:
     """Any number of them, of all kinds or of these, mixed."""
+    if not kinds or "bombs" in kinds:
+        bombs()  # they take some seconds, in which no answer should be waited for
     source = random.Random(seed)
     made = [KINDS[name](random.Random(f"{seed} {name}")) for name in kinds or KINDS]
     while True:
