@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from pixrt.options.serve import ServeOptions
 from pixrt.serve.app import make_app
+from pixrt.serve.interfaces import jobs
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import State
 from serving import (
@@ -124,6 +125,17 @@ def test_everybody_sees_their_own() -> None:
     assert {(answer.status_code, answer.json()["error"]["code"]) for answer in others} == {(404, "job_not_found")}
     assert [job["id"] for job in mine.json()["data"]] == ["t1"]
     assert service.accepted[1].state is State.QUEUED
+
+
+def test_the_last_jobs_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MOST_LISTED", 2)
+
+    async def use(client: httpx.AsyncClient) -> list[str]:
+        for _ in range(3):
+            await client.post(JOBS, json=EDIT)
+        return [job["id"] for job in (await client.get(JOBS)).json()["data"]]
+
+    assert with_client(FakeService(), use) == ["t2", "t3"]
 
 
 def test_results_are_kept_for_a_stated_time() -> None:

@@ -24,6 +24,7 @@ from pixrt.serve.service import Service
 from pixrt.serve.tickets import Event, State, Ticket
 
 PATH = "/v1/jobs"
+MOST_LISTED = 1000  # at once: describing more would keep others waiting
 
 
 def router(service: Service) -> APIRouter:
@@ -51,8 +52,8 @@ def router(service: Service) -> APIRouter:
 
     @routes.get(PATH, response_model=JobList, responses=READING)
     async def jobs(request: Request) -> Response:
-        """The caller's jobs, oldest first."""
-        tickets = service.tickets(answers.client_of(request))
+        """The caller's last 1,000 jobs, oldest first."""
+        tickets = service.tickets(answers.client_of(request))[-MOST_LISTED:]
         return answers.respond(JobList(data=[describe(ticket, kept) for ticket in tickets]))
 
     @routes.get(f"{PATH}/{{id}}", response_model=Job, responses=JOB_READING)

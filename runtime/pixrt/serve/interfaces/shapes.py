@@ -183,7 +183,7 @@ class Accepted(Job):
 
 
 class JobList(BaseModel):
-    """The caller's jobs, oldest first."""
+    """The caller's last jobs, oldest first."""
 
     object: Literal["list"] = "list"
     data: list[Job]
