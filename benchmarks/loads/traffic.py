@@ -15,19 +15,19 @@ SLOTS, MOST_ROWS = 8, 24  # the server's own defaults
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A picture: steps of so many rows, on a square of `side` pixels; `share` of all are such."""
+    """A picture: steps of so many rows, on a square of `size` times a model's own side; `share` of all are such."""
 
     share: float
     steps: int
     rows: int = 3
-    side: int = 512
+    size: float = 1.0
 
 
 # The mix of the goals, and that of the public trace (Dit_Trace, sd3_trace.txt: 45,000 requests of 50 steps, a fifth of
 # each size, at equal distances there).
 MIXES: Mapping[str, Sequence[Kind]] = {
     "edits": (Kind(0.6, 20), Kind(0.2, 4, rows=2), Kind(0.2, 50)),
-    "public": tuple(Kind(0.2, 50, side=side) for side in (128, 256, 512, 1024, 1536)),
+    "public": tuple(Kind(0.2, 50, size=side / 512) for side in (128, 256, 512, 1024, 1536)),
 }
 
 
@@ -53,17 +53,17 @@ def poisson(device: Device, mix: str, load: float, count: int, seed: int, patien
     """Arrivals of a mix; with a patience each has a deadline, so many times what it takes alone."""
     drawn, kinds = random.Random(seed), MIXES[mix]
     buckets = {
-        side: Bucket(side, SLOTS, MOST_ROWS, area=(side / device.side) ** 2, name=f"{side}x{side}")
-        for side in sorted({kind.side for kind in kinds})
+        size: Bucket(size, SLOTS, MOST_ROWS, area=size**2, name=f"{size * device.side:.0f}")
+        for size in sorted({kind.size for kind in kinds})
     }
     costs = device.costs(buckets.values())
-    alone = {kind: costs.alone(buckets[kind.side], (kind.rows,) * kind.steps) for kind in kinds}
+    alone = {kind: costs.alone(buckets[kind.size], (kind.rows,) * kind.steps) for kind in kinds}
     rate = load / sum(kind.share * alone[kind] for kind in kinds)
     at, arrivals = 0.0, []
     for kind in drawn.choices(kinds, [kind.share for kind in kinds], k=count):
         at += drawn.expovariate(rate)
         deadline = None if patience is None else at + patience * alone[kind]
-        arrivals.append(Arrival(at, buckets[kind.side], (kind.rows,) * kind.steps, deadline))
+        arrivals.append(Arrival(at, buckets[kind.size], (kind.rows,) * kind.steps, deadline))
     return Traffic(device, arrivals, load)
 
 
