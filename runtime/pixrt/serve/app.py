@@ -121,8 +121,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _CODES.get(error.status_code, "invalid_request")
     headers = dict(error.headers or {})
-    if methods := sorted(set(_methods(request))) if error.status_code == 405 else []:
-        headers = {"allow": ", ".join(methods)}  # Starlette tells those of the first route alone
+    if error.status_code == 405:  # Starlette tells the methods of the first route alone, in any order
+        told = (error.headers or {}).get("Allow", "").split(", ")
+        headers = {"allow": ", ".join(sorted(set(_methods(request)) or set(told)))}
     return respond(request, Problem(error.status_code, code, f"{error.detail}."), headers)
 
 
