@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket
@@ -65,6 +65,12 @@ def poisson(device: Device, mix: str, load: float, count: int, seed: int, patien
         deadline = None if patience is None else at + patience * alone[kind]
         arrivals.append(Arrival(at, buckets[kind.size], (kind.rows,) * kind.steps, deadline))
     return Traffic(device, arrivals, load)
+
+
+def first(traffic: Traffic, seconds: float) -> Traffic:
+    """What comes in the first seconds, and one picture at least."""
+    arrivals = [arrival for arrival in traffic.arrivals if arrival.at <= seconds] or traffic.arrivals[:1]
+    return replace(traffic, arrivals=arrivals)
 
 
 def varying(traffic: Traffic, spread: float, slower: float = 1.0) -> Takes:
