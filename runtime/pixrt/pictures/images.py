@@ -113,10 +113,12 @@ def to_network(picture: Picture, geometry: Geometry) -> NDArray[np.float32]:
     right, bottom = (padded - scaled for padded, scaled in zip(geometry.padded, geometry.scaled, strict=True))
     if right or bottom:
         rgb = np.pad(rgb, ((0, bottom), (0, right), (0, 0)), mode="reflect")
-    pixels = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32)
-    pixels /= np.float32(255)
-    pixels *= np.float32(2)
-    pixels -= np.float32(1)
+    pixels = np.empty((3, *rgb.shape[:2]), np.float32)
+    for plane, channel in zip(pixels, rgb.transpose(2, 0, 1), strict=True):  # each while it is near
+        plane[:] = channel
+        plane /= np.float32(255)
+        plane *= np.float32(2)
+        plane -= np.float32(1)
     return pixels
 
 

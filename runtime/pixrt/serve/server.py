@@ -20,6 +20,7 @@ from pixrt.serve.guard.connections import Connection
 from pixrt.serve.guard.keys import Keys
 from pixrt.serve.guard.protect import protect
 from pixrt.serve.logs import tell
+from pixrt.serve.memory import keep_memory
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.settings import DEFAULT, Settings
 
@@ -48,6 +49,7 @@ def serve(settings: Settings, say: Say) -> None:
     tell("settings", {name: value for name, value, source in settings.describe() if source != DEFAULT})
     for note in (*settings.notes, *(keys.notes if keys else ())):
         tell(note, level=logging.WARNING)
+    keep_memory()
     app = make_app(service)
     asyncio.run(warm_up(app))
     run(app, service, keys, say)

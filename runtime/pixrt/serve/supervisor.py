@@ -14,8 +14,6 @@ from pixrt.serve.channel import FrontEnd
 from pixrt.serve.messages import Setup, ToWorker
 
 _PATIENCE = 5.0  # seconds for a worker to end by itself
-# glibc gives the memory of every large array back and takes it anew, page by page: 1.5 ms for a picture's 3 MB.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 
 
 class WorkerProcess:
@@ -33,7 +31,6 @@ class WorkerProcess:
         process = subprocess.Popen(
             [sys.executable, "-m", "pixrt.serve.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env={**_KEEP_MEMORY, **os.environ},
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ from pixrt.pictures.marking import Marking
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.inputs import job_of
 from pixrt.serve.logs import configure, tell
+from pixrt.serve.memory import keep_memory
 from pixrt.serve.messages import (
     Broke,
     Check,
@@ -258,6 +259,7 @@ def _problem(error: Exception) -> Problem:
 def main() -> None:
     """Serve the front at the other end of the socket whose number is the first argument."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    keep_memory()
     for number in (signal.SIGINT, signal.SIGTERM):  # the front decides when it ends
         signal.signal(number, signal.SIG_IGN)
     end = WorkerEnd(socket.socket(fileno=int(sys.argv[1])))
