@@ -28,9 +28,11 @@ from pixrt.serve.simulate import figures, percentile
 
 LOADS, OVERLOAD = (0.3, 0.6, 0.9), 1.2
 PATIENCES = {"edits": (3.0, 6.0, 12.0), "public": (3.0, 6.0)}
-_COUNTS = {0.3: 1500, 0.6: 2000, 0.9: 8000, OVERLOAD: 1000}  # arrivals of each seed
-_SCALES = {"edits": 1.0, "public": 0.1}  # many steps, in turns: slow to simulate
-_HINDSIGHT = 60  # arrivals of which the best are chosen
+_COUNTS = {0.3: 1500, 0.6: 2000, 0.9: 6000, OVERLOAD: 600}  # arrivals of each seed
+_SCALES = {"edits": 1.0, "public": 0.08}  # many steps, in turns: slow to simulate
+# Arrivals of which the best are chosen, and of which the bound is found, by deadline: slow, the more of them are there.
+_HINDSIGHT, _BOUND = 60, {3.0: 500, 6.0: 300, 12.0: 150}
+_CHOOSING = {("edits", 3.0), ("edits", 6.0)}  # where that is done: beyond it the bound is near enough
 console = Console(width=None if sys.stdout.isatty() else 130)
 
 
@@ -121,27 +123,34 @@ def overloaded(seeds: int, scale: float) -> Iterator[Goal]:
                 traffics = [poisson(device, mix, OVERLOAD, count, seed, patience) for seed in range(seeds)]
                 whole = pooled([ours(traffic) for traffic in traffics])
                 noisy = pooled([ours(traffic, takes=varying(traffic, 0.1)) for traffic in traffics])
-                short = poisson(device, mix, OVERLOAD, _HINDSIGHT, 0, patience)
-                made, best, bound = work_of(ours(short)), with_hindsight(short), most_work(short)
+                long = poisson(device, mix, OVERLOAD, int(scale * _BOUND[patience]), 1, patience)
+                of_bound = of_best = work_of(ours(long)) / most_work(long)
+                if is_chosen := (mix, patience) in _CHOOSING:
+                    short = [poisson(device, mix, OVERLOAD, _HINDSIGHT, seed, patience) for seed in range(seeds)]
+                    of_best = sum(work_of(ours(each)) for each in short) / sum(map(with_hindsight, short))
                 accepted = [each for each in whole.outcomes if each.refusal is None]
                 table.add_row(
-                    *(name, f"{patience:g}x", f"{work_of(whole) / whole.end:.3f}", f"{made / best:.1%}"),
-                    *(f"{made / bound:.1%}", f"{len(accepted) / len(whole.outcomes):.1%}", f"{kept(whole):.2%}"),
+                    *(
+                        name,
+                        f"{patience:g}x",
+                        f"{work_of(whole) / whole.end:.3f}",
+                        f"{of_best:.1%}" if is_chosen else "",
+                    ),
+                    *(f"{of_bound:.1%}", f"{len(accepted) / len(whole.outcomes):.1%}", f"{kept(whole):.2%}"),
                     f"{kept(noisy):.2%}",
                     end_section=patience == PATIENCES[mix][-1],
                 )
                 where = f"{name}, {mix}, deadline {patience:g}x"
                 if mix == "edits":  # with few large pictures the one that came first may be the wrong one
-                    yield Goal(
-                        f"{where}: goodput at least 95 % of hindsight's", f"{made / best:.1%}", made / best >= 0.95
-                    )
+                    ideal = "hindsight's" if is_chosen else "the bound"
+                    yield Goal(f"{where}: goodput at least 95 % of {ideal}", f"{of_best:.1%}", of_best >= 0.95)
                 least = min(kept(whole), kept(noisy))
                 yield Goal(f"{where}: 99 % of the accepted in time", f"{least:.2%}", least >= 0.99)
         console.print(table)
     console.print(
         "goodput: work made in time, in times of one device's, one at a time. hindsight: the same scheduler if it may\n"
-        "choose who comes from all who ever will (60 arrivals). bound: no schedule exceeds it. in time: of the\n"
-        "accepted; if it varies: calls differ by 10 % (lognormal) from what was measured.\n"
+        "choose who comes from all who ever will (60 arrivals of each seed). bound: no schedule exceeds it. in time:\n"
+        "of the accepted; if it varies: calls differ by 10 % (lognormal) from what was measured.\n"
     )
 
 
