@@ -20,7 +20,7 @@ from pixrt.serve.guard.connections import Connection
 from pixrt.serve.guard.keys import Keys
 from pixrt.serve.guard.protect import protect
 from pixrt.serve.logs import tell
-from pixrt.serve.memory import keep_memory
+from pixrt.serve.memory import keep_memory, settle
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.settings import DEFAULT, Settings
 
@@ -52,6 +52,7 @@ def serve(settings: Settings, say: Say) -> None:
     keep_memory()
     app = make_app(service)
     asyncio.run(warm_up(app))
+    settle()
     run(app, service, keys, say)
 
 

@@ -25,7 +25,7 @@ from pixrt.pictures.marking import Marking
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.inputs import job_of
 from pixrt.serve.logs import configure, tell
-from pixrt.serve.memory import keep_memory
+from pixrt.serve.memory import keep_memory, settle
 from pixrt.serve.messages import (
     Broke,
     Check,
@@ -272,6 +272,7 @@ def main() -> None:
     except PixrtError as error:
         end.send(Unusable(error.problem, error.remedy, error.exit_code))
         return
+    settle()
     try:
         worker.run()
     except (BrokenPipeError, ConnectionResetError):  # the front is gone
