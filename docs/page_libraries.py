@@ -40,7 +40,7 @@ MODULES = {
         import { h } from "preact";
         import htm from "htm";
         export { h, render, Fragment } from "preact";
-        export { useState, useEffect, useLayoutEffect, useRef, useMemo, useCallback } from "preact/hooks";
+        export { useState, useEffect, useLayoutEffect, useRef, useMemo, useCallback, useId } from "preact/hooks";
         export * from "@preact/signals";
         export const html = htm.bind(h);
         """,
@@ -90,8 +90,9 @@ def _licences(folder: Path) -> str:
         "\n".join(["| file | holds | SHA-256 |", "|---|---|---|", *(_row(file) for file in MODULES)]),
     ]
     for package, version in VERSIONS.items():
-        about = json.loads((folder / "node_modules" / package / "package.json").read_text())
-        licence = next((folder / "node_modules" / package).glob("LICEN[CS]E*")).read_text().strip()
+        inside = folder / "node_modules" / package
+        about = json.loads((inside / "package.json").read_text())
+        licence = next(file for file in inside.iterdir() if "licen" in file.name.lower()).read_text().strip()
         parts.append(f"## {package} {version} ({about['license']})\n\n```text\n{licence}\n```")
     return "\n\n".join(parts) + "\n"
 
