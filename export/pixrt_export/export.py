@@ -117,6 +117,7 @@ def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
             components=components,
             files=_write_tokenizer_and_hash(checkpoint, folder),
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
+            examples=options.examples,
         )
         with atomic_write(folder / MANIFEST_NAME) as file:
             file.write(manifest.to_json().encode())

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from pixrt.bundles.manifest import Precision
+from pixrt.bundles.manifest import Precision, fault_of_examples
+from pixrt.errors import OptionError
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, validate
 
@@ -23,11 +24,13 @@ class ExportOptions:
         checkpoint: a diffusers-format folder, or a hub id.
         output: the bundle's folder.
         loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
+        examples: instructions that the model knows, which a page shows to begin with.
     """
 
     checkpoint: str
     output: Path
     loras: "tuple[LoraInput, ...]" = ()
+    examples: tuple[str, ...] = ()
     precision: Precision = option(
         "fp32",
         "fp32; fp16, weights and activations, for GPUs; fp16-weights, FP32 arithmetic, for CPUs.",
@@ -87,3 +90,5 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         validate(self)
+        if fault := fault_of_examples(self.examples):
+            raise OptionError(fault, remedy="Say fewer, or shorter ones", option="example")

@@ -4,6 +4,7 @@
     ├── OptionError              exit  2   a parameter is out of range, or does not fit this bundle
     │   └── LoraError            exit  2   a LoRA file cannot be used, or does not fit this bundle
     ├── PictureError             exit  3   a picture cannot be used
+    │   ├── ParametersMissing    exit  3   it does not say how it was made
     │   ├── PictureUnreadable    exit  3   it is no picture, or of a format that is not read
     │   └── PictureTooLarge      exit  3   it has more pixels than the caps allow
     ├── BundleError              exit  4   a bundle is missing, incomplete, or not a bundle
@@ -63,6 +64,10 @@ class PictureError(PixrtError):
     """A picture cannot be used: it is missing, broken, too thin, or does not fit what it comes with."""
 
     exit_code = 3
+
+
+class ParametersMissing(PictureError):
+    """A picture does not say how it was made: neither pixrt nor AUTOMATIC1111 wrote it, or it was changed since."""
 
 
 class PictureUnreadable(PictureError):

@@ -3,7 +3,8 @@
 import pytest
 
 from pixrt.options.choices import SCHEDULERS
-from pixrt.serve.interfaces.a1111_fields import SAMPLERS, SCHEDULES, Wanted, read_img2img, read_txt2img
+from pixrt.pictures.a1111 import SAMPLERS, SCHEDULES
+from pixrt.serve.interfaces.a1111_fields import Wanted, read_img2img, read_txt2img
 from pixrt.serve.problems import Problem
 
 # What webuiapi 0.9.17 sends, by its source, beside what its caller said.

@@ -362,7 +362,9 @@ def test_a_problem_that_the_application_tells_of_is_handed_on() -> None:
         ("/hf/text-to-image", "huggingface"),
         ("/health/live", "operations"),
         ("/metrics", "operations"),
-        ("/", "other"),
+        ("/", "page"),
+        ("/page/app.js", "page"),
+        ("/pages", "other"),
     ],
 )
 def test_requests_are_counted_by_interface(path: str, interface: str) -> None:

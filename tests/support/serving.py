@@ -41,6 +41,7 @@ MODEL = Model(
     defaults={"steps": 20, "guidance_scale": 2.0, "image_guidance_scale": 1.2, "scheduler": "dpmpp_2m"},
     schemas={name: json_schema(kind, name, {}) for name, kind in TASK_OPTIONS.items()},
     loras=(),
+    examples=("make it red", "make it dark"),
     load_seconds=0.5,
     created=1_790_000_000,
 )
@@ -62,6 +63,8 @@ class FakeService:
     accepted: list[Ticket] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)  # of `accepted`, with the pictures that tickets let go of
     cancelled: list[Ticket] = field(default_factory=list)
+    found: Mapping[str, Any] = field(default_factory=dict)
+    read_pictures: list[bytes] = field(default_factory=list)
     _kept: list[Ticket] = field(default_factory=list)
     _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -87,6 +90,13 @@ class FakeService:
             ticket.tell("queued", {"place": 0, "predicted_start": now + 1, "predicted_end": now + 2})
             (self.on_accepted or done)(ticket)
         return tickets
+
+    async def read(self, picture: bytes) -> Mapping[str, Any]:
+        """What a test says that is found in every picture."""
+        if self.refuses is not None:
+            raise self.refuses
+        self.read_pictures.append(picture)
+        return self.found
 
     def find(self, id: str, client: str) -> Ticket:
         """The client's ticket, while it is kept."""

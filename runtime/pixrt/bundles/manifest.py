@@ -7,7 +7,7 @@ A bundle is one folder: `manifest.json`, an ONNX file per component, the tokeniz
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -145,7 +145,7 @@ class Manifest:
     the checkpoint's scheduler_config.json as it is. `size_multiple` is what working pictures are padded to, in pixels;
     `native_resolution` in pixels. `tokenizers` are those of the text encoders, in their order. `preview` maps latents
     (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then the bias. `notice` is shown
-    with every output of the model ("" for none).
+    with every output of the model ("" for none). `examples` are instructions that the model knows, to begin with.
     """
 
     schema: int
@@ -167,6 +167,7 @@ class Manifest:
     files: dict[str, FileSpec]
     tools: dict[str, str]
     engines: tuple[EngineSpec, ...] = ()
+    examples: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -188,7 +189,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as JSON text, the form `parse_manifest` reads."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        said = dataclasses.asdict(self)
+        if not self.examples:  # so that an older pixrt, which does not know the key, reads what has none
+            del said["examples"]
+        return json.dumps(said, indent=1, ensure_ascii=False) + "\n"
 
 
 # The tensor names of every bundle, inputs and outputs in order: optimum's and diffusers' where they have any.
@@ -208,6 +212,7 @@ TENSORS = {
 }
 
 
+MOST_EXAMPLES, LONGEST_EXAMPLE = 24, 200
 _MOST_BYTES = 1 << 50
 _LONGEST_NAME = 200
 
@@ -268,6 +273,16 @@ def _from_schema_1(value: Mapping[str, Any], where: str) -> dict[str, Any]:
 _OF_SCHEMA_1 = ("latent_channels", "vae_scale", "scaling_factor", "prediction_type", "tokenizer")
 
 
+def fault_of_examples(examples: Sequence[str]) -> str:
+    """What is wrong with examples of instructions; "" if nothing is."""
+    if len(examples) > MOST_EXAMPLES:
+        return f"there are {len(examples)} examples, more than {MOST_EXAMPLES}"
+    for text in examples:
+        if not text.strip() or not text.isprintable() or len(text) > LONGEST_EXAMPLE:
+            return f"the example {text!r:.60} is no line of 1 to {LONGEST_EXAMPLE} characters"
+    return ""
+
+
 def _check(manifest: Manifest, where: str) -> None:
     positive = {
         "unet_in_channels": manifest.unet_in_channels,
@@ -307,6 +322,8 @@ def _check(manifest: Manifest, where: str) -> None:
     named |= {file for tokenizer in manifest.tokenizers for file in (tokenizer.vocab, tokenizer.merges)}
     for file in sorted(named - manifest.files.keys()):
         raise unusable(where, f"{file} is used but not listed in files")
+    if fault := fault_of_examples(manifest.examples):
+        raise unusable(where, fault)
     for engine in manifest.engines:
         if not 0 <= engine.bytes <= _MOST_BYTES or len(engine.file) > _LONGEST_NAME:
             raise unusable(

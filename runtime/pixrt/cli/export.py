@@ -23,6 +23,14 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The bundle's folder.")],
     lora: LoraFlag = None,
+    example: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="An instruction that the model knows, for those who try it. Repeatable.",
+            rich_help_panel="Bundle",
+        ),
+    ] = None,
     *,
     parameters: dict[str, Any],
 ) -> None:
@@ -30,7 +38,9 @@ def export(
     require_packages(*_NEEDED, extra="export", purpose="exporting")
     from pixrt_export import export_checkpoint
 
-    options = ExportOptions(checkpoint=checkpoint, output=output, loras=lora_inputs(lora), **parameters)
+    options = ExportOptions(
+        checkpoint=checkpoint, output=output, loras=lora_inputs(lora), examples=(*(example or ()),), **parameters
+    )
     with errors.status("exporting") as status:
 
         def on_progress(stage: str) -> None:

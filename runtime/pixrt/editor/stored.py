@@ -10,7 +10,19 @@ from pixrt.options.tasks import TASK_OPTIONS, EditOptions, Options
 
 # What `EditResult.parameters` says besides options. Digests of further pictures end in "_sha256".
 _NO_OPTIONS = frozenset(
-    {"pixrt", "task", "model", "model_sha256", "precision", "notice", "loras", "tile", "instruction", "history"}
+    {
+        "pixrt",
+        "a1111",
+        "task",
+        "model",
+        "model_sha256",
+        "precision",
+        "notice",
+        "loras",
+        "tile",
+        "instruction",
+        "history",
+    }
 )
 
 
@@ -34,10 +46,12 @@ def options_from(parameters: Mapping[str, Any], where: str, kind: type[Options])
 
 
 def unknown_parameters(parameters: Mapping[str, Any]) -> list[str]:
-    """The names in a picture's parameters that this version does not know: a newer one may have made it with them."""
+    """The names in a picture's parameters that this version does not know: a newer one, or A1111, made it with them."""
     kind = TASK_OPTIONS.get(str(parameters.get("task", EditOptions.task)))
     known = _NO_OPTIONS | (option_fields(kind).keys() if kind else set())
-    return sorted(name for name in parameters if name not in known and not name.endswith("_sha256"))
+    others = parameters.get("a1111")  # what AUTOMATIC1111 wrote and has no meaning here
+    unknown = {name for name in parameters if name not in known and not name.endswith("_sha256")}
+    return sorted(unknown | (others.keys() if isinstance(others, Mapping) else set()))
 
 
 def told(names: list[str], where: str) -> str:

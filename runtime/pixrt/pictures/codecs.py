@@ -12,9 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixrt.errors import OptionError, OutputError, PictureError, PictureTooLarge, PictureUnreadable
+from pixrt.errors import (
+    OptionError,
+    OutputError,
+    ParametersMissing,
+    PictureError,
+    PictureTooLarge,
+    PictureUnreadable,
+)
 from pixrt.files import atomic_write
-from pixrt.pictures.effort import check_scans
+from pixrt.pictures.a1111 import read_a1111
+from pixrt.pictures.effort import BoundedFile, check_scans
 from pixrt.pictures.formats import MEDIA_TYPES, READABLE_FORMATS, SUFFIXES, Format
 from pixrt.pictures.geometry import check_size
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from pixrt.pictures.images import PictureSource
 
 _WHITE = 255
+_UNCHANGED = "Use a picture that pixrt wrote, unchanged"
 
 
 @contextmanager
@@ -173,24 +182,35 @@ def _file_bytes(source: "PictureSource | None") -> bytes | None:
         ) from error
 
 
-def read_parameters(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The parameters in a picture that pixrt wrote. Raises PictureError if the file is not such a picture."""
-    with open_picture(Path(path)) as image:
+def read_parameters(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
+    """The parameters in a picture that pixrt or AUTOMATIC1111 wrote: a path, or a file's bytes.
+
+    Those of the latter are in pixrt's words, not checked; what has no meaning here is under "a1111". Raises
+    ParametersMissing if the picture has none, PictureError if it or they cannot be read.
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    with open_picture(BoundedFile(source) if isinstance(source, bytes) else Path(source)) as image:
         try:
             text = parameters_text(image)
+        except PictureError:
+            raise
         except Exception as error:  # a PNG's text needs its pixels read, and decoders raise many unrelated types
-            raise broken_picture(str(path), error) from error
+            raise broken_picture(name, error) from error
     if text is None:
-        raise PictureError(f"{path} holds no parameters of pixrt", remedy="Use a picture that pixrt wrote, unchanged")
+        raise ParametersMissing(f"{name} holds no parameters of pixrt", remedy=_UNCHANGED)
+    parameters = _parsed(text) or read_a1111(text)
+    if parameters is None:
+        raise PictureError(f"the parameters in {name} cannot be read", remedy=_UNCHANGED)
+    return parameters
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """What pixrt wrote; None if it is something else."""
     try:
         parameters = json.loads(text)
     except (ValueError, RecursionError):
-        parameters = None
-    if not isinstance(parameters, dict) or "pixrt" not in parameters:
-        raise PictureError(
-            f"the parameters in {path} cannot be read", remedy="Use a picture that pixrt wrote, unchanged"
-        )
-    return parameters
+        return None
+    return parameters if isinstance(parameters, dict) and "pixrt" in parameters else None
 
 
 def over_white(image: "Image.Image") -> "Image.Image":

@@ -1,5 +1,7 @@
 """The parameters of an edit inside the picture it made: a PNG text chunk, an EXIF user comment elsewhere.
 
+AUTOMATIC1111's web UI puts its own into the same places, by another key, and in another character code.
+
 Pillow is imported when needed. Must not import a backend.
 """
 
@@ -12,10 +14,10 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-PNG_KEY = "pixrt"
+PNG_KEY, PNG_KEY_A1111 = "pixrt", "parameters"
 _EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
 # The character codes of a user comment (EXIF 2.32, table 9); UTF-8 has none, so it goes as undefined.
-_ASCII, _UNDEFINED = b"ASCII\x00\x00\x00", b"\x00" * 8
+_ASCII, _UNDEFINED, _UNICODE = b"ASCII\x00\x00\x00", b"\x00" * 8, b"UNICODE\x00"
 # A JPEG segment ends at 65,535 bytes; some are left for the frame around the comment.
 _MAX_EXIF_BYTES = 65_000
 # Pillow unpacks at most 1 MiB of a text chunk: a picture with more could not be opened again.
@@ -59,11 +61,22 @@ def exif_bytes(parameters: str) -> bytes:
 
 
 def parameters_text(image: "Image.Image") -> str | None:
-    """What `png_info` or `exif_bytes` put into a picture; None if there is nothing of the kind."""
-    text = getattr(image, "text", {}).get(PNG_KEY) if image.format == "PNG" else None
-    if isinstance(text, str):
-        return str(text)
+    """What `png_info`, `exif_bytes` or A1111 put into a picture; None if there is nothing of the kind."""
+    texts = getattr(image, "text", {}) if image.format == "PNG" else {}
+    for key in (PNG_KEY, PNG_KEY_A1111):
+        if isinstance(texts.get(key), str):
+            return str(texts[key])
     comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    if isinstance(comment, bytes) and comment.startswith((_ASCII, _UNDEFINED)):
-        return comment[len(_ASCII) :].decode(errors="replace")
-    return None
+    if not isinstance(comment, bytes):
+        return None
+    code, text = comment[: len(_ASCII)], comment[len(_ASCII) :]
+    if code == _UNICODE:
+        return text.decode(_utf_16(text), errors="replace")
+    return text.decode(errors="replace") if code in (_ASCII, _UNDEFINED) else None
+
+
+def _utf_16(text: bytes) -> str:
+    """Which one it is: EXIF does not say. A1111 writes big-endian without a mark; most letters have a zero first."""
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    return "utf-16-le" if text[1::2].count(0) > text[::2].count(0) else "utf-16-be"

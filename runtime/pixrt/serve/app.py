@@ -16,8 +16,8 @@ from starlette.types import Message
 
 from pixrt._version import __version__
 from pixrt.errors import PixrtError
-from pixrt.serve import health, metrics
-from pixrt.serve.interfaces import a1111, huggingface, kserve
+from pixrt.serve import health, metrics, page
+from pixrt.serve.interfaces import a1111, huggingface, kserve, parameters
 from pixrt.serve.interfaces import jobs as jobs_api
 from pixrt.serve.interfaces import openai as openai_api
 from pixrt.serve.interfaces.describing import READING
@@ -52,7 +52,7 @@ def make_app(service: Service) -> FastAPI:
         **_QUIET,
     )
     app.state.routes = []
-    for module in (openai_api, jobs_api, kserve, a1111, huggingface, health, metrics):
+    for module in (openai_api, jobs_api, parameters, kserve, a1111, huggingface, health, metrics, page):
         router = module.router(service)
         app.include_router(router, responses=READING)
         app.state.routes += [route for route in router.routes if isinstance(route, Route)]
@@ -68,7 +68,7 @@ def make_app(service: Service) -> FastAPI:
 
 
 async def warm_up(app: FastAPI) -> None:
-    """Ask for a page that there is not, and send an empty form, without the guard, which would count them.
+    """Ask for the page, and send an empty form, without the guard, which would count them.
 
     FastAPI builds every route when it first looks for one; nobody should have to wait for that.
     """

@@ -64,12 +64,21 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """To the worker: say how a picture was made, as it says itself. The file's bytes."""
+
+    number: int
+    picture: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """What the front tells clients of the bundle.
 
     Attributes:
         tasks: those that it can do, and
         schemas: their options.
+        examples: instructions that it knows.
         load_seconds: from the worker's start until it was warm, and
         created: when that was, in Unix seconds; both as the front sees it.
     """
@@ -85,6 +94,7 @@ class Model:
     defaults: Mapping[str, Any]
     schemas: Mapping[str, Any] = field(repr=False)
     loras: tuple[str, ...]
+    examples: tuple[str, ...] = ()
     load_seconds: float = 0.0
     created: int = 0
 
@@ -115,6 +125,14 @@ class Checked:
     number: int
     bucket: Bucket
     rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """From the worker: what `read_parameters` finds in a picture."""
+
+    number: int
+    parameters: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,5 +203,7 @@ class State:
     variants: tuple[Hashable, ...]
 
 
-ToWorker: TypeAlias = Setup | Check | Do | Drop
-FromWorker: TypeAlias = Ready | Unusable | Checked | Prepared | Broke | Ran | LostPlaces | Preview | Made | State
+ToWorker: TypeAlias = Setup | Check | Read | Do | Drop
+FromWorker: TypeAlias = (
+    Ready | Unusable | Checked | Found | Prepared | Broke | Ran | LostPlaces | Preview | Made | State
+)

@@ -31,6 +31,7 @@ def model_of(editor: Editor, loras: Sequence[str]) -> Model:
             for task, options in tasks.items()
         },
         loras=tuple(loras),
+        examples=manifest.examples,
     )
 
 

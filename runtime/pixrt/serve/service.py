@@ -8,8 +8,9 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.dispatcher import Rules
@@ -107,6 +108,16 @@ class Service:
         except Problem as problem:
             self.metrics.refused(problem.code, len(asked))
             raise
+
+    async def read(self, picture: bytes) -> Mapping[str, Any]:
+        """How a picture was made, as `read_parameters` finds it in the file's bytes. It takes no seat.
+
+        Raises Problem: 400 if it does not say, what else is wrong with the picture, 429 if many are looked at, 503 if
+        there is no worker.
+        """
+        if self._shift is None or not self.is_ready:
+            raise Problem(503, "not_ready", f"Not now: {self.why_not_ready}.", retry_after=self.retry_after)
+        return await self._shift.read(picture)
 
     def find(self, id: str, client: str) -> Ticket:
         """A client's ticket. Raises Problem 404 for one that there is not, any more, or is another's."""

@@ -9,8 +9,9 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pixrt.dispatch.admission import Admission, Refusal
 from pixrt.dispatch.costs import Costs
@@ -21,6 +22,7 @@ from pixrt.serve import messages as say
 from pixrt.serve import refusals
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.problems import Problem
+from pixrt.serve.readings import Readings
 from pixrt.serve.shelf import Shelf
 from pixrt.serve.supervisor import WorkerProcess
 from pixrt.serve.tickets import Asked, Prediction, State, Ticket
@@ -45,6 +47,7 @@ class Shift:
         self._metrics = metrics
         self._shelf = shelf
         self._checks: dict[int, asyncio.Future[say.Checked]] = {}
+        self._readings = Readings(worker.send)
         self._prepared: dict[int, Problem | None] = {}  # before they are accepted: whether it went well
         self._doing: tuple[say.Do, Action, float] | None = None
         self._beside: set[int] = set()  # pictures that codecs are at, beside the device
@@ -102,6 +105,12 @@ class Shift:
                 del self._checks[number]
                 if not future.cancel() and not future.cancelled():
                     future.exception()  # it was looked at
+
+    async def read(self, picture: bytes) -> Mapping[str, Any]:
+        """See `Service.read`."""
+        self._readings.require_room()
+        self._begin_beside(number := next(_numbers))
+        return await self._readings.read(number, picture)
 
     def _demand(self, checked: say.Checked, asked: Asked, arrival: float) -> Demand:
         bucket, rows = checked.bucket, checked.rows
@@ -185,6 +194,8 @@ class Shift:
             self.dispatcher.failed()
         else:
             self._end_beside(number)
+        if self._readings.broke(number, message.problem):
+            return
         if number in self._checks:
             if self._checks[number].done():  # others of its request are still looked at
                 self._prepared[number] = message.problem
@@ -231,6 +242,9 @@ class Shift:
                 self._silent_since = time.monotonic()
                 if number in self._checks and not self._checks[number].done():
                     self._checks[number].set_result(message)
+            case say.Found():
+                self._end_beside(message.number)
+                self._readings.found(message)
             case say.Prepared(number):
                 self._end_beside(number)
                 if number in self.dispatcher:
@@ -295,10 +309,11 @@ class Shift:
         for future in self._checks.values():
             if not future.done():
                 future.set_exception(replace(problem))
+        self._readings.end(problem)
 
     async def finish(self) -> None:
         """Return once nothing is under way. Nothing more must be submitted."""
-        while self.tickets or self._checks:
+        while self.tickets or self._checks or self._readings:
             await (self._idle.wait() if self.tickets else asyncio.sleep(0.01))
 
     # What there is to know.

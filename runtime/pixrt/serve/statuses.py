@@ -17,6 +17,7 @@ STATUSES: Mapping[type[errors.PixrtError], tuple[int, str]] = {
     errors.OptionError: (400, "invalid_value"),
     errors.LoraError: (400, "invalid_lora"),
     errors.PictureError: (400, "invalid_image"),
+    errors.ParametersMissing: (400, "no_parameters"),
     errors.PictureUnreadable: (415, "unsupported_image"),
     errors.PictureTooLarge: (413, "image_too_large"),
     errors.BundleError: (503, "model_unavailable"),

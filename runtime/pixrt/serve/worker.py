@@ -21,6 +21,7 @@ from pixrt.editor.device import Lost
 from pixrt.editor.result import EditResult
 from pixrt.editor.run import told
 from pixrt.errors import BackendError, DeviceLost, OptionError, PictureError, PixrtError
+from pixrt.pictures.codecs import read_parameters
 from pixrt.pictures.marking import Marking
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.inputs import job_of
@@ -32,11 +33,13 @@ from pixrt.serve.messages import (
     Checked,
     Do,
     Drop,
+    Found,
     LostPlaces,
     Made,
     Prepared,
     Preview,
     Ran,
+    Read,
     Ready,
     Setup,
     Unusable,
@@ -101,6 +104,8 @@ class Worker:
                         self._asked.update(zip(message.numbers, message.asked, strict=True))
                     for number in message.numbers:
                         self._codecs.submit(self._alone, self._check, number)
+                elif isinstance(message, Read):
+                    self._codecs.submit(self._alone, self._read, message.number, message.picture)
                 else:
                     if isinstance(message, Drop):
                         self._forget(message.number)  # at once: the device may be busy for a while
@@ -146,6 +151,9 @@ class Worker:
                 if number in self._asked:
                     self._requests[number] = replace(request, prepared=prepared)
         self._end.send(Prepared(number))
+
+    def _read(self, number: int, picture: bytes) -> None:
+        self._end.send(Found(number, read_parameters(picture)))
 
     def _do(self, order: Do) -> None:
         numbers, made = order.numbers, None

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pixrt.serve.guard.answering import refuse
 from pixrt.serve.guard.keys import Keys, carried_key
-from pixrt.serve.interfaces.protocols import interface_of
+from pixrt.serve.interfaces.protocols import PAGE, interface_of
 from pixrt.serve.problems import Problem
 
 if TYPE_CHECKING:
@@ -56,9 +56,14 @@ class Entrance:
                 self._rate.check(client)
             check_room(self._service)
 
+    def _is_open(self, scope: Scope) -> bool:
+        """Whether it needs no key: health, and reading the page, which is the same for everybody."""
+        is_page = scope["method"] in ("GET", "HEAD") and interface_of(scope["path"]) is PAGE
+        return is_page or scope["path"] in self._open
+
     def _client(self, scope: Scope) -> str:
         """Who asks: a key's name, or an address if there are no keys. Raises Problem."""
-        if self._keys is None or scope["path"] in self._open:
+        if self._keys is None or self._is_open(scope):
             return f"addr:{(scope.get('client') or ('unknown', 0))[0]}"
         key = carried_key(scope["headers"])
         owner = None if key is None else self._keys.owner(key)

@@ -19,6 +19,7 @@ from pixrt.serve.problems import Problem
 
 LEFT = 499  # nginx's number for a client that did not wait for its answer
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_QUIET = frozenset({"operations", "page"})  # interfaces whose requests say little, and are many
 _STRICT = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -62,7 +63,7 @@ class Outcomes:
             "ms": round(seconds * 1000, 1),
             **scope["state"]["notes"],
         }
-        tell("request", facts, level=logging.DEBUG if interface == "operations" else logging.INFO)
+        tell("request", facts, level=logging.DEBUG if interface in _QUIET else logging.INFO)
 
 
 class _Request:

@@ -12,9 +12,10 @@ from weakref import WeakSet
 from fastapi import APIRouter, Body, Request
 
 from pixrt.options.fields import option
+from pixrt.pictures.a1111 import SAMPLERS, SCHEDULES
 from pixrt.serve.interfaces import answers
 from pixrt.serve.interfaces.a1111_answers import SHORT_HASH, answer_of, progress_of, title_of
-from pixrt.serve.interfaces.a1111_fields import SAMPLERS, SCHEDULES, THEIRS, Wanted, read_img2img, read_txt2img
+from pixrt.serve.interfaces.a1111_fields import THEIRS, Wanted, read_img2img, read_txt2img
 from pixrt.serve.interfaces.bodies import BoundedJson
 from pixrt.serve.interfaces.dialects import WEB_UI_MAKING, WEB_UI_READING
 from pixrt.serve.interfaces.fields import Fields

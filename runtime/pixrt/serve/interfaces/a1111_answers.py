@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pixrt._version import __version__
+from pixrt.pictures.a1111 import SAMPLERS
 from pixrt.serve.interfaces import answers
-from pixrt.serve.interfaces.a1111_fields import SAMPLERS
 from pixrt.serve.messages import Model
 from pixrt.serve.tickets import Result, State, Ticket
 

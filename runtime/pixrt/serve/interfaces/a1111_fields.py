@@ -5,29 +5,13 @@ that has no effect beside the others) is taken.
 """
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pixrt.options.choices import SCHEDULERS, SchedulerName
+from pixrt.options.choices import SCHEDULERS
+from pixrt.pictures.a1111 import LORA, SAMPLER_NAMES, SAMPLERS
 from pixrt.serve.problems import Problem
-
-# A1111's samplers, and their schedules of the noise: "automatic" is the server's choice.
-SAMPLERS: Mapping[str, Mapping[str, SchedulerName]] = {
-    "Euler a": {"automatic": "euler_ancestral"},
-    "Euler": {"automatic": "euler"},
-    "DPM++ 2M": {"automatic": "dpmpp_2m_karras", "karras": "dpmpp_2m_karras", "uniform": "dpmpp_2m"},
-    "DPM++ 2M Karras": {"automatic": "dpmpp_2m_karras", "karras": "dpmpp_2m_karras"},
-    "DPM++ 2M SDE": {"automatic": "dpmpp_2m_sde"},
-    "DDIM": {"automatic": "ddim"},
-    "PLMS": {"automatic": "pndm"},
-    "UniPC": {"automatic": "unipc"},
-    "LCM": {"automatic": "lcm"},
-    "DDPM": {"automatic": "ddpm"},
-}
-SCHEDULES = ("automatic", "uniform", "karras")
-_BY_NAME = {name.lower(): name for name in SAMPLERS}
 
 _ANY = object()  # a field that has no effect here, whatever it holds
 _NOTHING: tuple[object, ...] = (None, "", 0, False)
@@ -96,7 +80,6 @@ _READ_IMG2IMG = (
 
 _EDITS_STRENGTH = (None, 0.75, 1)  # A1111's default, and that which says what an edit does
 _ORIGINAL = 1  # of inpainting_fill: begin with what is under the mask
-_LORA = re.compile(r"<lora:([^:<>]+)(?::([^:<>]*))?>")
 # By which of A1111's fields a value of ours came.
 THEIRS: Mapping[str, str] = {
     "guidance_scale": "cfg_scale",
@@ -200,8 +183,8 @@ def _prompt(body: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
     prompt = body.get("prompt") or ""
     if not isinstance(prompt, str):
         raise _bad("prompt is no text. Send a string.", "prompt", "invalid_value")
-    loras = tuple(f"{name.strip()}:{scale or 1}" for name, scale in _LORA.findall(prompt))
-    return _LORA.sub("", prompt).strip(), loras
+    loras = tuple(f"{name.strip()}:{scale or 1}" for name, scale in LORA.findall(prompt))
+    return LORA.sub("", prompt).strip(), loras
 
 
 def _values(body: Mapping[str, object], default_scheduler: str) -> dict[str, object]:
@@ -228,8 +211,8 @@ def _scheduler(body: Mapping[str, object]) -> str | None:
         raise _bad("sampler_name is no text. Send a name of /sdapi/v1/samplers.", "sampler_name", "invalid_value")
     if name is None or name in SCHEDULERS:
         known: Mapping[str, str] = {"automatic": name or ""}
-    elif name.lower() in _BY_NAME:
-        known = SAMPLERS[_BY_NAME[name.lower()]]
+    elif name.lower() in SAMPLER_NAMES:
+        known = SAMPLERS[SAMPLER_NAMES[name.lower()]]
     else:
         names = ", ".join(SAMPLERS)
         raise _bad(f"sampler_name is {name!r:.60}. Choose one of {names}.", "sampler_name", "unsupported_value")

@@ -66,6 +66,7 @@ MAKING = _errors(_ERRORS)
 # Whatever the path is: the guard may answer before the application does.
 READING = _errors({status: _ERRORS[status] for status in (400, 401, 403, 404, 408, 413, 421, 429, 431, 500, 503)})
 JOB_MAKING = {status: each for status, each in MAKING.items() if status != 499}
+PARAMETERS_READING = {status: each for status, each in MAKING.items() if status not in (404, 499, 504)}
 JOB_READING = READING | _errors({404: "There is no such job of the caller's, or it has expired."})
 RESULT = JOB_MAKING | JOB_READING | _errors(_OF_RESULTS)
 RESULT[200] = {
@@ -155,6 +156,20 @@ def _property(field: Field, described: Document, is_json: bool) -> Document:
 
 EDIT_BODY = _body(ImageFields, EditOptions, required=["image", "prompt"])
 GENERATION_BODY = _body(ImageFields, GenerateOptions, required=["prompt"])
+PARAMETERS_BODY: Document = {
+    "required": True,
+    "content": {
+        media_type: {
+            "schema": {
+                "type": "object",
+                "properties": {"image": {"type": "string", "description": _PICTURES["image"], **encoding}},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        }
+        for media_type, encoding in ((FORM, {"format": "binary"}), (JSON, {"contentEncoding": "base64"}))
+    },
+}
 JOB_BODY = _body(JobFields, *TASK_OPTIONS.values(), required=["task"])
 EDITED, GENERATED = MAKING | {200: _pictures("image_edit")}, MAKING | {200: _pictures("image_generation")}
 FOLLOWED = JOB_READING | {

@@ -95,6 +95,7 @@ def describe_model(model: Model) -> ModelInfo:
         size_multiple=model.size_multiple,
         tasks=list(model.tasks),
         defaults=dict(model.defaults),
+        examples=list(model.examples),
     )
 
 

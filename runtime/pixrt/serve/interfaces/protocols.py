@@ -29,7 +29,9 @@ class Interface:
 
     Attributes:
         name: what metrics and logs call it.
+        prefixes: its paths, with all that is beneath them.
         makes: the paths, or their beginnings, to which a POST asks for pictures.
+        own: paths of its own, without what is beneath them.
         error: the JSON of a problem, as this interface's clients read it.
     """
 
@@ -37,19 +39,22 @@ class Interface:
     prefixes: tuple[str, ...]
     makes: tuple[str, ...] = ()
     error: Shape = _openai
+    own: tuple[str, ...] = ()
 
     def is_for_pictures(self, method: str, path: str) -> bool:
         """Whether such a request asks for pictures, so that it needs a seat, and counts for a key's rate."""
         return method == "POST" and path.startswith(self.makes) and (self.name != "kserve" or path.endswith("/infer"))
 
 
+PAGE = Interface("page", ("/page",), own=("/",))
 INTERFACES = (
     Interface("openai", ("/v1/images", "/v1/models"), makes=("/v1/images/",)),
-    Interface("jobs", ("/v1/jobs", "/v1/schema"), makes=("/v1/jobs",)),
+    Interface("jobs", ("/v1/jobs", "/v1/schema", "/v1/parameters"), makes=("/v1/jobs",)),
     Interface("kserve", ("/v2",), makes=("/v2/models/",), error=_sentence),
     Interface("a1111", ("/sdapi",), makes=("/sdapi/v1/img2img", "/sdapi/v1/txt2img"), error=_a1111),
     Interface("huggingface", ("/hf",), makes=("/hf",), error=_sentence),
     Interface("operations", ("/health", "/metrics")),
+    PAGE,
 )
 OTHER = Interface("other", ())
 
@@ -57,6 +62,8 @@ OTHER = Interface("other", ())
 def interface_of(path: str) -> Interface:
     """The interface that a path belongs to."""
     for interface in INTERFACES:
-        if any(path == prefix or path.startswith(f"{prefix}/") for prefix in interface.prefixes):
+        if path in interface.own or any(
+            path == prefix or path.startswith(f"{prefix}/") for prefix in interface.prefixes
+        ):
             return interface
     return OTHER

@@ -126,6 +126,7 @@ class ModelInfo(BaseModel):
     size_multiple: int
     tasks: list[str]
     defaults: dict[str, Any]
+    examples: list[str] = Field(description="Instructions that it knows; none if its maker has named none.")
 
 
 class ModelList(BaseModel):
@@ -187,6 +188,29 @@ class JobList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Job]
+
+
+class StoredLora(BaseModel):
+    """A LoRA that a picture was made with, and how strongly."""
+
+    name: str
+    scale: float
+
+
+class StoredParameters(BaseModel):
+    """How a picture was made, as it says itself. `task`, `prompt`, `options` and `loras` are a job for this server."""
+
+    source: Literal["pixrt", "a1111"] = Field(description="Which program wrote them.")
+    task: str = Field(description="The task that repeats it; where the model cannot do that, the nearest that it can.")
+    made_by: str = Field(description="The task that made it.")
+    prompt: str
+    options: dict[str, Any] = Field(description="What the picture says of the task's options, each within its range.")
+    loras: list[StoredLora] = Field(description="Those that the server has.")
+    missing_loras: list[str] = Field(description="Names of those that it has not.")
+    pictures: list[str] = Field(description="Further pictures that it was made with, to be given again: mask, style.")
+    unknown: list[str] = Field(description="Names of parameters that mean nothing here, and are left out.")
+    model: str = Field(description="The model that made it, by the name that the picture says.")
+    model_sha256: str | None = Field(description="Its hash; null if the picture does not say.")
 
 
 class TaskInfo(BaseModel):
