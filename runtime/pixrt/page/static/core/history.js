@@ -58,20 +58,25 @@ export async function addSource(blob, name) {
   return add({ ...blank, id, kind: "source", name, media_type: blob.type }, blob);
 }
 
-/** Add a picture that was made; the entry's id is its job's. */
-export function addResult(entry, blob) {
-  return add({ ...blank, kind: "result", ...entry, media_type: blob.type }, blob);
+/**
+ * Add a picture that was made; the entry's id is its job's.
+ * @param {Entry} entry
+ * @param {Blob} blob
+ * @param {{mask?: Blob|null, style?: Blob|null}} inputs what it was made with besides its parent
+ */
+export function addResult(entry, blob, inputs = {}) {
+  return add({ ...blank, kind: "result", ...entry, media_type: blob.type }, blob, inputs);
 }
 
 const blank = { parent: null, name: "", task: "", prompt: "", parameters: {}, lora: [], seed: 0, group: "" };
 
-async function add(entry, picture) {
+async function add(entry, picture, { mask = null, style = null } = {}) {
   const bitmap = await decode(picture);
   const { width, height } = bitmap;
   const thumb = await thumbnail(bitmap);
   bitmap.close();
   const full = { model: "", sha256: "", notice: "", created: Date.now(), ...entry, width, height };
-  await store.put("blobs", full.id, { picture, thumb });
+  await store.put("blobs", full.id, { picture, thumb, mask, style });
   await store.put("entries", full.id, full);
   entries.value = [...entries.value.filter(({ id }) => id !== full.id), full];
   return full;
@@ -80,6 +85,12 @@ async function add(entry, picture) {
 /** @returns {Promise<Blob>} the file as it came */
 export async function pictureOf(id) {
   return (await store.get("blobs", id)).picture;
+}
+
+/** @returns {Promise<{mask: Blob|null, style: Blob|null}>} what a result was made with besides its parent */
+export async function inputsOf(id) {
+  const { mask = null, style = null } = (await store.get("blobs", id)) ?? {};
+  return { mask, style };
 }
 
 /** @returns {Promise<string>} */

@@ -164,7 +164,7 @@ async function finish(id, job) {
   const { task, prompt, lora, group, image } = request;
   const notice = schema.value?.model.notice ?? "";
   const made = { task, prompt, lora, group, seed, model, sha256, notice, parameters, created: asked };
-  await addResult({ ...made, id, parent: byId.value.has(image) ? image : null }, blob);
+  await addResult({ ...made, id, parent: byId.value.has(image) ? image : null }, blob, request);
   if (group === latest && byId.value.get(current.value)?.group !== group) select(id);
   await end(id, { state: "done" });
 }

@@ -4,7 +4,7 @@ import { byId, getSetting, newId, setSetting } from "./history.js";
 import { check, optionsOf, schema } from "./schema.js";
 import { t } from "./texts.js";
 
-const PREVIEWS = 10; // as many as the server shows
+export const PREVIEWS = 10; // as many as the server shows
 const MARGIN = 64 << 10; // bytes of a request beside its pictures
 
 export const task = signal("edit");
@@ -73,10 +73,12 @@ function set(values, kind, name, value) {
   const { [name]: _, ...others } = values.value;
   const known = optionsOf(kind).find((option) => option.name === name);
   // A preset fills in what is not set: there the default has to be said.
-  const isDefault = JSON.stringify(value) === JSON.stringify(known?.default) && !options.value.preset;
+  const isDefault = spell(value) === spell(known?.default) && !options.value.preset;
   values.value = value === undefined || isDefault ? others : { ...others, [name]: value };
   heard(name);
 }
+
+const spell = (value) => (Array.isArray(value) ? value.join() : String(value));
 
 /** The server's complaint about a field is answered by changing it. */
 export function heard(name) {

@@ -1,0 +1,26 @@
+/** A result as the request that it came of: to vary it, or to compose on from there. */
+import { byId, inputsOf, newId } from "./history.js";
+import { send } from "./jobs.js";
+import { optionsOf } from "./schema.js";
+import { drawSeed, fields, mask, PREVIEWS, restore, sources, style } from "./state.js";
+
+/** Ask for so many more of its kind, each with another seed. @param {import("./history.js").Entry} entry */
+export async function vary(entry, n) {
+  const names = optionsOf(entry.task).map(({ name }) => name);
+  const known = Object.entries(entry.parameters).filter(([name, value]) => names.includes(name) && value !== null);
+  const { task, prompt, lora, parent: image } = entry;
+  const options = { ...Object.fromEntries(known), seed: drawSeed() };
+  const inputs = await inputsOf(entry.id);
+  const how = { partial_images: PREVIEWS, ...fields.value };
+  return send({ task, prompt, lora, image, options, ...inputs, n, fields: how, group: newId() });
+}
+
+/** Compose the same again: its picture, mask, words, options and seed. @returns {Promise<string[]>} what is missing */
+export async function takeUp(entry) {
+  const inputs = await inputsOf(entry.id);
+  const left = restore({ ...entry.parameters, prompt: entry.prompt, lora: entry.lora, seed: entry.seed });
+  if (byId.value.has(entry.parent)) sources.value = [entry.parent];
+  mask.value = inputs.mask;
+  style.value = inputs.style;
+  return left;
+}

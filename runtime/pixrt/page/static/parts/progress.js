@@ -1,0 +1,70 @@
+/** What is under way: its place in the queue, how far it is, what it looks like so far; cancelled by a button. */
+import { html, useEffect, useRef } from "../vendor/preact.js";
+import { reached } from "../core/api.js";
+import { useClock } from "../core/hooks.js";
+import { cancel, isMoving, jobs } from "../core/jobs.js";
+import { span, t } from "../core/texts.js";
+
+export function Progress() {
+  const moving = jobs.value.filter(isMoving);
+  useClock(moving.length > 0);
+  const shown = moving.find(({ preview }) => preview);
+  return html`
+    <section class="progress" aria-label=${t("progress.title")} hidden=${!moving.length}>
+      ${shown && html`<img class="preview" src=${shown.preview} alt=${t("progress.preview")} />`}
+      <ol>
+        ${moving.map((pending) => html`<${Row} key=${pending.id} pending=${pending} />`)}
+      </ol>
+      ${moving.length > 1 &&
+      html`<button type="button" onClick=${() => moving.forEach(cancel)}>${t("progress.cancelAll")}</button>`}
+      <${Spoken} moving=${moving} />
+    </section>
+  `;
+}
+
+function Row({ pending }) {
+  const { request, seed, step, steps, state, resent, problem } = pending;
+  const words = wordsOf(pending);
+  return html`
+    <li class=${state}>
+      <div>
+        <strong>${request.prompt || t(`task.${request.task}`)}</strong> <span class="small">${seed}</span>
+        ${state === "running" && steps
+          ? html`<progress value=${step} max=${steps} aria-label=${words} />`
+          : html`<progress aria-label=${words} />`}
+        <span class="small">${words}${resent && ` · ${t("progress.resent")}`}</span>
+        ${problem && html`<span class="fault">${problem.message}</span>`}
+      </div>
+      <button type="button" aria-label=${`${t("action.cancel")}: ${request.prompt}`} onClick=${() => cancel(pending)}>
+        ${t("action.cancel")}
+      </button>
+    </li>
+  `;
+}
+
+/** Where a job is, in words. */
+function wordsOf({ state, place, step, steps, predictedEnd, until }) {
+  if (!reached.value) return t("progress.lost");
+  if (state === "sending") return t("progress.sending");
+  if (state === "waiting") return t("progress.waiting", { span: span(Math.ceil((until - Date.now()) / 1000)) });
+  const left = t("progress.left", { span: span(Math.ceil(predictedEnd - Date.now() / 1000)) });
+  if (state === "running") return `${t("progress.step", { step, steps })} · ${left}`;
+  return `${place ? t("progress.place", { n: place }) : t("progress.place")} · ${left}`;
+}
+
+/** The same for those who listen, but only when something has changed that is worth an interruption. */
+function Spoken({ moving }) {
+  const before = useRef(0);
+  const first = moving[0];
+  const quarter = first?.steps ? Math.floor((4 * first.step) / first.steps) : 0;
+  const words = useRef("");
+  useEffect(() => {
+    before.current = moving.length;
+  }, [moving.length]);
+  const isDone = moving.length < before.current && !jobs.value.some(({ state }) => state === "cancelled");
+  const state = `${first?.id} ${first?.state} ${first?.place} ${quarter}`;
+  const last = useRef("");
+  if (state !== last.current) words.current = first ? wordsOf(first) : "";
+  last.current = state;
+  return html`<p class="visually-hidden" aria-live="polite">${isDone ? t("progress.done") : words.current}</p>`;
+}
