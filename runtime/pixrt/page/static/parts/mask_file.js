@@ -1,0 +1,34 @@
+// A button that reads a mask out of a file.
+import { html, useRef } from "../vendor/preact.js";
+import { t } from "../core/texts.js";
+import { readMask } from "./painting.js";
+
+/**
+ * @param {object} props
+ * @param {number} props.width pixels of the picture that the mask is for: one of another size is scaled
+ * @param {number} props.height
+ * @param {(mask: HTMLCanvasElement) => Promise<void>|void} props.onMask
+ * @param {{value: string}} props.note a signal: what is to be said of the file, or ""
+ */
+export function MaskFile({ width, height, onMask, note }) {
+  const input = useRef(null);
+  const load = async () => {
+    const [file] = input.current.files;
+    input.current.value = "";
+    if (!file) return;
+    try {
+      const mask = await readMask(file);
+      const isOther = mask.width !== width || mask.height !== height;
+      const sizes = { from: `${mask.width} × ${mask.height}`, to: `${width} × ${height}` };
+      note.value = isOther ? t("mask.scaled", sizes) : "";
+      await onMask(mask);
+    } catch {
+      note.value = t("mask.unreadable", { name: file.name });
+    }
+  };
+  return html`
+    <button type="button" onClick=${() => input.current.click()}>${t("mask.load")}</button>
+    <input type="file" class="visually-hidden" tabindex="-1" accept="image/*" ref=${input} onChange=${load}
+      aria-label=${t("mask.loadFile")} />
+  `;
+}

@@ -1,0 +1,47 @@
+// Painting back: where it is painted, the picture that a result was made of shows through. Done in the browser alone.
+import { html, useSignal } from "../vendor/preact.js";
+import { addResult, byId, newId, pictureOf, pictureUrl, select } from "../core/history.js";
+import { decode } from "../core/pictures.js";
+import { withTexts, xmpPacket } from "../core/png.js";
+import { t } from "../core/texts.js";
+import { MaskEditor } from "./mask_editor.js";
+import { fitTo, toPng } from "./painting.js";
+
+/** A button that opens the window to paint back, for a result that was made of a picture. */
+export function PaintBack({ entry }) {
+  const opened = useSignal(null);
+  const parent = byId.value.get(entry?.parent);
+  if (entry?.kind !== "result" || !parent) return null;
+  const open = async () => {
+    const [picture, under] = await Promise.all([pictureUrl(entry.id), pictureOf(parent.id).then(decode)]);
+    opened.value = { picture, under };
+  };
+  const done = async (painting) => {
+    if (painting.share() === 0) throw new Error(t("mask.nothingBack"));
+    await keep(entry, painting.canvas);
+  };
+  const close = () => {
+    opened.value?.under.close();
+    opened.value = null;
+  };
+  return html`
+    <button type="button" onClick=${open}>${t("mask.back")}</button>
+    ${opened.value &&
+    html`<${MaskEditor} title=${t("mask.back")} ...${opened.value} width=${entry.width} height=${entry.height}
+      onDone=${done} onClose=${close} />`}
+  `;
+}
+
+/** The result with what was painted over it, as an entry of its own that is made of the result. */
+async function keep(entry, painted) {
+  const bitmap = await decode(await pictureOf(entry.id));
+  const canvas = fitTo(bitmap, entry.width, entry.height);
+  bitmap.close();
+  canvas.getContext("2d").drawImage(painted, 0, 0);
+  const parameters = { ...entry.parameters, painted_back: true };
+  const texts = { pixrt: JSON.stringify(parameters), "XML:com.adobe.xmp": xmpPacket(parameters.pixrt) };
+  const { task, prompt, lora, seed, model, sha256, notice } = entry;
+  const made = { task, prompt, lora, seed, model, sha256, notice, parameters, parent: entry.id, id: newId() };
+  await addResult(made, await withTexts(await toPng(canvas), texts));
+  select(made.id);
+}

@@ -1,0 +1,233 @@
+// What is painted on a canvas, as a list of what was done: the last is undone by doing the others again.
+// Knows neither components nor texts. A mask is where the canvas is opaque, whatever it is painted with.
+
+const HALF = 128;
+// ITU-R 601, in the whole numbers of Pillow's conversion to "L", so that a file's mask is read as the server reads it.
+const LUMINANCE = [19595, 38470, 7471, 32768, 16];
+
+/** Strokes, fills and whatever else was done to a canvas of a picture's size. Coordinates and sizes are its pixels. */
+export class Painting {
+  /**
+   * @param {HTMLCanvasElement} canvas gets the size
+   * @param {number} width
+   * @param {number} height
+   * @param {string|CanvasPattern|((context: CanvasRenderingContext2D) => CanvasPattern)} paint a colour or a picture
+   */
+  constructor(canvas, width, height, paint) {
+    Object.assign(canvas, {width, height});
+    this.canvas = canvas;
+    this._context = canvas.getContext("2d");
+    this._done = [];
+    this._undone = [];
+    this._stroke = null;
+    this._first = null;
+    this.setPaint(paint);
+  }
+
+  get canUndo() {
+    return this._done.length > 0;
+  }
+
+  get canRedo() {
+    return this._undone.length > 0;
+  }
+
+  /** Paint with something else, what is there already too. */
+  setPaint(paint) {
+    this._paint = typeof paint === "function" ? paint(this._context) : paint;
+    this._again();
+  }
+
+  /** Begin a stroke with a dot of a diameter; `erases` takes away. */
+  begin(x, y, size, erases) {
+    this._stroke = {kind: "stroke", size, erases, points: [x, y]};
+    this._drawStroke(this._stroke, 0);
+  }
+
+  /** Go on with the stroke that was begun; without one nothing happens. */
+  extend(x, y) {
+    if (!this._stroke) return;
+    this._stroke.points.push(x, y);
+    this._drawStroke(this._stroke, this._stroke.points.length - 2);
+  }
+
+  /** The stroke is done: from now on it can be undone. */
+  end() {
+    if (this._stroke) this._record(this._stroke);
+    this._stroke = null;
+  }
+
+  /** The stroke was none, as when a second finger comes down. */
+  cancel() {
+    if (!this._stroke) return;
+    this._stroke = null;
+    this._again();
+  }
+
+  fill() {
+    this._do({kind: "fill"});
+  }
+
+  clear() {
+    this._do({kind: "clear"});
+  }
+
+  invert() {
+    this._do({kind: "invert"});
+  }
+
+  /** Begin with a mask, which is not undone. */
+  start(mask) {
+    this._first = mask;
+    this._again();
+  }
+
+  /** Take a whole mask: opaque is selected. It is scaled to the canvas. */
+  load(mask) {
+    this._do({kind: "mask", mask});
+  }
+
+  undo() {
+    if (this.canUndo) this._undone.push(this._done.pop());
+    this._again();
+  }
+
+  redo() {
+    if (this.canRedo) this._do(this._undone.pop(), true);
+  }
+
+  /** About which share of the canvas is painted, 0 to 1: looked at in small, as this is asked for after each stroke. */
+  share() {
+    const side = 64;
+    const small = context(side, side);
+    small.imageSmoothingQuality = "medium";
+    small.drawImage(this.canvas, 0, 0, side, side);
+    const {data} = small.getImageData(0, 0, side, side);
+    let sum = 0;
+    for (let at = 3; at < data.length; at += 4) sum += data[at];
+    return sum / (255 * side * side);
+  }
+
+  /** The mask as PNG, white where it is selected and else black; null if nothing is. */
+  async toMask() {
+    const {width, height} = this.canvas;
+    const image = this._context.getImageData(0, 0, width, height);
+    const words = new Uint32Array(image.data.buffer);
+    let any = false;
+    for (let at = 0; at < words.length; at += 1) {
+      const selected = words[at] >>> 24 >= HALF; // little endian, as every machine with a browser
+      any ||= selected;
+      words[at] = selected ? 0xffffffff : 0xff000000;
+    }
+    if (!any) return null;
+    const made = context(width, height);
+    made.putImageData(image, 0, 0);
+    return toPng(made.canvas);
+  }
+
+  _do(step, again = false) {
+    this._draw(step);
+    this._record(step, again);
+  }
+
+  _record(step, again = false) {
+    this._done.push(step);
+    if (!again) this._undone = [];
+  }
+
+  _again() {
+    this._context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    const from = this._done.findLastIndex((step) => step.kind !== "stroke" && step.kind !== "invert");
+    if (this._first && from < 0) this._draw({ kind: "mask", mask: this._first });
+    for (const step of this._done.slice(Math.max(0, from))) this._draw(step);
+  }
+
+  _draw(step) {
+    const {width, height} = this.canvas;
+    const on = this._context;
+    if (step.kind === "stroke") {
+      for (let at = 0; at < step.points.length; at += 2) this._drawStroke(step, at);
+      return;
+    }
+    if (step.kind !== "invert") on.clearRect(0, 0, width, height);
+    if (step.kind === "clear") return;
+    on.save();
+    if (step.kind === "mask") {
+      on.drawImage(step.mask, 0, 0, width, height);
+      on.globalCompositeOperation = "source-in";
+    } else if (step.kind === "invert") {
+      on.globalCompositeOperation = "xor";
+    }
+    on.fillStyle = this._paint;
+    on.fillRect(0, 0, width, height);
+    on.restore();
+  }
+
+  /** Draw a stroke from one point before `at` to that at it: the same pixels live and when it is done again. */
+  _drawStroke({points, size, erases}, at) {
+    const on = this._context;
+    on.save();
+    on.globalCompositeOperation = erases ? "destination-out" : "source-over";
+    on.strokeStyle = erases ? "#000" : this._paint;
+    Object.assign(on, {lineWidth: size, lineCap: "round", lineJoin: "round"});
+    on.beginPath();
+    on.moveTo(points[Math.max(0, at - 2)], points[Math.max(1, at - 1)]);
+    on.lineTo(points[at] + (at ? 0 : 0.001), points[at + 1]); // a line of no length would be no dot
+    on.stroke();
+    on.restore();
+  }
+}
+
+/**
+ * The mask in a file, by the server's rule: if any of it is transparent, what is; else what is white.
+ *
+ * @param {Blob} blob
+ * @returns {Promise<HTMLCanvasElement>} opaque white where selected, else transparent; as large as the file's picture
+ */
+export async function readMask(blob) {
+  const bitmap = await createImageBitmap(blob, {premultiplyAlpha: "none", colorSpaceConversion: "none"});
+  const on = context(bitmap.width, bitmap.height);
+  on.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const image = on.getImageData(0, 0, on.canvas.width, on.canvas.height);
+  const {data} = image;
+  let transparent = false;
+  for (let at = 3; at < data.length && !transparent; at += 4) transparent = data[at] < 255;
+  const [red, green, blue, half, shift] = LUMINANCE;
+  for (let at = 0; at < data.length; at += 4) {
+    const luminance = (data[at] * red + data[at + 1] * green + data[at + 2] * blue + half) >> shift;
+    const selected = transparent ? data[at + 3] < HALF : luminance >= HALF;
+    data.fill(selected ? 255 : 0, at, at + 4);
+  }
+  on.putImageData(image, 0, 0);
+  return on.canvas;
+}
+
+/** Width and height that a PNG's header says. */
+export async function sizeOfPng(blob) {
+  const head = new DataView(await blob.slice(0, 24).arrayBuffer());
+  return { width: head.getUint32(16), height: head.getUint32(20) };
+}
+
+/** A picture on a canvas of its own, brought to a size. */
+export function fitTo(picture, width, height) {
+  const on = context(width, height);
+  on.imageSmoothingQuality = "high";
+  on.drawImage(picture, 0, 0, width, height);
+  return on.canvas;
+}
+
+/** A canvas of a size, and what draws on it. */
+export function context(width, height) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, {width, height});
+  return canvas.getContext("2d", {willReadFrequently: true});
+}
+
+/** A canvas as a PNG file. Throws if the browser cannot: it is too large. */
+export function toPng(canvas) {
+  return new Promise((resolve, reject) => {
+    const done = (blob) => (blob ? resolve(blob) : reject(new Error("canvas")));
+    canvas.toBlob(done, "image/png");
+  });
+}
