@@ -1,1 +1,7 @@
 """ONNX Runtime. Only `backend` imports onnxruntime, when `info` opens it."""
+
+import os
+
+# Since 1.32 its Linux wheels, too, tell Microsoft of every session, unless this is set before they are imported;
+# `onnxruntime.disable_telemetry_events` comes too late for the first events.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,109 @@
+"""A browser, servers for it, and a page that is watched: what goes wrong in it fails its test.
+
+Chromium is Debian's, or the one that PIXRT_CHROMIUM names; without one these tests are skipped, saying so.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from browsing import ARGUMENTS, Served, Ui, Watch, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
+
+SLOW_STEPS = ("--backend", "null", "--provider-option", "step_ms=250")
+Open = Callable[..., Ui]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for a browser is of the suite that has one."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
+def chromium() -> str | None:
+    """Where it is."""
+    named = os.environ.get("PIXRT_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator["Browser"]:
+    """Headless Chromium. Ends with the package: while it lives, its thread has a running event loop."""
+    path = chromium()
+    if path is None:
+        pytest.skip("there is no Chromium: install Debian's, or name one by PIXRT_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The built-in model."""
+    with served(tmp_path_factory.mktemp("server")) as each:
+        yield each
+
+
+@pytest.fixture(scope="package")
+def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A model that computes nothing, a quarter of a second for each step, one picture at a time."""
+    with served(tmp_path_factory.mktemp("slow"), *SLOW_STEPS, "--max-batch", "1") as each:
+        yield each
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """What all pages of a test do wrong; a test says what it expects of that."""
+    watching = Watch()
+    yield watching
+    assert watching.faults() == []
+
+
+@pytest.fixture
+def opening(browser: "Browser", watch: Watch, tmp_path: Path) -> Iterator[Open]:
+    """Opens the page of a server, each time in a browser profile of its own, or in one that is given."""
+    contexts: list[BrowserContext] = []
+
+    def open_(
+        server: Served, path: str = "", *, context: "BrowserContext | None" = None, url: str | None = None, **how: Any
+    ) -> Ui:
+        if context is None:
+            settings = {
+                "locale": "en-US",
+                "viewport": {"width": 1280, "height": 900},
+                "reduced_motion": "reduce",
+                **how,
+            }
+            context = browser.new_context(accept_downloads=True, **settings)
+            context.set_default_timeout(10_000)
+            contexts.append(context)
+            watch.context(context, server.address)
+        page = context.new_page()
+        page.goto(url or f"{server.address}/{path}")
+        return Ui(page, server, tmp_path)
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def ui(opening: Open, server: Served) -> Ui:
+    """The page over the built-in model."""
+    return opening(server)
+
+
+@pytest.fixture
+def slow(opening: Open, slow_server: Served) -> Ui:
+    """The page over the slow model."""
+    return opening(slow_server)
