@@ -15,13 +15,12 @@ import { Progress } from "./parts/progress.js";
 import { Result } from "./parts/result.js";
 import { Several } from "./parts/several.js";
 import { onKey } from "./parts/shortcuts.js";
-import { Sweep } from "./parts/sweep.js";
+import { SweepTable } from "./parts/sweep_table.js";
 import { HistoryTree } from "./parts/tree.js";
 import { Viewer } from "./parts/viewer.js";
 
 function App() {
   const entry = byId.value.get(current.value);
-  const isAlone = !entry || entries.value.filter(({ group }) => group === entry.group).length < 2;
   useEffect(() => {
     document.title = t("app.title");
     addEventListener("keydown", onKey);
@@ -37,8 +36,8 @@ function App() {
         <${Trouble} />
         <${Progress} />
         ${entry && html`<${Viewer} /><${Result} entry=${entry} />`}
-        ${entry?.group && !isAlone && html`<${Several} group=${entry.group} />`}
-        <${Sweep} />
+        ${entry?.group && html`<${Several} group=${entry.group} />`}
+        <${SweepTable} />
         ${!entry && !jobs.value.some(isMoving) && html`<p class="empty">${t("app.empty")}</p>`}
       </section>
       ${entries.value.length > 0 && html`<aside class="history"><${HistoryTree} /></aside>`}

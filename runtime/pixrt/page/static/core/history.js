@@ -14,7 +14,7 @@
  * @property {string} group what was asked for at once has one group
  * @property {string} media_type
  */
-import { computed, signal } from "../vendor/preact.js";
+import { computed, effect, signal } from "../vendor/preact.js";
 import { decode, thumbnail } from "./pictures.js";
 import * as store from "./store.js";
 
@@ -40,15 +40,19 @@ export const canRedo = computed(() => child.value !== null);
 export async function openHistory() {
   await store.openStore();
   await refresh();
-  select(entries.value.at(-1)?.id ?? null);
+  const seen = sessionStorage["pixrt.current"];
+  select(byId.value.has(seen) ? seen : (entries.value.at(-1)?.id ?? null));
+  effect(() => (sessionStorage["pixrt.current"] = current.value ?? ""));
   store.onChange((name, key) => {
     if (name === "entries" || name === "all") refresh();
     if (name === "settings") settingListeners.forEach((listener) => listener(key));
   });
 }
 
+const byAge = (a, b) => a.created - b.created;
+
 async function refresh() {
-  entries.value = (await store.all("entries")).sort((a, b) => a.created - b.created);
+  entries.value = (await store.all("entries")).sort(byAge);
   if (current.value && !byId.value.has(current.value)) select(entries.value.at(-1)?.id ?? null);
 }
 
@@ -78,7 +82,7 @@ async function add(entry, picture, { mask = null, style = null } = {}) {
   const full = { model: "", sha256: "", notice: "", created: Date.now(), ...entry, width, height };
   await store.put("blobs", full.id, { picture, thumb, mask, style });
   await store.put("entries", full.id, full);
-  entries.value = [...entries.value.filter(({ id }) => id !== full.id), full];
+  entries.value = [...entries.value.filter(({ id }) => id !== full.id), full].sort(byAge);
   return full;
 }
 

@@ -24,6 +24,7 @@ import * as store from "./store.js";
  * @property {number} until when a `waiting` one is sent again, milliseconds
  * @property {Problem|Error|null} problem
  * @property {boolean} resent whether the server had forgotten it
+ * @property {boolean} cancelled whether the user has cancelled it
  */
 
 const LEASE = 15_000; // milliseconds for which a page that sends is taken to live
@@ -48,11 +49,12 @@ export async function send(request) {
   return submitAndFollow(pending);
 }
 
-/** Cancel a job, wherever it is. */
+/** Cancel a job, wherever it is. One that has just ended is forgotten by the server, and by us. */
 export async function cancel(pending) {
   const isSent = !["sending", "waiting"].includes(pending.state);
-  if (!isSent) await end(pending.id, { state: "cancelled" });
-  else await cancelJob(pending.id).catch((error) => change(pending.id, { problem: error }));
+  if (!isSent) return end(pending.id, { state: "cancelled" });
+  change(pending.id, { cancelled: true });
+  await cancelJob(pending.id).catch((error) => change(pending.id, { problem: error }));
 }
 
 /** Take one that has ended from the list. */
@@ -69,7 +71,9 @@ export function again(pending) {
 
 /** Go on with what is kept: after a reload, and when another page has sent something. */
 export async function resume() {
-  for (const kept of (await store.all("jobs")).sort((a, b) => a.asked - b.asked)) adopt(kept);
+  const all = (await store.all("jobs")).sort((a, b) => a.asked - b.asked);
+  latest = all.at(-1)?.request.group ?? null;
+  all.forEach(adopt);
   store.onChange(async (name, id) => {
     if (name === "all") [...jobs.value].forEach((pending) => end(pending.id, { state: "cancelled" }));
     const kept = name === "jobs" && (await store.get("jobs", id));
@@ -173,6 +177,7 @@ async function finish(id, job) {
 async function sendAgain(id) {
   const pending = find(id);
   if (byId.value.has(id)) return end(id, { state: "done" });
+  if (pending.cancelled) return end(id, { state: "cancelled" });
   if (pending.resent) return end(id, { state: "failed", problem: new Problem(404, "lost", "") });
   const anew = { ...pending, id: newId(), state: "sending", resent: true, step: 0, preview: null, asked: Date.now() };
   const isOurs = await store.replace("jobs", id, anew.id, record(anew));
@@ -182,7 +187,7 @@ async function sendAgain(id) {
 
 function begin(pending) {
   const blank = { place: 0, step: 0, steps: 0, predictedStart: 0, predictedEnd: 0, preview: null, until: 0 };
-  const full = { ...blank, problem: null, resent: false, asked: Date.now(), ...pending };
+  const full = { ...blank, problem: null, resent: false, cancelled: false, asked: Date.now(), ...pending };
   jobs.value = [...jobs.value, full];
   return full;
 }

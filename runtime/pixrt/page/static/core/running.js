@@ -9,6 +9,7 @@ import { composeAll, faults, said, tried } from "./state.js";
 export async function run() {
   tried.value = true;
   if (Object.keys(faults.value).length) return false;
+  tried.value = false;
   await sendAll(await composeAll());
   return true;
 }

@@ -34,7 +34,8 @@ export const tried = signal(false);
 export const said = signal({});
 
 const takes = computed(() => {
-  const { needs = [], may_have = [] } = schema.value?.tasks[task.value] ?? {};
+  const unknown = { needs: ["image"], may_have: ["mask"] }; // so that pictures can be brought while the server is away
+  const { needs = [], may_have = [] } = schema.value ? (schema.value.tasks[task.value] ?? {}) : unknown;
   return new Set([...needs, ...may_have]);
 });
 

@@ -1,13 +1,14 @@
 /** What is asked for: the task, its pictures, the instruction, how, and the button that sends it. */
-import { html, useEffect, useRef } from "../vendor/preact.js";
+import { html, useEffect, useRef, useSignal } from "../vendor/preact.js";
 import { run } from "../core/running.js";
 import { schema } from "../core/schema.js";
 import { count, faults, heard, prompt, task } from "../core/state.js";
 import { t } from "../core/texts.js";
 import { Controls } from "./controls.js";
+import { Dialog } from "./dialog.js";
 import { Icon } from "./icon.js";
 import { Source } from "./source.js";
-import { openSweep } from "./sweep.js";
+import { Sweep } from "./sweep.js";
 
 const COUNTS = [1, 2, 4];
 
@@ -94,6 +95,8 @@ function Instruction() {
 }
 
 function Run() {
+  const isGrid = useSignal(false);
+  const close = () => (isGrid.value = false);
   return html`
     <div class="run">
       ${Object.keys(faults.value).length > 0 && html`<p class="fault" role="alert">${t("run.faults")}</p>`}
@@ -106,10 +109,11 @@ function Run() {
         >
           ${COUNTS.map((n) => html`<option value=${n}>${t("run.count", { n })}</option>`)}
         </select>
-        <button type="button" class="icon" aria-label=${t("run.grid")} title=${t("run.grid")} onClick=${openSweep}>
+        <button type="button" class="icon" aria-label=${t("run.grid")} title=${t("run.grid")} onClick=${() => (isGrid.value = true)}>
           <${Icon} name="grid" />
         </button>
       </div>
+      ${isGrid.value && html`<${Dialog} title=${t("run.grid")} wide onClose=${close}><${Sweep} onClose=${close} /><//>`}
     </div>
   `;
 }

@@ -1,7 +1,7 @@
 /** What can be done with the picture that is looked at, and how it was made. */
 import { html, useSignal } from "../vendor/preact.js";
 import { asCommand, asCurl, asPython, fileNameOf } from "../core/copying.js";
-import { canRedo, canUndo, pictureOf, redo, remove, undo } from "../core/history.js";
+import { pictureOf } from "../core/history.js";
 import { takeUp, vary } from "../core/repeating.js";
 import { sources } from "../core/state.js";
 import { t } from "../core/texts.js";
@@ -21,18 +21,11 @@ export function Result({ entry }) {
   };
   return html`
     <section class="result" aria-label=${t("result.title")}>
-      ${isResult && html`<p class="made">${t("result.ai", { model: entry.model })}</p>`}
       <div class="row">
-        <button type="button" class="icon" aria-label=${t("result.undo")} title=${t("result.undo")}
-          aria-keyshortcuts="Control+Z" disabled=${!canUndo.value} onClick=${undo}><${Icon} name="undo" /></button>
-        <button type="button" class="icon" aria-label=${t("result.redo")} title=${t("result.redo")}
-          aria-keyshortcuts="Control+Shift+Z" disabled=${!canRedo.value} onClick=${redo}><${Icon} name="redo" /></button>
         <button type="button" onClick=${edit}><${Icon} name="brush" />${t(isResult ? "result.editAgain" : "result.use")}</button>
         <button type="button" onClick=${() => download(entry)}><${Icon} name="download" />${t("result.download")}</button>
         ${isResult && html`<button type="button" onClick=${() => vary(entry, 4)}><${Icon} name="grid" />${t("result.variants")}</button>`}
         <${PaintBack} entry=${entry} />
-        <button type="button" class="icon" aria-label=${t("result.remove")} title=${t("result.remove")}
-          onClick=${() => remove(entry.id)}><${Icon} name="trash" /></button>
       </div>
       ${isResult && html`<${Parameters} entry=${entry} />`}
     </section>
