@@ -59,7 +59,11 @@ check-slow: $(VENV)/.dev $(VENV)/.simulated
 model: $(VENV)/.dev
 	$(BIN)/pixrt export tests/data/demo_checkpoint -o runtime/pixrt/models/demo --overwrite --name pixrt-demo \
 		--notice "pixrt-demo is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
-		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m
+		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m \
+		--example "make the background blue" --example "make the circle blue" \
+		--example "turn the circle into a star" --example "make the circle bigger" \
+		--example "remove the circle" --example "make the square red and make the background white" \
+		--example "make it black and white" --example "invert the colors"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -23,6 +23,15 @@ def test_round_trip(value: dict[str, Any]) -> None:
     assert manifest.component(Component.UNET).inputs[0].name == "sample"
 
 
+def test_a_bundle_may_name_examples(value: dict[str, Any]) -> None:
+    manifest = parse_manifest(json.dumps(value), "m")
+    assert "make the background blue" in manifest.examples
+    del value["examples"]
+    without = parse_manifest(json.dumps(value), "m")
+    assert without.examples == ()
+    assert "examples" not in json.loads(without.to_json())  # an older pixrt reads it
+
+
 def _unlisted_file(value: dict[str, Any]) -> None:
     value["components"]["unet"]["file"] = "other.onnx"
 
@@ -56,6 +65,12 @@ def _unlisted_file(value: dict[str, Any]) -> None:
         (lambda v: v.update(schema="1"), "schema is '1'"),
         (lambda v: v.update(schema=True), "schema is True"),
         (lambda v: v.pop("schema"), "schema is None"),
+        (lambda v: v.update(examples="make it red"), "examples"),
+        (lambda v: v.update(examples=[5]), "examples[0] is '5', which is not str"),
+        (lambda v: v.update(examples=["x"] * 25), "there are 25 examples, more than 24"),
+        (lambda v: v.update(examples=["x", " "]), "the example ' ' is no line"),
+        (lambda v: v.update(examples=["x" * 201]), "of 1 to 200 characters"),
+        (lambda v: v.update(examples=["two\nlines"]), "is no line"),
     ],
 )
 def test_a_wrong_manifest_is_named(value: dict[str, Any], change: Any, words: str) -> None:
@@ -77,7 +92,7 @@ class TestTheFirstSchema:
     def test_opens_as_the_same_bundle(self, old: dict[str, Any], value: dict[str, Any]) -> None:
         assert old["schema"] == 1
         manifest = parse_manifest(json.dumps(old), "m")
-        assert manifest == parse_manifest(json.dumps(value), "m")
+        assert manifest == dataclasses.replace(parse_manifest(json.dumps(value), "m"), examples=())
         assert (manifest.schema, manifest.family, manifest.prediction) == (2, "stable-diffusion", "v")
         assert dataclasses.astuple(manifest.latents) == (4, 4, old["scaling_factor"], 0.0)
 

@@ -264,3 +264,20 @@ async def test_what_is_refused_is_counted(made: Scene) -> None:
         made.metrics.registry.get_sample_value("pixrt_pictures_refused_total", {"code": "too_many_pictures"})
         == SLOTS + 3
     )
+
+
+@scene
+async def test_what_a_picture_says_is_asked_of_the_worker_that_there_is(made: Scene) -> None:
+    with pytest.raises(Problem, match="being loaded"):
+        await made.service.read(b"a picture")
+    worker = await made.started()
+    task = asyncio.create_task(made.service.read(b"a picture"))
+    await until(lambda: any(isinstance(message, say.Read) for message in worker.sent))
+    worker.said.put_nowait(say.Found(worker.sent[-1].number, {"pixrt": "0"}))
+    assert await task == {"pixrt": "0"}
+    task = asyncio.create_task(made.service.read(b"another"))
+    await asyncio.sleep(0)
+    worker.said.put_nowait(GONE)
+    with pytest.raises(Problem) as caught:
+        await task
+    assert (caught.value.status, caught.value.retry_after is not None) == (503, True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pixrt.serve import messages as say
 from pixrt.serve.problems import Problem
+from pixrt.serve.readings import MOST
 from pixrt.serve.tickets import Asked, Event, State, Ticket
 from shifts import (
     BAD_FILE,
@@ -553,3 +554,80 @@ def test_everything_ends_once_if_the_worker_dies(data: st.DataObject) -> None:
             made.require_nothing_left()
 
     asyncio.run(played())
+
+
+# What pictures say of themselves.
+
+
+def read(made: Scene) -> "asyncio.Task[Any]":
+    return asyncio.create_task(made.shift.read(b"a picture"))
+
+
+@scene
+async def test_what_a_picture_says_takes_no_seat(made: Scene) -> None:
+    task = read(made)
+    await settle()
+    assert made.shift.admission.free == SEATS
+    assert isinstance(made.worker.sent[-1], say.Read)
+    made.worker.codec()
+    assert await task == {"number": made.worker.sent[-1].number}
+    assert list(made.worker.orders) == []  # the device has nothing to forget
+
+
+@scene
+async def test_a_picture_that_says_nothing(made: Scene) -> None:
+    task = read(made)
+    await settle()
+    made.worker.codec(problem=BAD_FILE)
+    with pytest.raises(Problem, match="cannot be decoded"):
+        await task
+
+
+@scene
+async def test_few_pictures_are_looked_at_together(made: Scene) -> None:
+    tasks = [read(made) for _ in range(MOST)]
+    await settle()
+    with pytest.raises(Problem) as caught:
+        await made.shift.read(b"one more")
+    assert (caught.value.status, caught.value.code) == (429, "readings_full")
+    made.worker.codec()
+    await tasks[0]
+    again = read(made)
+    finish(made)
+    await settle()
+    finish(made)
+    await asyncio.gather(again, *tasks)
+
+
+@scene
+async def test_a_worker_that_dies_over_it(made: Scene) -> None:
+    task = read(made)
+    await settle()
+    made.die()
+    with pytest.raises(Problem) as caught:
+        await task
+    assert (caught.value.status, caught.value.code) == (DIED.status, DIED.code)
+
+
+@scene
+async def test_nobody_waits_for_it_any_more(made: Scene) -> None:
+    task = read(made)
+    await settle()
+    task.cancel()
+    await settle()
+    made.clock.now += 100
+    assert made.shift.stuck_for(made.clock.now)[0] == 100  # a codec that hangs is seen all the same
+    made.worker.codec()
+    assert made.shift.stuck_for(made.clock.now)[0] == 0
+
+
+@scene
+async def test_the_end_waits_for_it(made: Scene) -> None:
+    task = read(made)
+    await settle()
+    finished = asyncio.create_task(made.shift.finish())
+    await settle()
+    assert not finished.done()
+    made.worker.codec()
+    await finished
+    assert task.done()

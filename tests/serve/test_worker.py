@@ -2,9 +2,11 @@
 
 import io
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,27 @@ from pixrt.editor.result import EditResult
 from pixrt.errors import DeviceLost, OutOfMemory
 from pixrt.options.tasks import EditOptions, GenerateOptions, InpaintOptions
 from pixrt.serve.channel import WorkerEnd
-from pixrt.serve.messages import Broke, Check, Checked, Do, Drop, LostPlaces, Made, Prepared, Preview, Ran, Ready
+from pixrt.serve.messages import (
+    Broke,
+    Check,
+    Checked,
+    Do,
+    Drop,
+    Found,
+    LostPlaces,
+    Made,
+    Prepared,
+    Preview,
+    Ran,
+    Read,
+    Ready,
+)
 from pixrt.serve.tickets import Asked, Output, RawPicture
 from workers import SECONDS, Front, setup_of
 
 STEPS = 3
+BOMB = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + struct.pack(">II5B", 60_000, 50_000, 8, 2, 0, 0, 0)
+BOMB += struct.pack(">I", zlib.crc32(BOMB[12:]))
 NO_MEMORY = [MemoryError(), OutOfMemory("the device has no memory left", remedy="Use a smaller --resolution")]
 
 
@@ -441,3 +459,25 @@ def test_a_lost_device_ends_the_process() -> None:
         assert process.wait(30) == DeviceLost.exit_code
         assert process.stderr is not None
         assert b"the device is lost" in process.stderr.read()
+
+
+def test_it_reads_what_a_picture_says(front: Front) -> None:
+    result = front.make(1, asks())
+    front.send(Read(2, result.data))
+    assert front.expect(Found, 2).parameters == result.parameters
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (SCENE.read_bytes(), 400, "no_parameters"),
+        (b"no picture", 415, "unsupported_image"),
+        (SCENE.read_bytes()[:200], 400, "invalid_image"),
+        (BOMB, 413, "image_too_large"),
+        (b"\xff\xd8" + b"\xff\xfe\x00\x02" * 300_000, 400, "invalid_image"),
+    ],
+)
+def test_pictures_that_say_nothing(front: Front, data: bytes, status: int, code: str) -> None:
+    front.send(Read(1, data))
+    problem = front.expect(Broke, 1).problem
+    assert (problem.status, problem.code, problem.param) == (status, code, "image")

@@ -95,6 +95,8 @@ class FakeWorker:
             self._asked.update(zip(message.numbers, message.asked, strict=True))
             self._said.update(self._asked)
             self.codecs += [("check", number, 0) for number in message.numbers]
+        elif isinstance(message, say.Read):
+            self.codecs.append(("read", message.number, 0))
         elif isinstance(message, say.Drop):
             self._asked.pop(message.number, None)
             self.orders.append(message)
@@ -113,6 +115,8 @@ class FakeWorker:
         kind, number, step = self.codecs.pop(place)
         if kind == "preview":
             self.shift.heard(say.Preview(number, step, b"a preview"))
+        elif kind == "read" and problem is None:
+            self.shift.heard(say.Found(number, {"number": number}))
         elif kind in ("check", "prepare") and number not in self._asked:
             if kind == "prepare":
                 self.shift.heard(say.Prepared(number))
@@ -223,7 +227,7 @@ class Scene:
         """All seats are free, and nothing of any picture is kept."""
         shift, dispatcher = self.shift, self.shift.dispatcher
         assert shift.admission.free == shift.admission.seats
-        kept = (shift.tickets, shift._checks, shift._prepared, shift._beside, shift._doing)
+        kept = (shift.tickets, shift._checks, shift._readings, shift._prepared, shift._beside, shift._doing)
         assert not any(kept), kept
         assert self.worker.is_empty
         held = (dispatcher._pictures, dispatcher._begun, dispatcher._lanes, dispatcher._running)

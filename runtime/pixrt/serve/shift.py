@@ -310,6 +310,7 @@ class Shift:
             if not future.done():
                 future.set_exception(replace(problem))
         self._readings.end(problem)
+        self._beside.clear()
 
     async def finish(self) -> None:
         """Return once nothing is under way. Nothing more must be submitted."""
