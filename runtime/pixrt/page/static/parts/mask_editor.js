@@ -29,6 +29,7 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
   const opacity = useSignal(under ? 1 : 0.5);
   const steps = useSignal(0); // of the painting, so that it is shown anew what can be undone
   const note = useSignal("");
+  const isBusy = useSignal(false);
   const view = useZoom(frame, canvas, width, height);
 
   const changed = () => (steps.value += 1);
@@ -50,11 +51,14 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
   }, []);
 
   const finish = async () => {
+    if (isBusy.value) return;
+    isBusy.value = true;
     try {
       await onDone(painting.current);
       onClose();
     } catch (error) {
       note.value = error.message;
+      isBusy.value = false;
     }
   };
   const keys = (event) => {
@@ -100,7 +104,7 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
           <p id="mask-keys">${t("mask.keysText")}</p>
         </details>
         <button type="button" onClick=${() => dialog.current.close()}>${t("mask.cancel")}</button>
-        <button type="button" class="primary" onClick=${finish}>${t(under ? "mask.backDone" : "mask.done")}</button>
+        <button type="button" class="primary" disabled=${isBusy.value} onClick=${finish}>${t(under ? "mask.backDone" : "mask.done")}</button>
       </footer>
     </dialog>
   `;

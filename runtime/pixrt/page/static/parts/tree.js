@@ -54,7 +54,7 @@ export function HistoryTree() {
     <section class="tree-part" aria-labelledby="history-title">
       <h2 id="history-title">${t("tree.title")}</h2>
       <${Buttons} removal=${removal} />
-      <p class="fault" role="status">${sure}</p>
+      <p class=${sure ? "fault" : "visually-hidden"} role="status">${sure}</p>
       <ul class="tree" role="tree" aria-labelledby="history-title" ref=${list} onKeyDown=${keys}>
         ${rows.value.map((row) => html`<${Row} key=${row.entry.id} ...${row} />`)}
       </ul>
@@ -133,7 +133,6 @@ function Row({ entry, level, place, of }) {
   const isCurrent = useComputed(() => current.value === id);
   const tabindex = useComputed(() => (active.value === id ? 0 : -1));
   const marks = useComputed(() => ["a", "b"].filter((name) => chosen[name].value === id).join("").toUpperCase());
-  const about = entry.kind === "source" ? t("tree.source") : t("tree.result", { task: t(`task.${entry.task}`), seed: String(entry.seed) });
   const click = () => {
     select(id);
     row.current.focus({ preventScroll: true });
@@ -142,10 +141,15 @@ function Row({ entry, level, place, of }) {
     <li role="treeitem" id=${`entry-${id}`} ref=${row} tabindex=${tabindex} aria-level=${level} aria-posinset=${place}
       aria-setsize=${of} aria-selected=${isCurrent} style=${{ "--level": Math.min(level, DEEPEST) - 1 }} onClick=${click}>
       <span class="tree-thumb">${thumb && html`<img src=${thumb} alt="" draggable=${false} />`}</span>
-      <span class="tree-words"><span>${labelOf(entry)}</span> <small>${about}</small></span>
+      <span class="tree-words"><span>${labelOf(entry)}</span> <small>${about(entry)}</small></span>
       <span class="tree-marks">${marks}</span>
     </li>
   `;
+}
+
+function about({ kind, task, seed, parameters }) {
+  if (kind === "source") return t("tree.source");
+  return t(parameters.painted_back ? "tree.paintedBack" : "tree.result", { task: t(`task.${task}`), seed: String(seed) });
 }
 
 const waiting = new WeakMap(); // an element -> what is called when it comes near the screen

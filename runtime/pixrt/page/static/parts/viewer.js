@@ -4,6 +4,7 @@ import { entries } from "../core/history.js";
 import { t } from "../core/texts.js";
 import { chosen, labelOf, madeBy, pair, useAddress } from "./comparison.js";
 import { Difference } from "./difference.js";
+import { Icon } from "./icon.js";
 import { show, transformOf, useZooming, view, zoomBy, zoomKey } from "./zooming.js";
 
 const MODES = ["slider", "side", "difference"];
@@ -111,7 +112,7 @@ function Both({ before, after, isDifference }) {
     <${Frame} entry=${after}>
       <${Picture} entry=${before} alt=${`A: ${labelOf(before)}`} clip=${`inset(0 ${100 - at}% 0 0)`} />
       <${Picture} entry=${after} alt=${`B: ${labelOf(after)}`} clip=${`inset(0 0 0 ${at}%)`} />
-      <div class="viewer-line" style=${{ left: `${at}%` }}><span class="viewer-knob" aria-hidden="true">◂▸</span></div>
+      <div class="viewer-line" style=${{ left: `${at}%` }}><span class="viewer-knob"><${Icon} name="left" /><${Icon} name="right" /></span></div>
       <input type="range" class="viewer-divider panzoom-exclude" min="0" max="100" value=${at} aria-label=${t("viewer.divider")}
         aria-valuetext=${words} onInput=${(event) => (divider.value = Number(event.target.value))} />
     <//>

@@ -59,6 +59,7 @@ export function useZooming() {
       cursor: "",
       touchAction: "pan-y",
       handleStartEvent: () => {}, // it would keep the frame from the focus
+      silent: true, // until it shows what the others show
     });
     const changed = ({ detail: { scale, x, y } }) => {
       view.value = { scale, x, y };
@@ -67,7 +68,10 @@ export function useZooming() {
     const stopWheel = onWheel(frame.current, pane);
     const stopTouch = view.subscribe(({ scale }) => pane.setOptions({ touchAction: scale > 1 ? "none" : "pan-y" }));
     ghost.current.addEventListener("panzoomchange", changed);
-    setTimeout(() => follow(pane, view.value)); // after panzoom's own beginning, which waits too
+    setTimeout(() => {
+      pane.setOptions({ silent: false }); // after panzoom's own beginning, which waits too
+      follow(pane, view.value);
+    });
     panes.add(pane);
     return () => {
       panes.delete(pane);
