@@ -2,7 +2,7 @@
 import { byId, inputsOf, newId } from "./history.js";
 import { send } from "./jobs.js";
 import { optionsOf } from "./schema.js";
-import { drawSeed, fields, mask, PREVIEWS, restore, sources, style } from "./state.js";
+import { drawSeed, fieldsNow, mask, restore, sources, style } from "./state.js";
 
 /** Ask for so many more of its kind, each with another seed. @param {import("./history.js").Entry} entry */
 export async function vary(entry, n) {
@@ -11,8 +11,7 @@ export async function vary(entry, n) {
   const { task, prompt, lora, parent: image } = entry;
   const options = { ...Object.fromEntries(known), seed: drawSeed() };
   const inputs = await inputsOf(entry.id);
-  const how = { partial_images: PREVIEWS, ...fields.value };
-  return send({ task, prompt, lora, image, options, ...inputs, n, fields: how, group: newId() });
+  return send({ task, prompt, lora, image, options, ...inputs, n, fields: fieldsNow(), group: newId() });
 }
 
 /** Compose the same again: its picture, mask, words, options and seed. @returns {Promise<string[]>} what is missing */

@@ -4,7 +4,9 @@ import { byId, getSetting, newId, setSetting } from "./history.js";
 import { check, optionsOf, schema } from "./schema.js";
 import { t } from "./texts.js";
 
-export const PREVIEWS = 10; // as many as the server shows
+/** What the page asks for where the server's default is another: as many pictures on the way as there can be. */
+const OURS = { partial_images: 10 };
+const SHOWN = ["output_format", "output_compression", "partial_images"];
 const MARGIN = 64 << 10; // bytes of a request beside its pictures
 
 export const task = signal("edit");
@@ -73,8 +75,9 @@ export function setField(name, value) {
 function set(values, kind, name, value) {
   const { [name]: _, ...others } = values.value;
   const known = optionsOf(kind).find((option) => option.name === name);
+  const usual = kind === "request" ? (OURS[name] ?? known?.default) : known?.default;
   // A preset fills in what is not set: there the default has to be said.
-  const isDefault = spell(value) === spell(known?.default) && !options.value.preset;
+  const isDefault = spell(value) === spell(usual) && !options.value.preset;
   values.value = value === undefined || isDefault ? others : { ...others, [name]: value };
   heard(name);
 }
@@ -86,6 +89,15 @@ export function heard(name) {
   const { [name]: _, ...others } = said.value;
   said.value = others;
 }
+
+/** Fields of a job beside its task's options that the page shows, with the page's defaults. */
+export function fieldOptions() {
+  const shown = optionsOf("request").filter(({ name }) => SHOWN.includes(name));
+  return shown.map((option) => ({ ...option, default: OURS[option.name] ?? option.default }));
+}
+
+/** These fields as they are to be sent. */
+export const fieldsNow = () => ({ ...OURS, ...fields.value });
 
 /** Options that the user has set and the task knows. */
 export const given = computed(() => {
@@ -105,7 +117,7 @@ export async function compose() {
     mask: isTaken("mask") ? mask.value : null,
     style: isTaken("style") ? style.value : null,
     n: count.value,
-    fields: { partial_images: PREVIEWS, ...fields.value },
+    fields: fieldsNow(),
     group: newId(),
   };
 }

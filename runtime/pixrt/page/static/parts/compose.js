@@ -1,6 +1,6 @@
 /** What is asked for: the task, its pictures, the instruction, how, and the button that sends it. */
 import { html, useEffect, useRef, useSignal } from "../vendor/preact.js";
-import { run } from "../core/running.js";
+import { isFaulty, run } from "../core/running.js";
 import { schema } from "../core/schema.js";
 import { count, faults, heard, prompt, task } from "../core/state.js";
 import { t } from "../core/texts.js";
@@ -11,6 +11,7 @@ import { Source } from "./source.js";
 import { Sweep } from "./sweep.js";
 
 const COUNTS = [1, 2, 4];
+const NARROW = "(max-width: 45rem)"; // there the picture is beneath
 
 export function Compose() {
   const onSubmit = (event) => {
@@ -23,6 +24,7 @@ export function Compose() {
       <${Source} />
       <${Instruction} />
       ${schema.value ? html`<${Controls} />` : html`<p class="hint">${t("app.loading")}</p>`}
+      ${schema.value && html`<p class="small">${schema.value.model.notice}</p>`}
       <${Run} />
     </form>
   `;
@@ -30,7 +32,11 @@ export function Compose() {
 
 /** Send what is composed; if it is not fit for that, go to the first field that is not. */
 export async function runAndShow() {
-  if (schema.value && (await run())) return;
+  if (!schema.value) return;
+  const sent = run();
+  if (!isFaulty() && matchMedia(NARROW).matches) document.getElementById("picture").scrollIntoView();
+  await sent;
+  if (!isFaulty()) return;
   requestAnimationFrame(() => {
     const field = document.querySelector(".compose [aria-invalid=true]") ?? document.querySelector(".compose .fault");
     field?.scrollIntoView({ block: "center" });

@@ -1,7 +1,7 @@
 /** The options' controls, out of their JSON schema: those most used first, the others under "More" by group. */
 import { html, useSignal } from "../vendor/preact.js";
 import { optionsOf, schema } from "../core/schema.js";
-import { faults, fields, given, isTaken, setField, setOption, task } from "../core/state.js";
+import { faults, fieldOptions, fields, given, isTaken, setField, setOption, task } from "../core/state.js";
 import { has, t } from "../core/texts.js";
 import { Labelled, nameOf, spelled } from "./field.js";
 import { Loras } from "./loras.js";
@@ -9,7 +9,6 @@ import { NumberInput } from "./number.js";
 import { Seed } from "./seed.js";
 
 const MOST_USED = ["steps", "guidance_scale", "image_guidance_scale", "strength", "seed"];
-const OF_JOBS = ["output_format", "output_compression", "partial_images"];
 
 export function Controls() {
   const isOpen = useSignal(false);
@@ -17,7 +16,7 @@ export function Controls() {
   const isShown = ({ group }) => group !== "Mask" || isTaken("mask");
   const main = MOST_USED.map((name) => all.find((option) => option.name === name)).filter(Boolean);
   const others = all.filter((option) => !main.includes(option) && isShown(option));
-  const ofJobs = optionsOf("request").filter(({ name }) => OF_JOBS.includes(name));
+  const ofJobs = fieldOptions();
   const groups = Map.groupBy(others, ({ group }) => group);
   const isWrong = [...others, ...ofJobs].some(({ name }) => name in faults.value);
   return html`
