@@ -1,6 +1,7 @@
 """The worker at its socket: what it makes, what breaks it, and that it keeps nothing of what has ended."""
 
 import io
+import json
 import socket
 import struct
 import subprocess
@@ -45,8 +46,14 @@ from pixrt.serve.tickets import Asked, Output, RawPicture
 from workers import SECONDS, Front, setup_of
 
 STEPS = 3
-BOMB = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + struct.pack(">II5B", 60_000, 50_000, 8, 2, 0, 0, 0)
-BOMB += struct.pack(">I", zlib.crc32(BOMB[12:]))
+BOMB = b"\x89PNG\r\n\x1a\n" + b"".join(
+    struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    for kind, data in (
+        (b"IHDR", struct.pack(">II5B", 60_000, 50_000, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(100))),
+        (b"IEND", b""),
+    )
+)
 NO_MEMORY = [MemoryError(), OutOfMemory("the device has no memory left", remedy="Use a smaller --resolution")]
 
 
@@ -464,7 +471,7 @@ def test_a_lost_device_ends_the_process() -> None:
 def test_it_reads_what_a_picture_says(front: Front) -> None:
     result = front.make(1, asks())
     front.send(Read(2, result.data))
-    assert front.expect(Found, 2).parameters == result.parameters
+    assert front.expect(Found, 2).parameters == json.loads(json.dumps(result.parameters))
 
 
 @pytest.mark.parametrize(

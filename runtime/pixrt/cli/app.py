@@ -24,6 +24,7 @@ from pixrt.cli.serve import serve
 from pixrt.cli.show import inspect, models
 from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
+from pixrt.cli.ui import ui
 from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ _PANELS: dict[str, dict[Callable[..., None], str]] = {
         sweep: 'pixrt sweep photo.jpg "make it winter" --steps 10,20 --seeds 3 -o swept/',
     },
     "Server": {
+        ui: "pixrt ui ./ip2p",
         serve: "pixrt serve --port 8765 --queue 32",
     },
     "Bundles": {

@@ -1,4 +1,4 @@
-"""`pixrt serve`: the HTTP server. The one place of the command line that reaches for it."""
+"""`pixrt serve`: the HTTP server. Of the command line only this and `ui` reach for it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,7 @@ from pixrt.options.session import SessionOptions
 if TYPE_CHECKING:
     from pixrt.serve.settings import Settings
 
-_PACKAGES = (
+PACKAGES = (
     *("fastapi", "httptools", "limits", "prometheus_client"),
     *("pydantic_settings", "python_multipart", "sse_starlette", "uvicorn"),
 )
@@ -88,7 +88,7 @@ def serve(
     if new_key is not None:
         _print_key(new_key)
         return
-    require_packages(*_PACKAGES, extra="serve", purpose="serving")
+    require_packages(*PACKAGES, extra="serve", purpose="serving")
     from pixrt.serve.settings import read_settings
 
     chosen = {} if bundle is None else {"bundle": bundle}

@@ -19,12 +19,12 @@ _log = logging.getLogger("pixrt.serve")
 _PLAIN = re.compile('[^ "=]+')
 
 
-def configure(format: LogFormat) -> None:
-    """Write the log of the whole process to standard error; of libraries' only what warns."""
+def configure(format: LogFormat, level: int = logging.INFO) -> None:
+    """Write the log of the whole process to standard error, from this level on; of libraries' only what warns."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(format))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("pixrt").setLevel(logging.INFO)
+    logging.getLogger("pixrt").setLevel(level)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it would warn of what is logged as a request, too
 
 

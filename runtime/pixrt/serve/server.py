@@ -33,16 +33,18 @@ _BACKLOG = 2048
 _LAST_ANSWERS_SECONDS = 10  # for clients that take what is finished, after the last picture
 
 
-def serve(settings: Settings, say: Say) -> None:
+def serve(settings: Settings, say: Say, *, keys: Keys | None = None, is_quiet: bool = False) -> None:
     """Serve until a signal says to stop; `say` gets the address once it answers. Raises PixrtError.
+
+    `keys` are in place of those of a file. A quiet server logs only what warns.
 
     After SIGTERM or Ctrl-C what is accepted is finished first; a second one ends at once (Cancelled). SIGHUP reads the
     keys file again.
     """
     from pixrt.serve.app import make_app, warm_up
 
-    keys = check_files(settings.options)
-    logs.configure(settings.options.log_format)
+    keys = check_files(settings.options) or keys
+    logs.configure(settings.options.log_format, logging.WARNING if is_quiet else logging.INFO)
     if settings.options.otel:
         telemetry.start()
     service = _service(settings)

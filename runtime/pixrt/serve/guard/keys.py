@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pixrt.errors import OptionError
@@ -24,17 +24,19 @@ _KEY_BYTES = 32
 
 
 class Keys:
-    """The keys of a file. `read` again takes what the file says then."""
+    """The keys of a file, or of lines such as it has. `read` again takes what the file says then."""
 
-    def __init__(self, file: Path) -> None:
-        """Raises OptionError, as `read`."""
+    def __init__(self, file: Path | None, lines: Sequence[str] = ()) -> None:
+        """Raises OptionError, as `read`. `lines` hold if there is no file."""
         self._file = file
-        self._digests: tuple[tuple[str, bytes], ...] = ()
+        self._digests = tuple(self._line(number, line) for number, line in enumerate(lines, 1))
         self.notes: tuple[str, ...] = ()
         self.read()
 
     def read(self) -> None:
-        """Read the file. Raises OptionError if it cannot be used; then what was read before holds."""
+        """Read the file, if there is one. Raises OptionError if it cannot be used; then what was read before holds."""
+        if self._file is None:
+            return
         try:
             mode = self._file.stat().st_mode if os.name == "posix" else 0  # elsewhere it says nothing of others
             lines = self._file.read_text(encoding="utf-8").splitlines()
