@@ -44,11 +44,18 @@ export function bringStyle(file) {
   heard("style");
 }
 
-/** Take over what the picture remembers. @returns {string[]} what could not be */
+/** Take over what the picture remembers. @returns {string[]} what could not be, by name */
 export function takeOver() {
-  const left = restore(remembered.value);
+  const { missing_loras, pictures, unknown, model_sha256, model } = remembered.value;
+  restore(remembered.value);
+  const isOther = model_sha256 !== schema.value.model.sha256;
   remembered.value = null;
-  return left;
+  return [
+    ...missing_loras.map((name) => `LoRA ${name}`),
+    ...pictures.map((name) => t(`restore.${name}`)),
+    ...(isOther ? [t("restore.model", { model: model || "?" })] : []),
+    ...unknown,
+  ];
 }
 
 function checkSize({ size, name }) {

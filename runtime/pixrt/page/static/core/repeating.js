@@ -14,12 +14,11 @@ export async function vary(entry, n) {
   return send({ task, prompt, lora, image, options, ...inputs, n, fields: fieldsNow(), group: newId() });
 }
 
-/** Compose the same again: its picture, mask, words, options and seed. @returns {Promise<string[]>} what is missing */
-export async function takeUp(entry) {
-  const inputs = await inputsOf(entry.id);
-  const left = restore({ ...entry.parameters, prompt: entry.prompt, lora: entry.lora, seed: entry.seed });
-  if (byId.value.has(entry.parent)) sources.value = [entry.parent];
+/** Compose the same again: its picture, mask, words, options and seed. */
+export async function takeUp({ id, parent, task, prompt, parameters, lora }) {
+  const inputs = await inputsOf(id);
+  restore({ task, prompt, options: parameters, loras: lora });
+  if (byId.value.has(parent)) sources.value = [parent];
   mask.value = inputs.mask;
   style.value = inputs.style;
-  return left;
 }

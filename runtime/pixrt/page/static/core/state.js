@@ -139,29 +139,21 @@ export const isTooLarge = (bytes) => bytes > (schema.value?.max_body_bytes ?? In
 
 /**
  * Take over how a picture was made.
- * @param {object} parameters as /v1/parameters or an entry has them
- * @returns {string[]} what could not be taken over
+ * @param {{task: string, prompt: string, options: object, loras: {name: string, scale: number}[]}} made as
+ *   /v1/parameters has it; what it says beside the task's options is left out
  */
-export function restore(parameters) {
-  const { task: wanted, prompt: text, instruction, lora, loras: files, seed, ...values } = parameters;
-  const offered = schema.value?.loras ?? [];
-  const left = [];
+export function restore({ task: wanted, prompt: text, options: values, loras: used }) {
   batch(() => {
     if (wanted in (schema.value?.tasks ?? {})) task.value = wanted;
-    else if (wanted) left.push("task");
-    prompt.value = text ?? instruction ?? "";
+    prompt.value = text;
     options.value = {};
     for (const { name } of optionsOf(task.value)) {
       if (values[name] !== undefined && values[name] !== null) setOption(name, values[name]);
     }
-    if (seed !== undefined && seed !== null) setOption("seed", seed);
-    seedLocked.value = seed !== undefined && seed !== null;
-    const wishes = (lora ?? files ?? []).map(({ name, scale = 1 }) => ({ name: name.replace(/\.safetensors$/, ""), scale }));
-    loras.value = wishes.filter(({ name }) => offered.includes(name));
-    left.push(...wishes.filter(({ name }) => !offered.includes(name)).map(({ name }) => `LoRA ${name}`));
+    seedLocked.value = options.value.seed !== undefined;
+    loras.value = used.filter(({ name }) => schema.value?.loras.includes(name));
     said.value = {};
   });
-  return left;
 }
 
 const DRAFT = { task, prompt, options, fields, loras, sources, maskMode, seedLocked, count };

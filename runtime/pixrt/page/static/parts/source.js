@@ -105,7 +105,7 @@ function Remembered() {
       ${found &&
       html`<div class="offer">
         <p><strong>${t("restore.title")}</strong></p>
-        <p>${t("restore.words", { prompt: found.prompt ?? found.instruction ?? "" })}</p>
+        <p>${t("restore.words", { prompt: found.prompt })}</p>
         <p class="row">
           <button type="button" onClick=${onTake}>${t("restore.do")}</button>
           <button type="button" class="plain" onClick=${() => (remembered.value = null)}>${t("action.dismiss")}</button>
