@@ -37,6 +37,15 @@ def test_the_line_is_the_sha256_of_the_key() -> None:
     assert len(base64.urlsafe_b64decode(key.removeprefix("pixrt-") + "=")) == 32
 
 
+def test_keys_without_a_file() -> None:
+    mine, line = new_key("ui")
+    keys = Keys(None, [line])
+    keys.read()  # there is nothing to be read
+    assert (keys.names, keys.owner(mine.encode()), keys.owner(b"x"), keys.notes) == (("ui",), "ui", None, ())
+    with pytest.raises(OptionError):
+        Keys(None, ["ui:x"])
+
+
 def test_two_keys_of_one_name_change_over(tmp_path: Path) -> None:
     (old, first), (new, second) = new_key("anna"), new_key("anna")
     keys = Keys(written(tmp_path, f"{first}\n{second}"))

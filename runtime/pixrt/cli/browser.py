@@ -65,7 +65,7 @@ class _Visit(BaseHTTPRequestHandler):
         """Lead on, or say what to do."""
         is_in = self.headers.get("Host") == self.server.name and self.server.enter(self.path)
         words = b"" if is_in else b"This address was for one visit. Open the one that `pixrt ui` has printed.\n"
-        self.send_response(302 if is_in else 410)
+        self.send_response_only(302 if is_in else 410)
         if is_in:
             self.send_header("Location", self.server.target)
         self.send_header("Cache-Control", "no-store")
