@@ -14,6 +14,7 @@ from pixrt.page.files import INDEX, STATIC, Page, content_security_policy, read_
 MOST_AT_START = 200_000  # bytes, compressed
 LANGUAGES = ("en", "de")
 NAMES = {"www.w3.org", "ns.adobe.com", "cv.iptc.org", "iptc.org"}  # of XML's words, which nobody asks for
+IMPORTS = re.compile(r"""(?:^(?:import|export)\b[^;"'`]*|\bimport\()["']([^"']+)["']""", re.MULTILINE)
 LONG = "a long text, " * 50
 
 
@@ -193,7 +194,7 @@ def test_the_first_file_has_nothing_inline_and_loads_what_is_there() -> None:
 def test_scripts_import_what_is_there() -> None:
     files = read_page()
     for name, text in sources(".js").items():
-        for address in re.findall(r"""(?:from|import\(?)\s*["']([^"']+)["']""", text):
+        for address in IMPORTS.findall(text):
             assert address.startswith("."), (name, address)
             path = (STATIC / name).parent / address
             assert path.resolve().relative_to(STATIC).as_posix() in files, (name, address)
