@@ -14,7 +14,7 @@ from pixrt.page.files import INDEX, STATIC, Page, content_security_policy, read_
 MOST_AT_START = 200_000  # bytes, compressed
 LANGUAGES = ("en", "de")
 NAMES = {"www.w3.org", "ns.adobe.com", "cv.iptc.org", "iptc.org"}  # of XML's words, which nobody asks for
-IMPORTS = re.compile(r"""(?:^(?:import|export)\b[^;"'`]*|\bimport\()["']([^"']+)["']""", re.MULTILINE)
+IMPORTS = re.compile(r"""(?:^(?:import|export)\b[^;"'`=(]*|\bimport\()["']([^"']+)["']""", re.MULTILINE)
 LONG = "a long text, " * 50
 
 
