@@ -28,6 +28,10 @@ def test_what_is_in_it(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("pixrt/models/demo/manifest.json", "pixrt/models/demo/unet.onnx", "pixrt/py.typed"):
         assert name in names
+    static = ROOT / "runtime" / "pixrt" / "page" / "static"
+    page = [path.relative_to(ROOT / "runtime").as_posix() for path in static.rglob("*") if path.is_file()]
+    assert "pixrt/page/static/index.html" in page
+    assert set(page) <= set(names)
     for package in ("pixrt_export/py.typed", "pixrt_engines/py.typed"):
         assert package in names
     tops = {name.split("/")[0] for name in names}

@@ -19,6 +19,7 @@ from pixrt.serve.interfaces.wanted import ImageFields, JobFields
 
 FORM, JSON = "multipart/form-data; boundary=b", "application/json"
 EDITS, GENERATIONS, JOBS = "/v1/images/edits", "/v1/images/generations", "/v1/jobs"
+PARAMETERS = "/v1/parameters"
 IMG2IMG, TXT2IMG, OPTIONS = "/sdapi/v1/img2img", "/sdapi/v1/txt2img", "/sdapi/v1/options"
 TO_IMAGE, FROM_TEXT, INFER = "/hf/image-to-image", "/hf/text-to-image", "/v2/models/pixrt-demo/infer"
 PICTURES = ("image", "mask", "style")
@@ -115,6 +116,7 @@ def with_picture(data: bytes, random: random.Random) -> Case:
             "style", JOBS, [("task", b"style", None), *base[1:], ("image", good, "a.png"), ("style", data, "s.png")]
         ),
         lambda: _post("base64", EDITS, {"prompt": "x", "image": text, "n": random.choice((1, 2, 5)), **FEW}),
+        lambda: _posted("parameters", PARAMETERS, [("image", data, "a.png")]),
         lambda: _post("a job", JOBS, {"task": "edit", "prompt": "x", "image": text, **FEW}),
         lambda: _post("hf", TO_IMAGE, {"inputs": text, "parameters": {"prompt": "x", **FEW}}),
         lambda: _post(
@@ -319,7 +321,7 @@ def _odd_part(random: random.Random) -> bytes:
 def _targets(random: random.Random) -> Iterator[Case]:
     """Paths, queries, methods and headers."""
     known = (EDITS, JOBS, "/v1/models", "/v1/models/x", "/v1/jobs/x", "/v1/jobs/x/events", "/v1/jobs/x/result",
-             "/v1/schema", "/v2",
+             "/v1/schema", PARAMETERS, "/page/app.js", "/page/x", "/v2",
              "/v2/models/pixrt-demo", "/v2/models/pixrt-demo/versions/1/ready", INFER, "/sdapi/v1/progress",
              "/sdapi/v1/interrupt",
              "/sdapi/v1/sd-models", IMG2IMG, TO_IMAGE, "/health/ready", "/metrics", "/openapi.json", "/", "/docs",

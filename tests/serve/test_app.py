@@ -164,10 +164,13 @@ class TestDocument:
             ("/v1/models", "get", {}),
             ("/v1/models/demo", "get", {}),
             ("/v1/schema", "get", {}),
+            ("/v1/parameters", "post", {"files": {"image": b"x"}}),
+            ("/v1/parameters", "post", {"json": {}}),
         ],
     )
     def test_answers_are_as_it_says(self, document: dict[str, Any], path: str, method: str, given: Any) -> None:
-        answer = ask(FakeService(), method.upper(), path, **given)
+        found = {"pixrt": "0", "instruction": "x", "steps": 3}
+        answer = ask(FakeService(found=found), method.upper(), path, **given)
         template = path.replace("/demo", "/{id}").replace("/t1", "/{id}")
         described = document["paths"][template][method]["responses"][str(answer.status_code)]
         schema = described["content"]["application/json"]["schema"]
