@@ -1,11 +1,11 @@
 /** The page: reads what the browser keeps and what the server offers, and shows it. */
-import { html, render, useEffect } from "./vendor/preact.js";
+import { effect, html, render, useEffect } from "./vendor/preact.js";
 import { Problem, reached, untilKey, untilReached } from "./core/api.js";
 import { byId, current, entries, openHistory } from "./core/history.js";
 import { isMoving, jobs, resume } from "./core/jobs.js";
 import { loadSchema, schema } from "./core/schema.js";
 import { openDraft, task } from "./core/state.js";
-import { loadTexts, t } from "./core/texts.js";
+import { LANGUAGES, loadTexts, t } from "./core/texts.js";
 import { openTheme } from "./core/theme.js";
 import { Compose } from "./parts/compose.js";
 import { Header } from "./parts/header.js";
@@ -50,9 +50,7 @@ function App() {
 async function knowServer() {
   for (;;) {
     try {
-      await loadSchema();
-      if (!(task.value in schema.value.tasks)) task.value = Object.keys(schema.value.tasks)[0];
-      return;
+      return await loadSchema();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (error.status === 401) await untilKey();
@@ -62,23 +60,30 @@ async function knowServer() {
   }
 }
 
-/** Files that were loaded before there was a worker are kept too. */
+/** Files that were loaded before there was a worker are kept too, and the words of every language. */
 async function openWorker() {
   if (!("serviceWorker" in navigator)) return; // plain http, other than this machine
   const home = new URL(".", document.baseURI).pathname;
   await navigator.serviceWorker.register("page/sw.js", { scope: home }).catch(() => {});
   const { active } = await navigator.serviceWorker.ready;
   const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
-  const files = loaded.filter((name) => name.startsWith(new URL("page/", document.baseURI).href));
-  active.postMessage({ files: [home, ...files] });
+  const page = new URL("page/", document.baseURI).href;
+  const files = loaded.filter((name) => name.startsWith(page) && !name.endsWith("sw.js"));
+  const words = Object.keys(LANGUAGES).map((name) => `${page}texts/${name}.json`);
+  active.postMessage({ files: [...new Set([home, ...files, ...words])] });
 }
 
+addEventListener("unhandledrejection", ({ reason }) => reason instanceof Problem && troubles.add(reason));
 await openHistory();
 await loadTexts();
-await openTheme();
-await openDraft();
+const known = knowServer();
+await Promise.all([openTheme(), openDraft()]);
+effect(() => {
+  const names = Object.keys(schema.value?.tasks ?? {});
+  if (names.length && !names.includes(task.value)) task.value = names[0];
+});
 render(html`<${App} />`, document.getElementById("page"));
-await knowServer();
+await known;
 await resume();
 let was = true;
 reached.subscribe((is) => {

@@ -23,12 +23,12 @@ export function Dialog({ title, onClose, wide = false, children }) {
   };
   return html`
     <dialog ref=${box} class=${wide ? "wide" : ""} aria-labelledby=${id} onCancel=${onCancel}>
-      <header>
+      <div class="head">
         <h2 id=${id}>${title}</h2>
         <button type="button" class="plain icon" aria-label=${t("action.close")} onClick=${onClose}>
           <${Icon} name="close" />
         </button>
-      </header>
+      </div>
       ${children}
     </dialog>
   `;

@@ -68,7 +68,7 @@ function Settings({ onClose, onClear }) {
       </label>
       ${kept && html`<p class="small">${t("header.stored", { span: span(kept) })}</p>`}
       <p class="small">${t("header.shortcuts")}</p>
-      <footer><button type="button" class="danger" onClick=${onClear}>${t("header.clear")}</button></footer>
+      <div class="foot"><button type="button" class="danger" onClick=${onClear}>${t("header.clear")}</button></div>
     <//>
   `;
 }
@@ -83,10 +83,10 @@ function Clear({ onClose }) {
   return html`
     <${Dialog} title=${t("clear.title")} onClose=${onClose}>
       <p>${t("clear.words")}</p>
-      <footer>
+      <div class="foot">
         <button type="button" onClick=${onClose}>${t("action.cancel")}</button>
         <button type="button" class="danger" onClick=${onClear}>${t("clear.do")}</button>
-      </footer>
+      </div>
     <//>
   `;
 }

@@ -29,7 +29,7 @@ export function KeyDialog() {
             onInput=${(event) => (given.value = event.target.value)}
           />
         </label>
-        <footer><button class="primary">${t("key.use")}</button></footer>
+        <div class="foot"><button class="primary">${t("key.use")}</button></div>
       </form>
     <//>
   `;

@@ -9,6 +9,8 @@ import { Icon } from "./icon.js";
 import { Mask } from "./mask.js";
 import { troubles } from "./problem.js";
 
+const SAID = 10_000; // milliseconds for which it is said that something is done
+
 const take = (files, options) => bring([...files], options).catch(troubles.add);
 
 export function Source() {
@@ -99,6 +101,7 @@ function Remembered() {
   const onTake = () => {
     const left = takeOver();
     note.value = left.length ? t("restore.left", { names: left.join(", ") }) : t("restore.done");
+    setTimeout(() => (note.value = ""), SAID);
   };
   return html`
     <div role="status">
