@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pixrt.errors import OptionError, OutputError, PictureError, PictureTooLarge, PictureUnreadable
-from pixrt.pictures.codecs import encode_picture, open_picture, read_parameters, save_picture
+from pixrt.pictures.codecs import encode_picture, read_parameters, save_picture
 from pixrt.pictures.formats import MEDIA_TYPES, WRITABLE_SUFFIXES, Format, media_type_of
 from pixrt.pictures.images import load_picture
 from pixrt.pictures.marks import read_marks
@@ -52,15 +52,12 @@ def animation(format: str) -> bytes:
 MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "not a picture"),
     "text": (lambda: b"hello, world" * 100, "not a picture"),
-    "html": (lambda: b"<!doctype html><html><body>404</body></html>", "not a picture"),
-    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "not a picture"),
-    "pdf": (lambda: b"%PDF-1.7\n%%EOF", "not a picture"),
-    "zip": (lambda: b"PK\x03\x04" + bytes(50), "not a picture"),
-    "gif": (lambda: encoded("GIF"), "not a picture"),
-    "bmp": (lambda: encoded("BMP"), "not a picture"),
-    "tiff": (lambda: encoded("TIFF"), "not a picture"),
-    "ppm": (lambda: encoded("PPM"), "not a picture"),
-    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+    "html": (lambda: b"<!doctype html><html><body>404</body></html>", "is a web page, which is not read"),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "is SVG, which is not read"),
+    "pdf": (lambda: b"%PDF-1.7\n%%EOF", "is a PDF, which is not read"),
+    "zip": (lambda: b"PK\x03\x04" + bytes(50), "is an archive or a document, which is not read"),
+    "ppm": (lambda: encoded("PPM"), "is Netpbm, which is not read"),
+    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is PostScript, which is not read"),
     "png signature alone": (lambda: b"\x89PNG\r\n\x1a\n", "not a picture"),
     "png cut in its header": (lambda: encoded("PNG")[:20], "cannot be"),
     "png cut in its data": (lambda: encoded("PNG")[:800], "cannot be decoded"),
@@ -71,13 +68,19 @@ MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "png of 30 megapixels": (lambda: png_of_size(6000, 5000), "30.0 megapixels"),
     "png of 100 megapixels": (lambda: png_of_size(10_000, 10_000), "pixels"),
     "png one pixel high": (lambda: png_of_size(900, 1), "8 times"),
-    "jpeg signature alone": (lambda: b"\xff\xd8\xff", "not a picture"),
-    "jpeg cut": (lambda: encoded("JPEG")[:900], "cannot be decoded"),
+    "jpeg signature alone": (lambda: b"\xff\xd8\xff", "ends before its pixels do"),
+    "jpeg cut": (lambda: encoded("JPEG")[:900], "some are missing"),
     "webp cut": (lambda: encoded("WEBP")[:100], "cannot be"),
     "webp header alone": (lambda: b"RIFF\x10\0\0\0WEBPVP8 ", "cannot be"),
     "avif cut": (lambda: encoded("AVIF")[:300], "not a picture"),
     "animated png": (lambda: animation("PNG"), "animation of 2 frames"),
     "animated webp": (lambda: animation("WEBP"), "animation of 2 frames"),
+    "animated gif": (lambda: animation("GIF"), "animation of 2 frames"),
+    "tiff of two pages": (lambda: animation("TIFF"), "a file of 2 pages"),
+    "heic": (lambda: b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
+    "jpeg xl": (lambda: b"\xff\x0a" + bytes(50), "is JPEG XL, which is not read"),
+    "photoshop": (lambda: b"8BPS" + bytes(50), "is a Photoshop document, which is not read"),
+    "film": (lambda: b"\0\0\0\x18ftypmp42" + bytes(50), "is a film, which is not read"),
 }
 
 
@@ -144,7 +147,7 @@ def test_parameters_travel_in_the_picture(suffix: str, mode: str, tmp_path: Path
         image.putalpha(Image.fromarray(NOISE[:, :, 0]))
     save_picture(image, path, parameters=json.dumps(PARAMETERS, ensure_ascii=False), made=SourceType.EDITED)
     assert read_parameters(path) == PARAMETERS
-    with open_picture(path) as written:
+    with Image.open(path) as written:
         assert written.size == image.size
         assert written.mode == ("RGB" if suffix.lower() in (".jpg", ".jpeg") else mode)
         if suffix.lower() == ".png":
@@ -220,6 +223,6 @@ def test_suffixes_that_are_not_written(suffix: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_folder_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write"):
-        save_picture(Image.fromarray(NOISE), tmp_path / "no" / "it.png", parameters="{}", made=SourceType.EDITED)
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    save_picture(Image.fromarray(NOISE), tmp_path / "no" / "it.png", parameters="{}", made=SourceType.EDITED)
+    assert (tmp_path / "no" / "it.png").is_file()

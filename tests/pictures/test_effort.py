@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from pixrt.errors import PictureError
-from pixrt.pictures.effort import MOST_READS, MOST_SCANS
+from pixrt.pictures.containers import MOST_PARTS
+from pixrt.pictures.effort import MOST_SCANS
 from pixrt.pictures.images import load_picture, measure_picture
 
 
@@ -40,15 +41,19 @@ def test_a_file_of_very_many_parts() -> None:
     assert measure_picture(png(1000)) == (8, 8)
     for read in (measure_picture, load_picture):
         with pytest.raises(PictureError, match="has so many parts"):
-            read(png(MOST_READS // 3 + 1))
+            read(png(MOST_PARTS))
 
 
-@pytest.mark.parametrize("between", [b"\xff", b"\xff\xfe\x00\x02"])
-def test_a_jpeg_of_very_many_markers(between: bytes) -> None:
-    whole = saved(Image.new("L", (8, 8)))
-    assert load_picture(whole[:2] + between * 100 + whole[2:]).rgb.shape == (8, 8, 3)
+def test_a_jpeg_of_very_many_markers() -> None:
+    whole, comment = saved(Image.new("L", (8, 8))), b"\xff\xfe\x00\x02"
+    assert load_picture(whole[:2] + comment * 100 + whole[2:]).rgb.shape == (8, 8, 3)
     with pytest.raises(PictureError, match="has so many parts"):
-        measure_picture(whole[:2] + between * (MOST_READS + 1) + whole[2:])
+        measure_picture(whole[:2] + comment * MOST_PARTS + whole[2:])
+
+
+def test_a_jpeg_of_very_many_fill_bytes() -> None:
+    whole = saved(Image.new("L", (8, 8)))
+    assert load_picture(whole[:2] + b"\xff" * 50_000_000 + whole[2:]).rgb.shape == (8, 8, 3)
 
 
 def test_a_jpeg_of_very_many_scans() -> None:

@@ -100,6 +100,7 @@ def finish(
         decoded_in_fp32=second_try,
         tile=work.tile,
         inputs_sha256=prepared.sha256,
+        facts=prepared.facts,
     )
 
 

@@ -1,4 +1,4 @@
-"""How results are marked as a model's work. Must not import numpy or Pillow."""
+"""What results carry beside their pixels, and what marks them as a model's work. Must not import numpy or Pillow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,18 @@ _MARKING = "Marking"
 class MarkingOptions:
     """What results carry that says how they came about. Validated on construction: OptionError."""
 
+    metadata: bool = option(
+        True,
+        "Write into results how they were made: what repeats them, and --mark's words.",
+        kind="flag",
+        group=_MARKING,
+    )
+    strip_source_metadata: bool = option(
+        False,
+        "Results do not keep the date, the copyright and the resolution of the picture that they were made from.",
+        kind="flag",
+        group=_MARKING,
+    )
     mark: bool = option(
         True, "Write into every result that a model made it (XMP, DigitalSourceType).", kind="flag", group=_MARKING
     )

@@ -1,4 +1,4 @@
-"""Picture files: opening them without surprises, writing them whole, with an edit's parameters inside.
+"""Picture files: written whole, with an edit's parameters inside, and those read again.
 
 Pillow is imported when the first picture is. Must not import a backend.
 """
@@ -6,9 +6,6 @@ Pillow is imported when the first picture is. Must not import a backend.
 import io
 import json
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +14,14 @@ from pixrt.errors import (
     OutputError,
     ParametersMissing,
     PictureError,
-    PictureTooLarge,
-    PictureUnreadable,
 )
 from pixrt.files import atomic_write
 from pixrt.pictures.a1111 import read_a1111
-from pixrt.pictures.effort import BoundedFile, check_scans
-from pixrt.pictures.formats import MEDIA_TYPES, READABLE_FORMATS, SUFFIXES, Format
-from pixrt.pictures.geometry import check_size
+from pixrt.pictures.facts import SourceFacts
+from pixrt.pictures.formats import MEDIA_TYPES, SUFFIXES, Format
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
 from pixrt.pictures.metadata import exif_bytes, parameters_text, png_info
+from pixrt.pictures.opening import open_picture
 from pixrt.pictures.provenance import SourceType, xmp_packet
 from pixrt.pictures.watermark import embed_watermark
 
@@ -36,54 +31,9 @@ if TYPE_CHECKING:
     from pixrt.pictures.images import PictureSource
 
 _WHITE = 255
+_LOSSLESS = 100  # the quality at which a WebP keeps every pixel
+_NO_FACTS = SourceFacts()
 _UNCHANGED = "Use a picture that pixrt wrote, unchanged"
-
-
-@contextmanager
-def open_picture(source: Path | io.BytesIO) -> "Iterator[Image.Image]":
-    """A file as a PIL image whose pixels are decoded when asked for, its size checked. Raises PictureError."""
-    from PIL import Image, UnidentifiedImageError
-
-    name = str(source) if isinstance(source, Path) else "the picture"
-    if isinstance(source, Path):
-        _require_regular(source)
-    try:
-        image = Image.open(source, formats=READABLE_FORMATS)
-    except FileNotFoundError:
-        raise PictureError(f"there is no file {name}", remedy="Check the path") from None
-    except IsADirectoryError:
-        raise PictureError(f"{name} is a folder", remedy="Give the pictures in it") from None
-    except PermissionError:
-        raise PictureError(f"{name} cannot be read: no permission", remedy="Change its permissions") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureTooLarge(f"{name} says that it has far more pixels than can be", remedy="Scale it down") from None
-    except UnidentifiedImageError:
-        raise PictureUnreadable(
-            f"{name} is not a picture that can be read", remedy=f"Use one of {', '.join(READABLE_FORMATS)}"
-        ) from None
-    except PictureError:
-        raise
-    except Exception as error:  # decoders raise many unrelated types on broken files
-        raise broken_picture(name, error) from error
-    with image:
-        check_size(*image.size, name)
-        if isinstance(source, io.BytesIO) and image.format in ("JPEG", "MPO"):
-            check_scans(source.getvalue())
-        # A phone's JPEG may hold a second picture (MPO); that is not an animation.
-        if getattr(image, "is_animated", False) and image.format != "MPO":
-            frames = getattr(image, "n_frames", 2)
-            raise PictureError(f"{name} is an animation of {frames} frames", remedy="Save one frame as a picture")
-        yield image
-
-
-def _require_regular(path: Path) -> None:
-    """A pipe or a device could keep the reader waiting for ever. What is missing or a folder is told by opening it."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise PictureError(f"{path} is not a file but a pipe or a device", remedy="Copy the picture into a file first")
 
 
 def encode_picture(
@@ -95,17 +45,19 @@ def encode_picture(
     quality: int = 95,
     marking: Marking = DEFAULT_MARKING,
     source: "PictureSource | None" = None,
+    facts: SourceFacts = _NO_FACTS,
 ) -> bytes:
-    """A picture as a file's bytes: its parameters inside, and what `marking` says.
+    """A picture as a file's bytes: its parameters inside, what `marking` says, and what is kept of its source.
 
     Args:
         image: RGB or RGBA; a JPEG has what is transparent over white.
         format: one of `MEDIA_TYPES`.
         parameters: JSON, for `read_parameters`.
         made: how the picture came about.
-        quality: 1 to 100, for all but PNG.
+        quality: 1 to 100, for all but PNG; a WebP of 100 has the picture's very pixels.
         source: what an edit began with; only a signature needs it, and only a file (its path or its bytes) has a hash
             that others can check.
+        facts: what the picture that it was made from says of itself.
 
     Raises OptionError for another format or quality; OutputError if the picture does not fit the format, or cannot be
     marked.
@@ -116,11 +68,19 @@ def encode_picture(
         )
     if not (isinstance(quality, int) and 1 <= quality <= 100):
         raise OptionError(f"quality is {quality!r}", remedy="It must be from 1 to 100", option="quality")
-    xmp = xmp_packet(made) if marking.mark else ""
+    xmp = xmp_packet(made) if marking.mark and marking.metadata else ""
+    said, kept = parameters if marking.metadata else "", facts if marking.source_metadata else _NO_FACTS
+    options: dict[str, Any] = dict(kept.resolution)
     if format == "png":
-        options: dict[str, Any] = {"pnginfo": png_info(parameters, xmp), "compress_level": 1}
+        options |= {"pnginfo": png_info(said, xmp), "compress_level": 1}
+        exif = exif_bytes("", kept)
     else:
-        options = {"quality": quality, "exif": exif_bytes(parameters), **({"xmp": xmp.encode()} if xmp else {})}
+        options |= {"quality": quality, **({"xmp": xmp.encode()} if xmp else {})}
+        exif = exif_bytes(said, kept)
+    if exif:
+        options["exif"] = exif
+    if format == "webp" and quality == _LOSSLESS:
+        options |= {"lossless": True, "exact": True}
     if format in ("jpeg", "avif"):
         options["subsampling"] = "4:4:4"  # an edit's flat colours fray at their edges otherwise
     if format == "jpeg" and image.mode == "RGBA":
@@ -146,11 +106,13 @@ def save_picture(
     quality: int = 95,
     marking: Marking = DEFAULT_MARKING,
     source: "PictureSource | None" = None,
+    facts: SourceFacts = _NO_FACTS,
+    overwrite: bool = True,
 ) -> None:
     """Write what `encode_picture` makes, whole or not at all; the suffix tells the format.
 
-    Raises as `encode_picture` does, and OutputError for a suffix that pixrt does not write, and if the file system
-    refuses.
+    Raises as `encode_picture` does, and OutputError for a suffix that pixrt does not write, for a file that is there
+    and not `overwrite`, and if the file system refuses.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -163,8 +125,9 @@ def save_picture(
         quality=quality,
         marking=marking,
         source=source,
+        facts=facts,
     )
-    with atomic_write(path) as file:
+    with atomic_write(path, overwrite=overwrite) as file:
         file.write(data)
 
 
@@ -189,13 +152,8 @@ def read_parameters(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     ParametersMissing if the picture has none, PictureError if it or they cannot be read.
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
-    with open_picture(BoundedFile(source) if isinstance(source, bytes) else Path(source)) as image:
-        try:
-            text = parameters_text(image)
-        except PictureError:
-            raise
-        except Exception as error:  # a PNG's text needs its pixels read, and decoders raise many unrelated types
-            raise broken_picture(name, error) from error
+    with open_picture(source if isinstance(source, bytes) else Path(source)) as opened:
+        text = parameters_text(opened)
     if text is None:
         raise ParametersMissing(f"{name} holds no parameters of pixrt", remedy=_UNCHANGED)
     parameters = _parsed(text) or read_a1111(text)
@@ -220,8 +178,3 @@ def over_white(image: "Image.Image") -> "Image.Image":
     ground = Image.new("RGB", image.size, (_WHITE,) * 3)
     ground.paste(image, mask=image.getchannel("A"))
     return ground
-
-
-def broken_picture(name: str, error: Exception) -> PictureError:
-    """What to raise if a decoder failed on a file."""
-    return PictureError(f"{name} cannot be decoded: {str(error)[:200] or type(error).__name__}", remedy="Save it again")

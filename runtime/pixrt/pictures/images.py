@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.errors import PictureError
-from pixrt.pictures.codecs import broken_picture, open_picture, over_white
-from pixrt.pictures.effort import BoundedFile
+from pixrt.pictures.codecs import over_white
+from pixrt.pictures.facts import SourceFacts, facts_of
 from pixrt.pictures.geometry import Geometry, check_size
+from pixrt.pictures.opening import Opened, broken_picture, open_picture, opened_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,20 +27,22 @@ if TYPE_CHECKING:
 PictureSource: TypeAlias = Union[str, os.PathLike[str], bytes, NDArray[Any], "Image.Image"]
 """A path, an encoded file's bytes, an array `[H, W]` or `[H, W, 1|3|4]` (uint8, or float in [0, 1]), or a PIL image."""
 
-_ORIENTATION_TAG, _FIRST_ON_ITS_SIDE = 0x0112, 5
+_FIRST_ON_ITS_SIDE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A decoded picture: sRGB pixels `[H, W, 3]` uint8 over white, and what was transparent `[H, W]` uint8.
 
-    `straight` are the pixels as they were, not over white; `rgb` itself if nothing is transparent.
+    `straight` are the pixels as they were, not over white; `rgb` itself if nothing is transparent. `facts` is what the
+    file says of itself that a result keeps.
     """
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None
     name: str
     straight: NDArray[np.uint8]
+    facts: SourceFacts = SourceFacts()
 
 
 def load_picture(source: PictureSource) -> Picture:
@@ -47,19 +50,19 @@ def load_picture(source: PictureSource) -> Picture:
 
     Raises PictureError for a file that is missing, broken, animated, of another format, or beyond the caps.
     """
-    with _opened(source) as (image, name):
+    with _opened(source) as opened:
+        image, name, facts = opened.load(), opened.name, facts_of(opened)
         try:
-            image.load()
-            image = _to_rgb(_upright(image))
+            image = _to_rgb(_upright(image, opened.orientation), opened.icc)
         except PictureError:
             raise
         except Exception as error:  # decoders raise many unrelated types on broken files
             raise broken_picture(name, error) from error
         if image.mode == "RGB":
             rgb = np.asarray(image)
-            return Picture(rgb, None, name, rgb)
+            return Picture(rgb, None, name, rgb, facts)
         alpha = np.asarray(image.getchannel("A"))
-        return Picture(np.asarray(over_white(image)), alpha, name, np.asarray(image)[:, :, :3])
+        return Picture(np.asarray(over_white(image)), alpha, name, np.asarray(image)[:, :, :3], facts)
 
 
 def to_image(picture: Picture) -> "Image.Image":
@@ -73,27 +76,27 @@ def to_image(picture: Picture) -> "Image.Image":
 
 def measure_picture(source: PictureSource) -> tuple[int, int]:
     """Width and height in pixels of what `load_picture` gives, from its header only. Raises PictureError."""
-    with _opened(source) as (image, _):
-        width, height = image.size
-        return (height, width) if _orientation(image) >= _FIRST_ON_ITS_SIDE else (width, height)
+    with _opened(source) as opened:
+        width, height = opened.image.size
+        return (height, width) if opened.orientation >= _FIRST_ON_ITS_SIDE else (width, height)
 
 
 @contextmanager
-def _opened(source: PictureSource) -> "Iterator[tuple[Image.Image, str]]":
-    """Any source as a PIL image within the caps, and what to call it in errors."""
+def _opened(source: PictureSource) -> Iterator[Opened]:
+    """Any source as an opened picture within the caps."""
     from PIL import Image
 
     if isinstance(source, str | os.PathLike):
-        with open_picture(Path(source)) as image:
-            yield image, str(source)
+        with open_picture(Path(source)) as opened:
+            yield opened
     elif isinstance(source, bytes):
-        with open_picture(BoundedFile(source)) as image:
-            yield image, "the picture"
+        with open_picture(source) as opened:
+            yield opened
     elif isinstance(source, np.ndarray):
-        yield _from_array(source), "the array"
+        yield Opened(_from_array(source), "the array")
     elif isinstance(source, Image.Image):
         check_size(*source.size, "the picture")
-        yield source, "the picture"
+        yield opened_image(source)
     else:
         raise PictureError(
             f"a picture is a {type(source).__name__}",
@@ -172,26 +175,27 @@ def _from_array(array: NDArray[Any]) -> "Image.Image":
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _orientation(image: "Image.Image") -> int:
-    """EXIF's orientation, 1 to 8; 1 if it is missing, or the EXIF data is broken: so do browsers."""
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # as many unrelated types as decoders raise
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _upright(image: "Image.Image", orientation: int) -> "Image.Image":
+    """A picture turned by EXIF's orientation (EXIF 2.32, 4.6.4). Its metadata is not written again: it may not fit."""
+    from PIL.Image import Transpose
+
+    turn = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
-def _upright(image: "Image.Image") -> "Image.Image":
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
-
-
-def _to_rgb(image: "Image.Image") -> "Image.Image":
+def _to_rgb(image: "Image.Image", profile: bytes) -> "Image.Image":
     """RGB, or RGBA if anything can be transparent, in sRGB."""
     from PIL import Image
 
-    profile, transparent = image.info.get("icc_profile"), image.info.get("transparency")
+    transparent = image.info.get("transparency")
     alpha = None
     if image.mode.startswith("I"):  # 16 bits per pixel, in Pillow's several spellings
         wide = np.asarray(image).astype(np.int64)
@@ -215,7 +219,7 @@ def _to_rgb(image: "Image.Image") -> "Image.Image":
     return image
 
 
-def _to_srgb(image: "Image.Image", profile: bytes | None) -> "Image.Image":
+def _to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image":
     if profile:
         from PIL import ImageCms
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pixrt.bundles.manifest import Manifest
 from pixrt.errors import PictureError
+from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.geometry import Geometry, Size, plan_geometry
 from pixrt.pictures.images import Picture, PictureSource, load_picture, to_network
 from pixrt.pictures.masks import Mask, feather, load_mask, to_working
@@ -43,6 +44,7 @@ class Prepared:
         alpha: the picture's transparency `[H, W]` uint8, if it has any.
         sha256: of the mask and of the style as they were decoded (16 digits): which ones a result was made with.
         origin: a digest of all that `pixels` were made of, if that is a file's bytes: much less than the pixels.
+        facts: what the picture's file says of itself that the result keeps.
     """
 
     pixels: Pixels | None = None
@@ -53,13 +55,14 @@ class Prepared:
     alpha: NDArray[np.uint8] | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     origin: bytes = b""
+    facts: SourceFacts = SourceFacts()
 
 
 def prepare_picture(source: PictureSource, size: Size, geometry: Geometry) -> Prepared:
     """A picture that the result replaces in whole. Raises PictureError, also if it is no longer of `size`."""
     picture = _load(source, size)
     pixels = to_network(picture, geometry)
-    return Prepared(pixels=pixels, alpha=picture.alpha, origin=_origin(source, geometry))
+    return Prepared(pixels=pixels, alpha=picture.alpha, origin=_origin(source, geometry), facts=picture.facts)
 
 
 def prepare_masked(
@@ -75,6 +78,7 @@ def prepare_masked(
         alpha=picture.alpha,
         sha256={"mask": _digest(mask)},
         origin=_origin(source, geometry),
+        facts=picture.facts,
     )
 
 

@@ -9,11 +9,17 @@ from pixrt.pictures.watermark import require_watermark
 
 @dataclass(frozen=True, slots=True)
 class Marking:
-    """What says in a result that a model made it: an XMP packet, a C2PA signature, an invisible watermark."""
+    """What says in a result that a model made it: an XMP packet, a C2PA signature, an invisible watermark.
+
+    `metadata`: whether the packet and the parameters are written at all; `source_metadata`: whether what the source
+    says of itself is kept.
+    """
 
     mark: bool = True
     signer: Signer | None = None
     watermark: bool = False
+    metadata: bool = True
+    source_metadata: bool = True
 
     @classmethod
     def of(cls, options: MarkingOptions) -> "Marking":
@@ -21,7 +27,7 @@ class Marking:
         if options.watermark:
             require_watermark()
         signer = Signer(options.c2pa_cert, options.c2pa_key) if options.c2pa_cert and options.c2pa_key else None
-        return cls(options.mark, signer, options.watermark)
+        return cls(options.mark, signer, options.watermark, options.metadata, not options.strip_source_metadata)
 
 
 DEFAULT_MARKING = Marking()

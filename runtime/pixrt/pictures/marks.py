@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixrt.errors import PackageMissing
-from pixrt.pictures.codecs import broken_picture, open_picture
+from pixrt.pictures.opening import open_picture
 from pixrt.pictures.provenance import SourceType, read_source_type
 from pixrt.pictures.signing import Signature, read_signature
 from pixrt.pictures.watermark import count_watermark
@@ -22,12 +22,8 @@ class Marks:
 
 def read_marks(path: Path, *, watermark: bool = False) -> Marks:
     """The marks of a picture. Raises PictureError; PackageMissing if the watermark is asked for and cannot be read."""
-    with open_picture(path) as image:
-        try:
-            image.load()
-            source_type = read_source_type(image)
-        except Exception as error:  # decoders raise many unrelated types on broken files
-            raise broken_picture(str(path), error) from error
+    with open_picture(path) as opened:
+        image, source_type = opened.load(), read_source_type(opened.xmp)
         bits = count_watermark(image) if watermark else None
     try:
         return Marks(source_type, read_signature(path.read_bytes()), "", bits)

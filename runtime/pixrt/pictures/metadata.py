@@ -8,11 +8,14 @@ Pillow is imported when needed. Must not import a backend.
 from typing import TYPE_CHECKING
 
 from pixrt.errors import OutputError
+from pixrt.pictures.containers import text_of
+from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.provenance import XMP_KEY
 
 if TYPE_CHECKING:
-    from PIL import Image
     from PIL.PngImagePlugin import PngInfo
+
+    from pixrt.pictures.opening import Opened
 
 PNG_KEY, PNG_KEY_A1111 = "pixrt", "parameters"
 _EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
@@ -20,12 +23,12 @@ _EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
 _ASCII, _UNDEFINED, _UNICODE = b"ASCII\x00\x00\x00", b"\x00" * 8, b"UNICODE\x00"
 # A JPEG segment ends at 65,535 bytes; some are left for the frame around the comment.
 _MAX_EXIF_BYTES = 65_000
-# Pillow unpacks at most 1 MiB of a text chunk: a picture with more could not be opened again.
+# Pillow unpacks at most 1 MiB of a text chunk: it could not open a picture with more.
 _MAX_PNG_BYTES = 1_000_000
 
 
 def png_info(parameters: str, xmp: str) -> "PngInfo":
-    """The chunks for Pillow's `pnginfo`: the parameters, compressed if long, and an XMP packet, if there is one.
+    """The chunks for Pillow's `pnginfo`: the parameters, compressed if long, and an XMP packet, if there are any.
 
     Raises OutputError if the parameters could not be read again.
     """
@@ -38,14 +41,20 @@ def png_info(parameters: str, xmp: str) -> "PngInfo":
             remedy="Begin a new session with this picture: its history is too long to be written",
         )
     info = PngInfo()
-    info.add_itxt(PNG_KEY, parameters, zip=len(parameters) > 2000)
+    if parameters:
+        info.add_itxt(PNG_KEY, parameters, zip=len(parameters) > 2000)
     if xmp:
         info.add_itxt(XMP_KEY, xmp)
     return info
 
 
-def exif_bytes(parameters: str) -> bytes:
-    """EXIF data with the parameters as user comment. Raises OutputError if they are longer than EXIF can be."""
+def exif_bytes(parameters: str, facts: SourceFacts) -> bytes:
+    """EXIF data with the parameters as user comment, and what is kept of the source; b"" if there is neither.
+
+    Raises OutputError if the parameters are longer than EXIF can be.
+    """
+    if not parameters and not facts:
+        return b""
     from PIL import Image
 
     text = parameters.encode()
@@ -55,24 +64,37 @@ def exif_bytes(parameters: str) -> bytes:
             remedy="Write a PNG, or shorten the instruction",
         )
     exif = Image.Exif()
-    exif[_SOFTWARE] = "pixrt"
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = (_ASCII if text.isascii() else _UNDEFINED) + text
+    if parameters:
+        exif[_SOFTWARE] = "pixrt"
+        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = (_ASCII if text.isascii() else _UNDEFINED) + text
+    facts.write(exif)
     return exif.tobytes()
 
 
-def parameters_text(image: "Image.Image") -> str | None:
+def parameters_text(opened: "Opened") -> str | None:
     """What `png_info`, `exif_bytes` or A1111 put into a picture; None if there is nothing of the kind."""
-    texts = getattr(image, "text", {}) if image.format == "PNG" else {}
     for key in (PNG_KEY, PNG_KEY_A1111):
-        if isinstance(texts.get(key), str):
-            return str(texts[key])
-    comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+        said = text_of(opened.texts.get(key, b""), _MAX_PNG_BYTES)
+        if said is not None:
+            return said
+    comment = _user_comment(opened.exif)
     if not isinstance(comment, bytes):
         return None
     code, text = comment[: len(_ASCII)], comment[len(_ASCII) :]
     if code == _UNICODE:
         return text.decode(_utf_16(text), errors="replace")
     return text.decode(errors="replace") if code in (_ASCII, _UNDEFINED) else None
+
+
+def _user_comment(exif: bytes) -> object:
+    from PIL import Image
+
+    block = Image.Exif()
+    try:
+        block.load(exif)
+        return block.get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    except Exception:  # as many unrelated types as decoders raise
+        return None
 
 
 def _utf_16(text: bytes) -> str:

@@ -4,13 +4,9 @@ Pillow is not needed. Must not import a backend.
 """
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from pixrt._version import __version__
 from pixrt.options.tasks import Options
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 XMP_KEY = "XML:com.adobe.xmp"  # of the PNG text chunk (XMP part 3, 1.1.5)
 _TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -46,12 +42,10 @@ def xmp_packet(source_type: SourceType) -> str:
     return _PACKET.format(tool=f"pixrt {__version__}", source_type=source_type.value)
 
 
-def read_source_type(image: "Image.Image") -> SourceType | None:
-    """What the XMP packet of an open picture says; None if it has none, or another type than pixrt writes.
+def read_source_type(xmp: bytes) -> SourceType | None:
+    """What an XMP packet says; None if it is none, or says another type than pixrt writes.
 
     Found by the term's name: a packet of somebody else is not parsed as XML, which takes care with hostile files.
     """
-    packet = image.info.get("xmp", b"")
-    data = packet.encode() if isinstance(packet, str) else bytes(packet)
-    found = [kind for kind in SourceType if kind.value.encode() in data]
+    found = [kind for kind in SourceType if kind.value.encode() in xmp]
     return found[0] if len(found) == 1 else None
