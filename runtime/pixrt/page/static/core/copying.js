@@ -20,14 +20,14 @@ const OURS = ["painted_back"];
 export function fileNameOf(entry) {
   const suffix = SUFFIX[entry.media_type] ?? "png";
   if (entry.kind === "source") return entry.name || `picture.${suffix}`;
-  const words = (entry.prompt || entry.task).toLowerCase().normalize("NFKD");
+  const words = (entry.prompt || entry.task).toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
   const slug = words.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, LONGEST).replace(/^-+|-+$/g, "");
   return `${slug || "picture"}-${entry.seed}${entry.parameters.painted_back ? "-painted-back" : ""}.${suffix}`;
 }
 
 /** A command for a POSIX shell. */
 export function asCommand(entry) {
-  const { task, text, source, target, options, loras, tile } = factsOf(entry);
+  const { task, text, source, target, options, loras, tile, quality } = factsOf(entry);
   const pictures = source ? [source] : [];
   const said = task === "style" ? [...pictures, "style.png"] : [...pictures, text];
   const words = [
@@ -35,6 +35,7 @@ export function asCommand(entry) {
     ...options.map(({ name, value }) => flag(name.replaceAll("_", "-"), value)),
     ...loras.map(({ file, scale }) => ["--lora", `${file}:${scale}`]),
     ...(tile ? [["--tile", String(tile)]] : []),
+    ...(quality ? [["--quality", String(quality)]] : []),
     ...(task === "style" && text ? [flag("instruction", text)] : []),
     ...(hasMask(entry) ? [["--mask", "mask.png"]] : []),
     ["--", ...said],
@@ -44,7 +45,7 @@ export function asCommand(entry) {
 
 /** The same in Python. */
 export function asPython(entry) {
-  const { task, text, source, target, options, loras, tile } = factsOf(entry);
+  const { task, text, source, target, options, loras, tile, quality } = factsOf(entry);
   const given = [
     ...(source ? [quoted(source)] : []),
     ...(task === "style" ? ['"style.png"'] : []),
@@ -53,7 +54,7 @@ export function asPython(entry) {
     ...(task === "edit" && hasMask(entry) ? ['mask="mask.png"'] : []),
     ...options.map((option) => `${option.name}=${literal(option)}`),
   ];
-  const loraList = loras.map(({ file, scale }) => `(${quoted(file)}, ${scale})`).join(", ");
+  const loraList = loras.map(({ file, scale }) => `(${quoted(file)}, ${number(scale, "number")})`).join(", ");
   const opened = [
     ...(entry.model === BUILT_IN ? [] : [quoted(entry.model)]),
     ...(tile ? [`tile=${tile}`] : []),
@@ -67,14 +68,14 @@ export function asPython(entry) {
     `    result = editor.${task}(`,
     ...given.map((each) => `        ${each},`),
     "    )",
-    `    result.save(${quoted(target)})`,
+    `    result.save(${quoted(target)}${quality ? `, quality=${quality}` : ""})`,
     "",
   ].join("\n");
 }
 
 /** The same asked of this server, as a job: sent, waited for by its events, fetched. */
 export function asCurl(entry) {
-  const { task, text, source, target, options } = factsOf(entry);
+  const { task, text, source, target, options, quality } = factsOf(entry);
   const server = new URL(".", document.baseURI).href.replace(/\/$/, "");
   const auth = key.value ? ' -H "Authorization: Bearer $PIXRT_KEY"' : "";
   const fields = [
@@ -83,6 +84,7 @@ export function asCurl(entry) {
     ...options.map(({ name, value }) => [name, [value].flat().join(" ")]),
     ...(entry.lora ?? []).map(({ name, scale }) => ["lora", `${name}:${scale}`]),
     ["output_format", FORMAT[entry.media_type] ?? "png"],
+    ...(quality ? [["output_compression", String(quality)]] : []),
   ];
   const files = [
     ...(source ? [["image", source]] : []),
@@ -134,6 +136,7 @@ function factsOf(entry) {
     options,
     loras,
     tile: parameters.tile,
+    quality: entry.media_type === "image/png" ? null : entry.fields?.output_compression, // 95 everywhere if not said
   };
 }
 

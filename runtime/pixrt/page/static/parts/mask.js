@@ -8,6 +8,7 @@ import { t } from "../core/texts.js";
 import { MaskEditor } from "./mask_editor.js";
 import { MaskFile } from "./mask_file.js";
 import { Painting, readMask, sizeOfPng } from "./painting.js";
+import { saveAs } from "./saving.js";
 
 /** The tasks that a mask is for, as far as the server has them. */
 function modes() {
@@ -52,6 +53,7 @@ export function Mask() {
         <div class="row">
           <button type="button" onClick=${open}>${t(blob ? "mask.change" : "mask.paint")}</button>
           <${MaskFile} width=${entry.width} height=${entry.height} note=${note} onMask=${load} />
+          ${blob && html`<button type="button" onClick=${() => saveAs(blob, "mask.png")}>${t("mask.save")}</button>`}
           ${blob && html`<button type="button" onClick=${remove}>${t("mask.remove")}</button>`}
         </div>
         <p class="hint" role="status">${note.value || t(blob ? "mask.whiteChanges" : "mask.all")}</p>

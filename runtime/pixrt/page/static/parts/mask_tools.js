@@ -1,6 +1,7 @@
 // The tools of the mask's window, as buttons and sliders.
 import { html } from "../vendor/preact.js";
 import { t } from "../core/texts.js";
+import { Icon } from "./icon.js";
 import { MaskFile } from "./mask_file.js";
 
 export const COLOURS = ["#ff2d78", "#00a8ff", "#2fd14a", "#ffd400"];
@@ -9,8 +10,11 @@ export const COLOURS = ["#ff2d78", "#00a8ff", "#2fd14a", "#ffd400"];
 export function MaskTools(props) {
   const { tool, size, opacity, painting, steps, note, act, width, height, hasColour } = props;
   const can = (name) => steps.value > 0 && painting.current[name];
-  const button = (name, disabled = false) =>
-    html`<button type="button" disabled=${disabled} onClick=${() => act(name)}>${t(`mask.${name}`)}</button>`;
+  const button = (name) => html`<button type="button" onClick=${() => act(name)}>${t(`mask.${name}`)}</button>`;
+  const drawn = (name, disabled) => html`
+    <button type="button" class="icon" disabled=${disabled} onClick=${() => act(name)} aria-label=${t(`mask.${name}`)}
+      title=${t(`mask.${name}`)}><${Icon} name=${name} /></button>
+  `;
   const slide = (signal) => (event) => (signal.value = Number(event.target.value));
   return html`
     <div class="mask-tools">
@@ -28,7 +32,7 @@ export function MaskTools(props) {
         <input type="range" min="1" max=${Math.max(width, height)} value=${size.value} onInput=${slide(size)} />
       </label>
       <div class="row">
-        ${button("undo", !can("canUndo"))} ${button("redo", !can("canRedo"))} ${button("invert")} ${button("fill")}
+        ${drawn("undo", !can("canUndo"))} ${drawn("redo", !can("canRedo"))} ${button("invert")} ${button("fill")}
         ${button("clear")} <${MaskFile} ...${{ width, height, note }} onMask=${(mask) => act("load", mask)} />
       </div>
       <${Zoom} ...${props} />
@@ -43,14 +47,15 @@ export function MaskTools(props) {
 
 function Zoom({ view }) {
   const zoom = view.zoom.value;
+  const percent = Math.round(100 * zoom);
   const button = (name, factor, disabled, words) => html`
-    <button type="button" aria-label=${t(`mask.${name}`)} disabled=${disabled} onClick=${() => view.zoomTo(zoom * factor)}>
+    <button type="button" aria-label=${t(`mask.${name}`, { percent })} disabled=${disabled} onClick=${() => view.zoomTo(zoom * factor)}>
       ${words}
     </button>
   `;
   return html`
     <div class="row" role="group" aria-label=${t("mask.zoom")}>
-      ${button("zoomOut", 1 / 1.5, zoom <= 1, "−")} ${button("zoomFit", 0, false, `${Math.round(100 * zoom)} %`)}
+      ${button("zoomOut", 1 / 1.5, zoom <= 1, "−")} ${button("zoomFit", 0, false, `${percent} %`)}
       ${button("zoomIn", 1.5, zoom >= view.most, "+")}
     </div>
   `;

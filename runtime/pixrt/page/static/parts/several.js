@@ -1,5 +1,5 @@
 // What was asked for at once: results side by side, in the order of their sources; all of them as a zip.
-import { html } from "../vendor/preact.js";
+import { html, useComputed } from "../vendor/preact.js";
 import { byId, current, entries, pictureOf, select } from "../core/history.js";
 import { useUrl } from "../core/hooks.js";
 import { again, isMoving, jobs } from "../core/jobs.js";
@@ -43,8 +43,9 @@ export function Several({ group }) {
 function Made({ entry }) {
   const url = useUrl("thumb", entry.id);
   const source = byId.value.get(entry.parent);
+  const isCurrent = useComputed(() => current.value === entry.id);
   return html`
-    <button type="button" class="several-item" aria-pressed=${current.value === entry.id} onClick=${() => select(entry.id)}
+    <button type="button" class="several-item" aria-pressed=${isCurrent} onClick=${() => select(entry.id)}
       aria-label=${t("several.open", { name: labelOf(entry) })}>
       ${url && html`<img src=${url} alt="" />`}
     </button>

@@ -12,9 +12,10 @@ const FIRST = ["guidance_scale", "image_guidance_scale", "strength", "steps"]; /
 export function Sweep({ onClose }) {
   const axes = axesOf(task.value);
   const names = [...FIRST, ...axes.map(({ name }) => name)].filter((name) => axes.some((axis) => axis.name === name));
-  const rows = useAxis(names[0]);
-  const columns = useAxis([...new Set(names)][1] ?? "");
   const problem = useSignal("");
+  const changed = () => (problem.value = "");
+  const rows = useAxis(names[0], changed);
+  const columns = useAxis([...new Set(names)][1] ?? "", changed);
   const count = (rows.values?.length ?? 0) * (columns.name ? (columns.values?.length ?? 0) : 1);
 
   const run = async () => {
@@ -59,12 +60,15 @@ function wrong(rows, columns, count) {
 }
 
 /** An axis that is being set up: its option, and what is written or ticked. */
-function useAxis(first) {
+function useAxis(first, onChange) {
   const state = useSignal(beginning(first));
   const { name, text, ticked } = state.value;
   const option = optionsOf(task.value).find((each) => each.name === name);
   const values = option?.enum ? ticked : numbersIn(text);
-  const set = (news) => (state.value = { ...state.value, ...news });
+  const set = (news) => {
+    state.value = { ...state.value, ...news };
+    onChange();
+  };
   return { name, text, ticked, option, values, axis: { name, values }, set, choose: (next) => set(beginning(next)) };
 }
 

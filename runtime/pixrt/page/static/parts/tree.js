@@ -30,7 +30,7 @@ const rows = computed(() => {
 /** The history with its buttons. */
 export function HistoryTree() {
   const list = useRef(null);
-  const removal = useRemoval();
+  const removal = useRemoval((id) => go(id));
   useEffect(() => {
     focused.value = null;
     if (current.value) keepInSight(list.current, current.value);
@@ -87,18 +87,24 @@ function choose(name, id) {
   chosen[name].value = chosen[name].value === id ? null : id;
 }
 
-/** Deleting asks once: the second time within a while it is done. */
-function useRemoval() {
+/** Deleting asks once: the second time within a while it is done. `go` is told where to be then. */
+function useRemoval(go) {
   const asked = useSignal(null);
   const isSure = asked.value !== null && asked.value === active.value;
   useEffect(() => {
     const timer = setTimeout(() => (asked.value = null), SURE_MS);
     return () => clearTimeout(timer);
   }, [asked.value]);
-  const ask = () => {
+  const ask = async () => {
     const id = active.value;
-    if (asked.value === id) remove(id);
-    asked.value = asked.value === id ? null : id;
+    const isDone = asked.value === id;
+    asked.value = isDone ? null : id;
+    if (!isDone) return;
+    const order = rows.value.map(({ entry }) => entry.id);
+    const next = order[order.indexOf(id) + 1] ?? order.at(-2);
+    const isInside = document.activeElement?.role === "treeitem";
+    await remove(id);
+    if (isInside) requestAnimationFrame(() => go(next));
   };
   return { isSure, ask };
 }

@@ -1,7 +1,7 @@
 // The picture: before and after under a divider, side by side, or as a difference; magnified; any two of the history.
-import { html, signal, useEffect, useSignal } from "../vendor/preact.js";
+import { html, signal, useEffect, useMemo, useSignal } from "../vendor/preact.js";
 import { entries } from "../core/history.js";
-import { t } from "../core/texts.js";
+import { language, t } from "../core/texts.js";
 import { chosen, labelOf, madeBy, pair, useAddress } from "./comparison.js";
 import { Difference } from "./difference.js";
 import { Icon } from "./icon.js";
@@ -22,7 +22,7 @@ export function Viewer() {
   const shown = before ? mode.value : "single";
   return html`
     <section class="viewer" aria-label=${t("viewer.title")} data-mode=${shown}>
-      <div class="viewer-bar">${before && html`<${Modes} />`} <${Zoom} entry=${after} /></div>
+      <div class="viewer-bar">${before && html`<${Modes} />`} <${Zoom} /></div>
       <div class="viewer-figures">
         ${shown === "side" && html`<${Figure} letter="A" entry=${before}><${Pane} entry=${before} /><//>`}
         <${Figure} letter=${before && "B"} entry=${after} before=${shown === "side" ? null : before}>
@@ -51,12 +51,14 @@ function Modes() {
 }
 
 function Zoom() {
-  const button = (name, factor, words) =>
-    html`<button type="button" aria-label=${t(name)} title=${t(name)} onClick=${() => zoomBy(factor)}>${words}</button>`;
+  const percent = Math.round(100 * view.value.scale);
+  const button = (name, factor, words) => {
+    const label = t(name, { percent });
+    return html`<button type="button" aria-label=${label} title=${label} onClick=${() => zoomBy(factor)}>${words}</button>`;
+  };
   return html`
     <div class="row" role="group" aria-label=${t("viewer.zoom")}>
-      ${button("viewer.zoomOut", 0.8, "−")}
-      ${button("viewer.zoomFit", 0, `${Math.round(100 * view.value.scale)} %`)}
+      ${button("viewer.zoomOut", 0.8, "−")} ${button("viewer.zoomFit", 0, `${percent} %`)}
       ${button("viewer.zoomIn", 1.25, "+")}
     </div>
   `;
@@ -135,21 +137,26 @@ function Picture({ entry, alt, clip = "none" }) {
 
 /** Any two entries, by two lists. */
 function Choose() {
-  const list = (name, automatic) => html`
-    <label>
-      <span>${t(`viewer.${name}`)}</span>
-      <select value=${chosen[name].value ?? ""} onChange=${(event) => (chosen[name].value = event.target.value || null)}>
-        <option value="">${t(automatic)}</option>
-        ${entries.value.map((entry) => html`<option key=${entry.id} value=${entry.id}>${labelOf(entry)}</option>`)}
-      </select>
-    </label>
-  `;
   const isChosen = chosen.a.value || chosen.b.value;
   const reset = () => (chosen.a.value = chosen.b.value = null);
   return html`
     <div class="viewer-choose" role="group" aria-label=${t("viewer.compare")}>
-      ${list("a", "viewer.aAutomatic")} ${list("b", "viewer.bAutomatic")}
+      <${List} name="a" automatic="viewer.aAutomatic" /> <${List} name="b" automatic="viewer.bAutomatic" />
       ${isChosen && html`<button type="button" onClick=${reset}>${t("viewer.compareEnd")}</button>`}
     </div>
+  `;
+}
+
+function List({ name, automatic }) {
+  const option = (entry) => html`<option key=${entry.id} value=${entry.id}>${labelOf(entry)}</option>`;
+  const options = useMemo(() => entries.value.map(option), [entries.value, language.value]); // many, seldom others
+  return html`
+    <label>
+      <span>${t(`viewer.${name}`)}</span>
+      <select value=${chosen[name].value ?? ""} onChange=${(event) => (chosen[name].value = event.target.value || null)}>
+        <option value="">${t(automatic)}</option>
+        ${options}
+      </select>
+    </label>
   `;
 }
