@@ -13,6 +13,7 @@ from pixrt.bundles.manifest import LoraSpec
 from pixrt.core.timing import StageTimes
 from pixrt.options.tasks import Options
 from pixrt.pictures.codecs import encode_picture, save_picture
+from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.formats import Format
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
 from pixrt.pictures.provenance import SourceType
@@ -44,6 +45,7 @@ class EditResult:
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
         tile: the longer side in pixels of the windows that the UNet ran on; None where it had the whole picture.
         inputs_sha256: of the mask and of the style picture, where there were any: their first 16 digits.
+        facts: what the picture's own file says of itself, which the result's file keeps.
         history: the parameters of every edit that led to the picture this one began with, oldest first, each without
             a history of its own; empty where that picture was not made in the same session.
     """
@@ -66,6 +68,7 @@ class EditResult:
     decoded_in_fp32: bool = False
     tile: int | None = None
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
+    facts: SourceFacts = SourceFacts()
     history: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -116,6 +119,7 @@ class EditResult:
             quality=quality,
             marking=marking,
             source=source,
+            facts=self.facts,
         )
 
     def save(
@@ -125,8 +129,12 @@ class EditResult:
         quality: int = 95,
         marking: Marking = DEFAULT_MARKING,
         source: "PictureSource | None" = None,
+        overwrite: bool = True,
     ) -> None:
-        """Write what `encode` makes; the suffix tells the format. Raises OptionError, OutputError."""
+        """Write what `encode` makes; the suffix tells the format.
+
+        Raises OptionError; OutputError, also for a file that is there and not `overwrite`.
+        """
         save_picture(
             self.image,
             Path(path),
@@ -135,6 +143,8 @@ class EditResult:
             quality=quality,
             marking=marking,
             source=source,
+            facts=self.facts,
+            overwrite=overwrite,
         )
 
     @property
