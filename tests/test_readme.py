@@ -35,6 +35,7 @@ WITH_COMMANDS = {
             "lora",
             "masks",
             "options",
+            "page",
             "presets",
             "provenance",
             "serving",

@@ -16,7 +16,7 @@ from pixrt.options.serve import SERVE_SESSION
 from pixrt.options.session import SessionOptions
 
 # Whatever the environment says of a server that others use.
-_OWN = {"host": "127.0.0.1", "port": 0, "allowed_hosts": "", "keys_file": None, "insecure": False}
+_OWN = {"host": "127.0.0.1", "allowed_hosts": "", "keys_file": None, "insecure": False}
 
 
 @with_flags(SessionOptions, "session", defaults=SERVE_SESSION)
@@ -30,6 +30,15 @@ def ui(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.", show_default=False)
     ] = True,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=65535,
+            help="The port; 0 takes a free one. A browser keeps a history for each.",
+        ),
+    ] = 0,
     lora_folder: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A folder of LoRA files (.safetensors), which the page offers.")
     ] = None,
@@ -45,7 +54,7 @@ def ui(
     key, line = new_key("ui")
     chosen = {} if bundle is None else {"bundle": bundle}
     folder = {} if lora_folder is None else {"lora_folder": lora_folder}
-    settings = read_settings({**chosen, **folder, **_OWN, **session})
+    settings = read_settings({**chosen, **folder, **_OWN, "port": port, **session})
     is_shown = browser and has_browser()
 
     def on_address(address: str) -> None:
