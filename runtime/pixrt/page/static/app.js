@@ -22,7 +22,6 @@ import { Viewer } from "./parts/viewer.js";
 function App() {
   const entry = byId.value.get(current.value);
   useEffect(() => {
-    document.title = t("app.title");
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
@@ -81,6 +80,9 @@ await Promise.all([openTheme(), openDraft()]);
 effect(() => {
   const names = Object.keys(schema.value?.tasks ?? {});
   if (names.length && !names.includes(task.value)) task.value = names[0];
+});
+effect(() => {
+  document.title = t("app.title");
 });
 render(html`<${App} />`, document.getElementById("page"));
 await known;

@@ -27,6 +27,11 @@ export const reached = signal(true);
 /** When the server will be tried again, milliseconds of `Date.now()`. */
 export const nextTry = signal(0);
 
+let ahead = 0; // milliseconds by which the server's clock is ahead of ours
+
+/** The time as the server has it, Unix seconds. */
+export const serverTime = () => (Date.now() + ahead) / 1000;
+
 let back = null; // the one loop that waits for the server
 let hurry = () => {};
 
@@ -130,6 +135,8 @@ async function ask(path, { headers = {}, ...options } = {}) {
     if (error.name === "AbortError") throw error;
     throw unreached();
   }
+  const differs = Date.parse(answer.headers.get("date")) - Date.now();
+  ahead = Math.abs(differs) > 3000 ? differs : 0; // the header has whole seconds
   if (answer.ok) {
     locked.value = false;
     return answer;

@@ -17,6 +17,7 @@
 import { computed, effect, signal } from "../vendor/preact.js";
 import { decode, thumbnail } from "./pictures.js";
 import * as store from "./store.js";
+import { t } from "./texts.js";
 
 /** All entries without their pictures, oldest first. */
 export const entries = signal([]);
@@ -86,9 +87,11 @@ async function add(entry, picture, { mask = null, style = null } = {}) {
   return full;
 }
 
-/** @returns {Promise<Blob>} the file as it came */
+/** @returns {Promise<Blob>} the file as it came. Throws Error in words if it was removed. */
 export async function pictureOf(id) {
-  return (await store.get("blobs", id)).picture;
+  const kept = await store.get("blobs", id);
+  if (!kept) throw new Error(t("problem.gone"));
+  return kept.picture;
 }
 
 /** @returns {Promise<{mask: Blob|null, style: Blob|null}>} what a result was made with besides its parent */

@@ -1,9 +1,9 @@
 /** A request on its way to the server: as a form, again when the server has no room, and never twice. */
-import { listJobs, Problem, submit, untilKey, untilReached } from "./api.js";
+import { listJobs, Problem, serverTime, submit, untilKey, untilReached } from "./api.js";
 import { pictureOf } from "./history.js";
 
 const SUFFIX = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
-const CLOCKS_DIFFER = 60; // seconds by which the server's clock may be behind
+const MARGIN = 10; // seconds by which the clocks may differ all the same
 
 /**
  * @typedef {object} Request
@@ -65,9 +65,10 @@ export async function sendOnce(request, { since, onWait }) {
 /** The jobs that the server has of a request, or null if it did not get it. */
 async function findJobs(request, since) {
   const first = request.options.seed;
+  const earliest = serverTime() - (Date.now() - since) / 1000 - MARGIN;
   const jobs = (await listJobs()).filter(
     (job) =>
-      job.created > since / 1000 - CLOCKS_DIFFER &&
+      job.created > earliest &&
       job.task === request.task &&
       job.prompt === request.prompt &&
       job.seed >= first &&

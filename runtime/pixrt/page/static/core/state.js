@@ -44,10 +44,13 @@ const takes = computed(() => {
 /** Whether the task takes "image", "mask" or "style". */
 export const isTaken = (picture) => takes.value.has(picture);
 
+/** The sources that the history still has. */
+const brought = computed(() => sources.value.filter((id) => byId.value.has(id)));
+
 const missing = computed(() => {
   const needs = schema.value?.tasks[task.value]?.needs ?? [];
   const found = {};
-  if (needs.includes("image") && !sources.value.length) found.image = t("check.image");
+  if (needs.includes("image") && !brought.value.length) found.image = t("check.image");
   if (needs.includes("mask") && !mask.value) found.mask = t("check.mask");
   if (needs.includes("style") && !style.value) found.style = t("check.style");
   if (task.value !== "style" && !prompt.value.trim()) found.prompt = t("check.prompt");
@@ -113,7 +116,7 @@ export async function compose() {
     prompt: prompt.value.trim(),
     options: { ...given.value, seed: seed ?? drawSeed() },
     lora: loras.value,
-    image: isTaken("image") ? (sources.value[0] ?? null) : null,
+    image: isTaken("image") ? (brought.value[0] ?? null) : null,
     mask: isTaken("mask") ? mask.value : null,
     style: isTaken("style") ? style.value : null,
     n: count.value,
@@ -125,7 +128,7 @@ export async function compose() {
 /** One request for each source, all of one group; the mask is the first one's. */
 export async function composeAll() {
   const first = await compose();
-  const images = isTaken("image") ? sources.value : [null];
+  const images = isTaken("image") ? brought.value : [null];
   return images.map((image, index) => ({ ...first, image, mask: index && task.value === "edit" ? null : first.mask }));
 }
 

@@ -1,12 +1,13 @@
 /** What is asked for: the task, its pictures, the instruction, how, and the button that sends it. */
 import { html, useEffect, useRef, useSignal } from "../vendor/preact.js";
 import { isFaulty, run } from "../core/running.js";
-import { schema } from "../core/schema.js";
+import { loadSchema, schema } from "../core/schema.js";
 import { count, faults, heard, prompt, task } from "../core/state.js";
 import { t } from "../core/texts.js";
 import { Controls } from "./controls.js";
 import { Dialog } from "./dialog.js";
 import { Icon } from "./icon.js";
+import { troubles } from "./problem.js";
 import { Source } from "./source.js";
 import { Sweep } from "./sweep.js";
 
@@ -32,7 +33,7 @@ export function Compose() {
 
 /** Send what is composed; if it is not fit for that, go to the first field that is not. */
 export async function runAndShow() {
-  if (!schema.value) return;
+  if (!schema.value) return loadSchema().catch(troubles.add);
   const sent = run();
   if (!isFaulty() && matchMedia(NARROW).matches) document.getElementById("picture").scrollIntoView();
   await sent;
@@ -73,7 +74,9 @@ function Instruction() {
     area.current.style.height = "auto";
     area.current.style.height = `${area.current.scrollHeight + 2}px`;
   }, [prompt.value]);
-  const examples = schema.value?.model.examples ?? [];
+  const { tasks = {}, model } = schema.value ?? {};
+  const isInstructed = !("edit" in tasks) || ["edit", "style"].includes(task.value); // examples are instructions
+  const examples = (isInstructed && model?.examples) || [];
   return html`
     <div class=${`field ${fault ? "wrong" : ""}`}>
       <label for="prompt">${t(`prompt.${task.value}`)}</label>

@@ -57,7 +57,7 @@ function Problem({ error, about, onDismiss, onAgain }) {
   return html`
     <div class="trouble">
       <p><strong>${t("problem.title")}</strong>${about && html` <q>${about}</q>`}</p>
-      <p>${ours ?? error?.message}</p>
+      <p lang=${ours || !error?.code ? undefined : "en"}>${ours ?? error?.message}</p>
       <p class="row">
         ${onAgain && html`<button type="button" onClick=${onAgain}>${t("action.again")}</button>`}
         <button type="button" class="plain" onClick=${onDismiss}>${t("action.dismiss")}</button>

@@ -1,6 +1,6 @@
 /** What is under way: its place in the queue, how far it is, what it looks like so far; cancelled by a button. */
-import { html, useEffect, useRef } from "../vendor/preact.js";
-import { reached } from "../core/api.js";
+import { html, useMemo, useRef } from "../vendor/preact.js";
+import { reached, serverTime } from "../core/api.js";
 import { useClock } from "../core/hooks.js";
 import { cancel, isMoving, jobs } from "../core/jobs.js";
 import { span, t } from "../core/texts.js";
@@ -17,8 +17,8 @@ export function Progress() {
       </ol>
       ${moving.length > 1 &&
       html`<button type="button" onClick=${() => moving.forEach(cancel)}>${t("progress.cancelAll")}</button>`}
-      <${Spoken} moving=${moving} />
     </section>
+    <${Spoken} moving=${moving} />
   `;
 }
 
@@ -47,24 +47,22 @@ function wordsOf({ state, place, step, steps, predictedEnd, until }) {
   if (!reached.value) return t("progress.lost");
   if (state === "sending") return t("progress.sending");
   if (state === "waiting") return t("progress.waiting", { span: span(Math.ceil((until - Date.now()) / 1000)) });
-  const left = t("progress.left", { span: span(Math.ceil(predictedEnd - Date.now() / 1000)) });
+  const left = t("progress.left", { span: span(Math.ceil(predictedEnd - serverTime())) });
   if (state === "running") return `${t("progress.step", { step, steps })} · ${left}`;
   return `${place ? t("progress.place", { n: place }) : t("progress.place")} · ${left}`;
 }
 
-/** The same for those who listen, but only when something has changed that is worth an interruption. */
+/** The same for those who listen: only what is worth an interruption. */
 function Spoken({ moving }) {
-  const before = useRef(0);
-  const first = moving[0];
+  const [first] = moving;
   const quarter = first?.steps ? Math.floor((4 * first.step) / first.steps) : 0;
-  const words = useRef("");
-  useEffect(() => {
-    before.current = moving.length;
-  }, [moving.length]);
-  const isDone = moving.length < before.current && !jobs.value.some(({ state }) => state === "cancelled");
-  const state = `${first?.id} ${first?.state} ${first?.place} ${quarter}`;
-  const last = useRef("");
-  if (state !== last.current) words.current = first ? wordsOf(first) : "";
-  last.current = state;
-  return html`<p class="visually-hidden" aria-live="polite">${isDone ? t("progress.done") : words.current}</p>`;
+  const had = useRef(0);
+  const words = useMemo(() => {
+    const isOver = had.current > 0 && !first;
+    had.current = moving.length;
+    if (first) return wordsOf(first);
+    if (!isOver || jobs.value.some(({ state }) => state === "failed")) return ""; // that is an alert
+    return t(jobs.value.some(({ state }) => state === "cancelled") ? "progress.cancelled" : "progress.done");
+  }, [first?.id, first?.state, first?.place, quarter]);
+  return html`<p class="visually-hidden" aria-live="polite">${words}</p>`;
 }

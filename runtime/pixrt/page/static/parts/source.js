@@ -155,8 +155,10 @@ function useDropped() {
         event.preventDefault();
         take(event.dataTransfer.files);
       },
-      paste: (event) => {
-        if (event.clipboardData?.files.length && !document.querySelector("dialog[open]")) take(event.clipboardData.files);
+      paste: ({ clipboardData, target }) => {
+        const isText = clipboardData.types.includes("text/plain") && target.matches("input, textarea");
+        const isOurs = clipboardData.files.length && !document.querySelector("dialog[open]");
+        if (isOurs && !isText) take(clipboardData.files); // what comes from a table is both
       },
     };
     for (const [name, handler] of Object.entries(handlers)) addEventListener(name, handler);
