@@ -5,19 +5,16 @@ Chromium is Debian's, or the one that PIXRT_CHROMIUM names; without one these te
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from browsing import ARGUMENTS, Served, Ui, Watch, served
+from browsing import ARGUMENTS, SLOW_STEPS, Open, Served, Ui, Watch, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
-
-SLOW_STEPS = ("--backend", "null", "--provider-option", "step_ms=250")
-Open = Callable[..., Ui]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,8 +36,9 @@ def browser() -> Iterator["Browser"]:
     path = chromium()
     if path is None:
         pytest.skip("there is no Chromium: install Debian's, or name one by PIXRT_CHROMIUM")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=15_000)  # a busy machine is no failure
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield opened
@@ -75,7 +73,7 @@ def opening(browser: "Browser", watch: Watch, tmp_path: Path) -> Iterator[Open]:
     contexts: list[BrowserContext] = []
 
     def open_(
-        server: Served, path: str = "", *, context: "BrowserContext | None" = None, url: str | None = None, **how: Any
+        server: Served, path: str = "", *, context: "BrowserContext | None" = None, is_ready: bool = True, **how: Any
     ) -> Ui:
         if context is None:
             settings = {
@@ -85,12 +83,15 @@ def opening(browser: "Browser", watch: Watch, tmp_path: Path) -> Iterator[Open]:
                 **how,
             }
             context = browser.new_context(accept_downloads=True, **settings)
-            context.set_default_timeout(10_000)
+            context.set_default_timeout(15_000)
             contexts.append(context)
             watch.context(context, server.address)
         page = context.new_page()
-        page.goto(url or f"{server.address}/{path}")
-        return Ui(page, server, tmp_path)
+        page.goto(f"{server.address}/{path}")
+        ui = Ui(page, server, tmp_path)
+        if is_ready:
+            page.locator("[name=steps]").wait_for()  # what the server offers is known
+        return ui
 
     yield open_
     for context in contexts:
