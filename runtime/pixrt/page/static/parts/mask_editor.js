@@ -55,7 +55,7 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
     isBusy.value = true;
     try {
       await onDone(painting.current);
-      onClose();
+      dialog.current.close(); // the focus goes back to where it was
     } catch (error) {
       note.value = error.message;
       isBusy.value = false;

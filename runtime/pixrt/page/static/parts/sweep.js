@@ -1,6 +1,6 @@
 // A sweep: the same picture, words and seed with several values of one or two options. Here it is set up.
 import { html, useSignal } from "../vendor/preact.js";
-import { faults, given, options, task, tried } from "../core/state.js";
+import { faults, given, options, said, task, tried } from "../core/state.js";
 import { optionsOf } from "../core/schema.js";
 import { t } from "../core/texts.js";
 import { axesOf, faultOf, MOST_CELLS, startSweep, titleOf } from "./sweep_grid.js";
@@ -20,6 +20,7 @@ export function Sweep({ onClose }) {
 
   const run = async () => {
     tried.value = true;
+    said.value = {};
     problem.value = wrong(rows, columns, count) ?? "";
     if (problem.value) return;
     onClose();
