@@ -21,7 +21,7 @@ from pixrt.bundles.engine_files import is_plan_name, read_engine
 from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineSpec
 from pixrt.bundles.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pixrt.errors import EngineError, OutputError
-from pixrt.files import atomic_write, close_to_others, make_folder
+from pixrt.files import atomic_write, close_to_others, make_folder, remove_leftovers, sync_folder
 
 
 class Shelf:
@@ -105,8 +105,7 @@ class Shelf:
             lock = self._lock("manifest", timeout=-1)
             lock.acquire()
         try:
-            for left in self.folder.glob(".pixrt-*.tmp"):  # of a manifest: nobody else writes one now
-                left.unlink(missing_ok=True)
+            remove_leftovers(self.folder)  # of a manifest
             yield self.manifest()
         finally:
             lock.release()
@@ -130,6 +129,7 @@ class Shelf:
                     os.fsync(file.fileno())
                 temporary.replace(path)
             finally:
+                sync_folder(path.parent)
                 temporary.unlink(missing_ok=True)
 
     def _lock(self, name: str, timeout: float) -> FileLock:

@@ -1,8 +1,5 @@
 """The output folder of an export: made aside, and put in place whole or not at all. Nothing of the user's is lost."""
 
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,33 +7,28 @@ from pathlib import Path
 from pixrt.bundles.engine_spec import ENGINES_FOLDER
 from pixrt.bundles.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pixrt.errors import BundleError, OutputError
+from pixrt.files import remove_leftovers, target_of
+from pixrt.folders import atomic_folder, restore
 
 
 @contextmanager
 def bundle_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside the output that takes its place when everything went well, and is removed if not.
 
-    What stands at the output is moved aside first and removed last, so that at every moment the old bundle or the new
-    one is whole. Raises OutputError before the work begins if the output cannot be used: it is a file or a mount
-    point, is not empty, or (with `overwrite`) is not a bundle and nothing but a bundle.
+    At every moment the old bundle or the new one is there, whole; see `atomic_folder`. Raises OutputError before the
+    work begins if the output cannot be used: it is a file or a mount point, is not empty, or (with `overwrite`) is not
+    a bundle and nothing but a bundle.
     """
     try:
-        target = Path(os.path.abspath(output)).resolve()  # noqa: PTH100  # resolve() alone raises on a loop of links
+        target = target_of(output)
+        restore(target)
         _require_replaceable(target, overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        folder.mkdir()
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise _refused(output, error) from error
-    try:
+    with atomic_folder(output, overwrite=overwrite) as folder:
         yield folder
         _open_to_readers(folder)
         _require_replaceable(target, overwrite)  # again: a long time has passed
-        _put_in_place(folder, target)
-    except OSError as error:
-        raise _refused(output, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_replaceable(target: Path, overwrite: bool) -> None:
@@ -46,6 +38,7 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
         raise OutputError(f"{target} is a file", remedy="Choose another -o")
     if target.is_mount():
         raise OutputError(f"{target} is a mount point, which cannot be replaced", remedy="Name a folder inside it")
+    remove_leftovers(target)
     names = {path.name for path in target.iterdir()}
     if not names:
         return
@@ -75,20 +68,6 @@ def _unlisted(target: Path, manifest: Manifest) -> set[str]:
 
 def _is_builders(name: str) -> bool:
     return name.startswith(".") and name.endswith((".lock", ".tmp"))
-
-
-def _put_in_place(folder: Path, target: Path) -> None:
-    aside = folder.with_suffix(".old")
-    replaces = target.exists() and any(target.iterdir())
-    if replaces:
-        target.rename(aside)
-    try:
-        folder.rename(target)
-    except BaseException:
-        if replaces:
-            aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _open_to_readers(folder: Path) -> None:

@@ -52,12 +52,12 @@ def test_results_within_the_source_are_no_pictures_of_it(tree: Path) -> None:
     assert "out/e.png" in targets("in", output="elsewhere")
 
 
-@pytest.mark.parametrize("source", ["nothing", "in/*.gif", "in/notes.txt", "in/.hidden/*"])
+@pytest.mark.parametrize("source", ["nothing", "in/*.psd", "in/notes.txt", "in/.hidden/*"])
 def test_sources_without_pictures(tree: Path, source: str) -> None:
     if source == "in/.hidden/*":  # named, it is meant
         assert targets(source) == ["d.png"]
         return
-    (tree / "in" / "notes.txt").rename(tree / "in" / "notes.gif")
+    (tree / "in" / "notes.txt").rename(tree / "in" / "notes.psd")
     with pytest.raises(DataError):
         targets(source)
 
@@ -97,7 +97,7 @@ def test_the_same_table_as_csv(tree: Path) -> None:
         ({"image": "in/b.png", "stepz": 3}, "'stepz' is unknown"),
         ({"image": "in/b.png", "steps": 0}, "steps is 0"),
         ({"image": "in/b.png", "seed": "one"}, "seed is 'one', which is not a whole number"),
-        ({"image": "in/b.png", "seed": 1.0}, "seed is 1.0, which is not a whole number"),
+        ({"image": "in/b.png", "seed": 1.5}, "seed is 1.5, which is not a whole number"),
         ({"image": "in/b.png", "steps": True}, "steps is True, which is not a whole number"),
         ({"image": "in/b.png", "guidance_interval": [0.5]}, "guidance_interval is (0.5,)"),
         ({"image": "in/b.png", "negative_prompt": 7}, "negative_prompt is 7"),

@@ -160,10 +160,10 @@ def test_pictures_of_other_steps_advance_together(
 def test_a_full_disk_ends_the_run(
     null: Editor, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Any, path: Path, **more: Any) -> None:
+    def full(path: Path, **more: Any) -> None:
         raise OutputError("the disk is full", remedy="None")
 
-    monkeypatch.setattr("pixrt.editor.result.EditResult.save", full)
+    monkeypatch.setattr("pixrt.apps.gallery.atomic_write", full)
     with pytest.raises(OutputError, match="full"):
         run_gallery(null, pictures, tmp_path / "out")
 

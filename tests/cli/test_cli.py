@@ -62,7 +62,7 @@ def test_from_another_checkpoint_is_said(run: Run, tmp_path: Path, monkeypatch: 
 
 def test_parameters_that_are_not_known_are_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("edit", "scene.png", BLUE, "-o", "one.png", "--steps", 1, "--tile", 64).code == 0
-    words = ("edit", "scene.png", "--from", "one.png", "-o", "two.png")
+    words = ("edit", "scene.png", "--from", "one.png", "-o", "two.png", "--overwrite")
     assert "does not know" not in run(*words).err  # of what pixrt writes, nothing
     newer = {"style_sha256": "0", "sharpness": 3, "[red]glow": {}}
     monkeypatch.setattr(edit_module, "read_parameters", lambda path: pixrt_parameters(tmp_path) | newer)
@@ -126,7 +126,7 @@ def test_names_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
     facts = json.loads(outcome.out)
     assert (facts["input"], facts["parameters"]["instruction"]) == (name, "x :heart: [bold]")
     assert "\x1b" not in outcome.out
-    outcome = run("edit", name, "x", "-o", "out", "--steps", 1)
+    outcome = run("edit", name, "x", "-o", "out", "--steps", 1, "--overwrite")
     assert outcome.out.startswith(r"out/a :heart: [red]b\x1b[31m.png  64 x 64")
 
 

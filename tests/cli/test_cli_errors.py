@@ -66,7 +66,7 @@ WRONG: dict[str, tuple[list[object], int, str]] = {
     "output is the input by a path": (["scene.png", BLUE, "-o", "./x/../scene.png"], 7, ""),
     "output folder is the inputs'": (["scene.png", BLUE, "-o", "."], 7, "inputs are never overwritten"),
     "output suffix": (["scene.png", BLUE, "-o", "o.gif"], 7, ".gif"),
-    "output in no folder": (["scene.png", BLUE, "-o", "no/o.png"], 7, "does not exist"),
+    "output exists": (["scene.png", BLUE, "-o", "link.png"], 7, ""),
     "output under a file": (["scene.png", BLUE, "-o", "scene.png/o"], 7, "scene.png"),
     "output name too long": (["scene.png", BLUE, "-o", "n" * 300 + ".png"], 7, "cannot write"),
     "output is a folder": (["scene.png", BLUE, "-o", "target"], 7, "is a folder"),

@@ -1,14 +1,14 @@
 """Writing a training set as a folder of PNGs with `metadata.jsonl`, whole or not at all. Must not import PyTorch."""
 
 import json
-import secrets
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
 from pixrt.errors import OutputError
+from pixrt.folders import atomic_folder
 from pixrt_export.data import image_folder
 from pixrt_export.data.pairs import PairSet
 
@@ -25,26 +25,13 @@ def write_pairs(
     It is made beside the output and renamed when it is complete. Raises OutputError if the output exists or the
     file system refuses; PictureError if a sample cannot be loaded.
     """
-    try:
-        # Without a link at its end: renaming would replace the link.
-        target = output.absolute()
-        _require_new(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        folder.mkdir()
-    except (OSError, ValueError) as error:
-        raise _refused(output, error) from error
-    try:
+    _require_new(output)
+    with atomic_folder(output, overwrite=False) as folder:
         with (folder / image_folder.INDEX).open("w", encoding="utf-8") as index:
             for number in range(len(pairs)):
                 index.write(json.dumps(_write_sample(pairs, number, folder, size), ensure_ascii=False) + "\n")
                 on_progress(number + 1, len(pairs))
-        _require_new(target)  # again: some time has passed
-        folder.rename(target)
-    except OSError as error:
-        raise _refused(output, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _require_new(output)  # again: some time has passed
 
 
 def _write_sample(pairs: PairSet, index: int, folder: Path, size: int) -> dict[str, str | None]:
@@ -59,10 +46,5 @@ def _write_sample(pairs: PairSet, index: int, folder: Path, size: int) -> dict[s
 
 
 def _require_new(target: Path) -> None:
-    if target.exists() or target.is_symlink():
+    if os.path.lexists(target):
         raise OutputError(f"{target} exists already", remedy="Choose another -o, or remove it first")
-
-
-def _refused(output: Path, error: Exception) -> OutputError:
-    reason = getattr(error, "strerror", None) or error
-    return OutputError(f"cannot write {output}: {reason}", remedy="Free space, or choose another -o")

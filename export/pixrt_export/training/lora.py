@@ -11,6 +11,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 
 from pixrt.errors import OptionError, OutputError
+from pixrt.files import atomic_write
+from pixrt.folders import temporary_folder
 from pixrt_export.training.edit import EditNetwork, Prior
 from pixrt_export.training.options import LoraOptions
 
@@ -68,20 +70,20 @@ def save_lora(network: EditNetwork, folder: Path) -> Path:
     adapted = {"unet": network.unet}
     if hasattr(network.text_encoder, "peft_config"):
         adapted["text_encoder"] = network.text_encoder
-    aside = folder / ".lora.tmp"
     try:
-        StableDiffusionLoraLoaderMixin.save_lora_weights(
-            aside,
-            **{f"{name}_lora_layers": get_peft_model_state_dict(part) for name, part in adapted.items()},
-            **{
-                f"{name}_lora_adapter_metadata": part.peft_config["default"].to_dict() for name, part in adapted.items()
-            },
-        )
-        (aside / FILE).replace(folder / FILE)
+        with temporary_folder(folder) as aside:
+            StableDiffusionLoraLoaderMixin.save_lora_weights(
+                aside,
+                **{f"{name}_lora_layers": get_peft_model_state_dict(part) for name, part in adapted.items()},
+                **{
+                    f"{name}_lora_adapter_metadata": part.peft_config["default"].to_dict()
+                    for name, part in adapted.items()
+                },
+            )
+            with atomic_write(folder / FILE) as file, (aside / FILE).open("rb") as made:
+                shutil.copyfileobj(made, file)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {folder / FILE}: {error}", remedy="Free some space and start again") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder / FILE
 
 

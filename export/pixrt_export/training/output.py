@@ -1,7 +1,6 @@
 """What training writes at its end: a checkpoint in diffusers' format, whole or not at all."""
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from pixrt.errors import OutputError
+from pixrt.folders import atomic_folder
 from pixrt_export.checkpoint import Checkpoint
 from pixrt_export.hub import PARTS
 
@@ -34,17 +34,12 @@ def checkpoint_folder(target: Path, index: Mapping[str, Any] = INDEX) -> Iterato
 
     Raises OutputError.
     """
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        (folder / "model_index.json").write_text(json.dumps(dict(index), indent=1) + "\n", "utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
-    except (OSError, SafetensorError) as error:
+        with atomic_folder(target) as folder:
+            yield folder
+            (folder / "model_index.json").write_text(json.dumps(dict(index), indent=1) + "\n", "utf-8")
+    except SafetensorError as error:
         raise OutputError(f"cannot write {target}: {error}", remedy="Free some space and start again") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any], dtype: torch.dtype) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pixrt.errors import TrainingError
-from pixrt.files import atomic_write, make_folder
+from pixrt.files import atomic_write, make_folder, remove_leftovers
 from pixrt_export.training.plan import TrainingPlan
 
 # What may change when a run goes on: how long it is, and what it leaves on the way.
@@ -35,6 +35,7 @@ def run_folder(plan: TrainingPlan[Any]) -> Iterator[None]:
             f"another process trains in {plan.output}", remedy="Wait for it, or give another folder with -o"
         ) from None
     try:
+        remove_leftovers(plan.output, deep=True)
         _require_same(plan)
         yield
     finally:

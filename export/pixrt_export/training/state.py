@@ -4,7 +4,6 @@ A checkpoint is a folder `step-00000500` that is written under another name and 
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pixrt.errors import OutputError, TrainingError
+from pixrt.folders import atomic_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +31,13 @@ class State:
 def save_state(folder: Path, state: State, keep: int) -> Path:
     """Write `folder/step-XXXXXXXX` and remove all but the newest `keep`. Raises OutputError."""
     target = folder / f"step-{state.step:08d}"
-    temporary = folder / f".{target.name}.tmp"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name in ("weights", "averaged", "optimizer"):
-            tensors = {key: tensor.detach().contiguous() for key, tensor in getattr(state, name).items()}
-            save_file(tensors, temporary / f"{name}.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": state.step, "scaler": state.scaler}), "utf-8")
-        for path in temporary.iterdir():  # a power cut must not leave the name without the content
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(target) as made:
+            for name in ("weights", "averaged", "optimizer"):
+                tensors = {key: tensor.detach().contiguous() for key, tensor in getattr(state, name).items()}
+                save_file(tensors, made / f"{name}.safetensors")
+            (made / "state.json").write_text(json.dumps({"step": state.step, "scaler": state.scaler}), "utf-8")
+    except (OutputError, SafetensorError) as error:
         raise OutputError(
             f"cannot write the checkpoint of step {state.step} to {folder}: {error}",
             remedy="Free some space and start again: the run goes on from the checkpoint before",

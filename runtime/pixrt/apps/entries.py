@@ -3,22 +3,21 @@
 Must not import a backend.
 """
 
-import csv
 import glob
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, TextIO
+from typing import Any
 
+from pixrt.apps.tables import TABLES, read_rows
 from pixrt.errors import DataError, PixrtError
-from pixrt.options.fields import option_fields
+from pixrt.options.fields import option_fields, rule_of
 from pixrt.options.parsing import parse_all
 from pixrt.options.tasks import EditOptions
-from pixrt.pictures.formats import WRITABLE_SUFFIXES, writable_name
+from pixrt.pictures.formats import OTHER_SUFFIXES, READABLE_SUFFIXES, readable_suffixes, writable_name
 
-TABLES = (".jsonl", ".csv")
 _LONGEST_NAME = 255 - len(".png")  # of the file systems in use, in bytes
 _OWN = ("image", "instruction", "mask", "output")
 _PARAMETERS = option_fields(EditOptions)
@@ -43,22 +42,33 @@ class Entry:
 
 
 def read_entries(
-    sources: Sequence[str], instruction: str | None, parameters: Mapping[str, Any], output: Path
+    sources: Sequence[str],
+    instruction: str | None,
+    parameters: Mapping[str, Any],
+    output: Path,
+    *,
+    on_passed: Callable[[Path], None] = lambda path: None,
 ) -> Iterator[Entry]:
     """The entries of `sources`: pictures, folders (with all below them), patterns such as `photos/*.jpg`, and tables.
 
-    If `output` is a folder within a source, what is in it is left out: those are results. A table is a `.jsonl` or
-    `.csv` with the columns `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its
-    paths are relative to it. Raises DataError for a source that is none, has no picture, or a row that cannot be used,
-    with its number.
+    If `output` is a folder within a source, what is in it is left out: those are results. `on_passed` is told of files
+    in folders and patterns that are pictures by their suffix, of a format that is not read. A table is one of `TABLES`
+    with the columns `image`, and if wanted `instruction`, `mask`, `output` and any field of `EditOptions`; its paths
+    are relative to it. Raises DataError for a source that is none, has no picture, or a row that cannot be used, with
+    its number.
     """
     for source in sources:
-        found = 0
-        for entry in _read_source(source, instruction, parameters, output):
+        found, passed = 0, list[Path]()
+        for entry in _read_source(source, instruction, parameters, output, passed.append):
             found += 1
             yield entry
+        for path in passed:
+            on_passed(path)
         if not found:
-            raise DataError(f"{source} has no picture", remedy=f"Pictures end in {', '.join(WRITABLE_SUFFIXES)}")
+            also = f", only {len(passed)} such as {passed[0].name}" if passed else ""
+            raise DataError(
+                f"{source} has no picture that is read{also}", remedy=f"Those end in {', '.join(readable_suffixes())}"
+            )
 
 
 def count_entries(entries: Iterable[Entry], folder: Path) -> int:
@@ -70,7 +80,7 @@ def count_entries(entries: Iterable[Entry], folder: Path) -> int:
     targets: dict[Path, str] = {}
     inputs: set[Path] = set()
     for entry in entries:
-        target = folder / entry.target
+        target = _resolved(folder / entry.target)
         _require_place(entry, target)
         if target in targets:
             raise DataError(
@@ -80,7 +90,7 @@ def count_entries(entries: Iterable[Entry], folder: Path) -> int:
         targets[target] = entry.name
         inputs.update(_resolved(path) for path in (entry.path, entry.mask) if path)
     for target, name in targets.items():
-        if _resolved(target) in inputs:
+        if target in inputs:
             raise DataError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")
         above = next((parent for parent in target.parents if parent in targets), None)
         if above is not None:
@@ -110,7 +120,13 @@ def _resolved(path: Path) -> Path:
         return path.absolute()
 
 
-def _read_source(source: str, instruction: str | None, parameters: Mapping[str, Any], output: Path) -> Iterator[Entry]:
+def _read_source(
+    source: str,
+    instruction: str | None,
+    parameters: Mapping[str, Any],
+    output: Path,
+    on_passed: Callable[[Path], None],
+) -> Iterator[Entry]:
     path = Path(source)
     if path.suffix.lower() in TABLES and path.is_file():
         yield from _read_table(path, instruction, parameters)
@@ -123,24 +139,29 @@ def _read_source(source: str, instruction: str | None, parameters: Mapping[str, 
     elif path.is_file():
         pictures, root = iter([path]), path.parent
     elif glob.has_magic(source):
-        pictures, root = _matching(source), _fixed_part(source)
+        root, pattern = _split_pattern(source)
+        pictures = _matching(root, pattern)
     else:
         raise DataError(f"{source} is neither a picture, a folder, a pattern nor a table", remedy="Check the path")
-    results = output.resolve()
+    read, results = readable_suffixes(), output.resolve()
     within = root.resolve() in results.parents
     for picture in pictures:
         if within and results in _resolved(picture).parents:
+            continue
+        if picture.suffix.lower() not in read and picture != path:
+            if picture.suffix.lower() in (*READABLE_SUFFIXES, *OTHER_SUFFIXES):
+                on_passed(picture)
             continue
         target = _within(Path(os.path.relpath(picture, root)))
         yield Entry(str(picture), picture, None, target, instruction, options)
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Pictures in a folder and those below it, in the order of their names; without hidden ones and linked folders."""
+    """Files in a folder and those below it, in the order of their names; without hidden ones and linked folders."""
     for here, folders, files in os.walk(folder, onerror=_refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(WRITABLE_SUFFIXES) and not name.startswith("."):
+            if not name.startswith("."):
                 yield Path(here, name)
 
 
@@ -148,30 +169,27 @@ def _refused(error: OSError) -> None:
     raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}", remedy="Check its permissions")
 
 
-def _matching(pattern: str) -> Iterator[Path]:
-    # Path.glob takes no absolute pattern.
-    for name in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207
-        if name.lower().endswith(WRITABLE_SUFFIXES):
-            yield Path(name)
+def _matching(root: Path, pattern: str) -> Iterator[Path]:
+    # Path.glob finds hidden files by wildcards.
+    for name in sorted(glob.iglob(f"{glob.escape(str(root))}{os.sep}{pattern}", recursive=True)):  # noqa: PTH207
+        path = Path(name)
+        if not path.is_dir():
+            yield path
 
 
-def _fixed_part(pattern: str) -> Path:
-    """The folders of a pattern before its first wildcard."""
-    fixed = [part for part, magic in _parts_until_magic(pattern) if not magic]
-    return Path(*fixed) if fixed else Path()
-
-
-def _parts_until_magic(pattern: str) -> Iterator[tuple[str, bool]]:
-    for part in PurePath(pattern).parts:
-        magic = glob.has_magic(part)
-        yield part, magic
-        if magic:
-            return
+def _split_pattern(pattern: str) -> tuple[Path, str]:
+    """The folder before a pattern's first wildcard, and the rest. A folder of that very name is meant by brackets."""
+    parts = PurePath(pattern).parts
+    root, taken = Path(), 0
+    for part in parts[:-1]:
+        if glob.has_magic(part) and not (root / part).is_dir():
+            break
+        root, taken = root / part, taken + 1
+    return root, str(PurePath(*parts[taken:]))
 
 
 def _read_table(table: Path, instruction: str | None, parameters: Mapping[str, Any]) -> Iterator[Entry]:
-    rows = _json_rows(table) if table.suffix.lower() == ".jsonl" else _csv_rows(table)
-    for number, row in rows:
+    for number, row in read_rows(table):
         try:
             yield _entry(table, row, instruction, parameters)
         except PixrtError as error:
@@ -187,7 +205,7 @@ def _entry(table: Path, row: Mapping[str, Any], instruction: str | None, paramet
     unknown = sorted(row.keys() - _PARAMETERS.keys() - set(_OWN))
     if unknown:
         raise DataError(f"the column {unknown[0]!r:.60} is unknown", remedy=f"Known are {', '.join(_OWN)} and options")
-    own = parse_all(EditOptions, {name: row[name] for name in row.keys() & _PARAMETERS.keys()})
+    own = parse_all(EditOptions, {name: _whole(name, row[name]) for name in row.keys() & _PARAMETERS.keys()})
     mask = row.get("mask") or None
     common = {name: value for name, value in parameters.items() if mask or not name.startswith("mask_")}
     options = EditOptions(**{**common, **own})
@@ -205,33 +223,11 @@ def _entry(table: Path, row: Mapping[str, Any], instruction: str | None, paramet
     )
 
 
-def _json_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with table.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(_lines(file, table), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"row {number} of {table} is not JSON ({error})", remedy="One object a line") from error
-            if not isinstance(row, dict):
-                raise DataError(f"row {number} of {table} is not a JSON object", remedy="One object a line")
-            yield number, row
-
-
-def _lines(file: TextIO, table: Path) -> Iterator[str]:
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table} is not in UTF-8: {error}", remedy="Save it again") from error
-
-
-def _csv_rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            for number, row in enumerate(csv.DictReader(file, strict=True), 2):
-                if None in row or None in row.values():
-                    raise DataError(f"row {number} of {table} has not as many values as columns", remedy="Mend it")
-                yield number, {name: text for name, text in row.items() if text != ""}
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{table} is not CSV in UTF-8: {error}", remedy="Save it again") from error
+def _whole(name: str, value: Any) -> Any:
+    """A value of a table: where a whole number is wanted, 20.0 is one. Programs write a column with gaps like that."""
+    if rule_of(_PARAMETERS[name]).kind == "whole":
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, str):
+            return re.sub(r"\.0+\s*$", "", value)
+    return value

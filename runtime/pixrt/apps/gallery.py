@@ -6,21 +6,23 @@ not import a backend.
 
 import dataclasses
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from pixrt.apps.entries import Entry
-from pixrt.apps.journal import Journal, State
+from pixrt.apps.journal import Journal, Record, State
 from pixrt.editor.events import Event, Failed, Made
 from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
 from pixrt.errors import BackendError, OptionError, OutputError, PictureError, PixrtError
-from pixrt.files import make_folder
+from pixrt.files import Content, atomic_write, content_of, require_free
+from pixrt.pictures.formats import SUFFIXES
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.requests import Request
@@ -34,13 +36,18 @@ _WAITING_BATCHES = 64  # of pictures that wait for others of their size; of each
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one entry: a written result, or an error; neither of one that was finished before."""
+    """What became of one entry: a written result, or an error; neither of one that was finished before.
+
+    `refused` is the error of a result that is not made because a file that the gallery did not make is in its place;
+    `replaced` says why a result of the gallery's own was made anew, "" where there was none.
+    """
 
     entry: Entry
     target: Path
-    state: State
+    state: State | Literal["refused"]
     result: EditResult | None = None
     error: PixrtError | None = None
+    replaced: str = ""
 
     @property
     def skipped(self) -> bool:
@@ -50,11 +57,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """An entry whose picture can be edited; its key is that of the files before they were read."""
+    """An entry whose picture can be edited; its key is that of the files before they were read.
+
+    `replaced` says why the file that is there, the gallery's own, is made anew; "" where none is there.
+    """
 
     entry: Entry
     key: str
     request: Request
+    replaced: str = ""
 
 
 Batch = list[_Waiting]
@@ -71,6 +82,7 @@ class Gallery:
         quality: of JPEG, WebP and AVIF.
         marking: what results carry.
         retry_failed: edit again what has failed before.
+        overwrite: replace files that are there and were not made by this gallery.
     """
 
     def __init__(
@@ -83,6 +95,7 @@ class Gallery:
         quality: int = 95,
         marking: Marking = DEFAULT_MARKING,
         retry_failed: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self._runner = runner
         self._folder = folder
@@ -91,6 +104,7 @@ class Gallery:
         self._quality = quality
         self._marking = marking
         self._retry_failed = retry_failed
+        self._overwrite = overwrite
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Outcome]:
         """Every entry's outcome, in the order in which they are finished.
@@ -133,7 +147,7 @@ class Gallery:
         if isinstance(event, Failed) and isinstance(event.error, BackendError):
             raise event.error
         result = event.result if isinstance(event, Made) else cast(Failed, event).error
-        return writers.submit(self._write, waiting.entry, waiting.key, result)
+        return writers.submit(self._write, waiting, result)
 
     def _prepared(self, entries: Iterable[Entry], readers: ThreadPoolExecutor) -> Iterator[_Waiting | Outcome]:
         """Decoded pictures, those of one size after each other: while a batch is made, the next one is prepared."""
@@ -165,18 +179,53 @@ class Gallery:
 
     def _look(self, entry: Entry) -> _Waiting | Outcome:
         """Check one entry, and read its picture's header."""
-        target, key = self._folder / entry.target, _key(entry)
+        target = self._folder / entry.target
         try:
-            state = self._journal.state(key)
-            if state and (target.is_file() if state == "done" else not self._retry_failed):
-                return Outcome(entry, target, state)
+            key = _key(entry)
+            record = self._journal.find(entry.target.as_posix())
+            if record is not None and record.key == key:
+                if record.state == "done" and record.content == content_of(target):
+                    return Outcome(entry, target, "done")
+                if record.state == "failed" and not self._retry_failed:
+                    return Outcome(entry, target, "failed")
+            replaced = self._require_place(entry, target, record)
             job = Job(options=entry.options, text=entry.instruction, image=entry.path, mask=entry.mask)
             (request,) = self._runner.check([job])
         except (PictureError, OptionError) as error:
             return self._failed(entry, key, error)
+        except OutputError as error:
+            return Outcome(entry, target, "refused", error=error)
         except OSError as error:
             raise OutputError(f"cannot look at {target}: {error.strerror}", remedy="Check its permissions") from error
-        return _Waiting(entry, key, request)
+        return _Waiting(entry, key, request, replaced)
+
+    def _require_place(self, entry: Entry, target: Path, record: Record | None) -> str:
+        """Why what is at the target may be replaced; "" where nothing is. Raises OutputError, OSError.
+
+        A gallery's own file may be if it was made of the same picture: its row or the picture have changed. One that
+        somebody has emptied holds nothing that could be lost.
+        """
+        if require_free(target, overwrite=True) is None:
+            return ""
+        content = content_of(target)
+        source = None if record is None or content is None else record.made.get(content)
+        if source == self._source(entry):
+            return "its picture or its row has changed"
+        if content is not None and not content.size and record is not None:
+            return "it was empty"
+        if self._overwrite:
+            return "--overwrite"
+        whose = "was not made by this gallery" if source is None else f"is the result of {source}"
+        raise OutputError(
+            f"{target} exists and {whose}", remedy="Move it elsewhere, choose another -o, or pass --overwrite"
+        )
+
+    def _source(self, entry: Entry) -> str:
+        """A picture as the journal names it: from the output folder, so that both may move."""
+        try:
+            return Path(os.path.relpath(os.path.realpath(entry.path), os.path.realpath(self._folder))).as_posix()
+        except ValueError:  # on another drive
+            return entry.path.absolute().as_posix()
 
     def _prepare(self, waiting: _Waiting) -> _Waiting | Outcome:
         """Decode one entry's picture; what is kept of it is what the networks take, and what the result needs."""
@@ -187,19 +236,24 @@ class Gallery:
             return self._failed(waiting.entry, waiting.key, error)
         return dataclasses.replace(waiting, request=dataclasses.replace(request, prepared=prepared))
 
-    def _write(self, entry: Entry, key: str, result: EditResult | PixrtError) -> Outcome:
-        """Save a result, then its line in the journal."""
+    def _write(self, waiting: _Waiting, result: EditResult | PixrtError) -> Outcome:
+        """Save a result, after its line in the journal."""
+        entry, key = waiting.entry, waiting.key
         if isinstance(result, PixrtError):
             return self._failed(entry, key, result)
         target = self._folder / entry.target
-        make_folder(target.parent)
-        result.save(target, quality=self._quality, marking=self._marking, source=entry.path)
-        facts = {"input": entry.name, "output": entry.target.as_posix(), "seed": result.seed}
-        self._journal.write(key, facts, failed=False)
-        return Outcome(entry, target, "done", result)
+        data = result.encode(
+            SUFFIXES[target.suffix.lower()], quality=self._quality, marking=self._marking, source=entry.path
+        )
+        facts = {"input": entry.name, "seed": result.seed}
+        self._journal.write_done(entry.target.as_posix(), key, Content.of(data), self._source(entry), facts)
+        with atomic_write(target, overwrite=bool(waiting.replaced) or self._overwrite) as file:
+            file.write(data)
+        return Outcome(entry, target, "done", result, replaced=waiting.replaced)
 
     def _failed(self, entry: Entry, key: str, error: PixrtError) -> Outcome:
-        self._journal.write(key, {"input": entry.name, "error": str(error)}, failed=True)
+        facts = {"input": entry.name, "error": str(error)}
+        self._journal.write_failed(entry.target.as_posix(), key, facts)
         return Outcome(entry, self._folder / entry.target, "failed", error=error)
 
 
@@ -217,13 +271,16 @@ def _ahead(
 
 
 def _key(entry: Entry) -> str:
-    """What a result depends on: the files as they are, the instruction and the options; and where it goes."""
-    stats = []
-    for path in (entry.path, entry.mask):
-        try:
-            stat = path.stat() if path else None
-        except OSError:
-            stat = None
-        stats.append((stat.st_size, stat.st_mtime_ns) if stat else None)
-    facts = [entry.target.as_posix(), stats, entry.instruction, dataclasses.asdict(entry.options)]
+    """What a result depends on: what is in the files, the instruction and the options; and where it goes."""
+    contents = [_content_of(path) if path else None for path in (entry.path, entry.mask)]
+    facts = [entry.target.as_posix(), contents, entry.instruction, dataclasses.asdict(entry.options)]
     return blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def _content_of(path: Path) -> tuple[int, str] | None:
+    """None for a file that cannot be read: reading it as a picture says why."""
+    try:
+        content = content_of(path)
+    except (OSError, ValueError):
+        return None
+    return None if content is None else (content.size, content.sha256)

@@ -6,6 +6,22 @@ that cannot go on; 9 training data that cannot be used; 10 a package that is mis
 Results go to standard output; progress, warnings and errors to standard error.
 """
 
-from pixrt.cli.app import main
+
+def main() -> None:
+    """The entry point. Signals and streams are seen to before the rest is imported, which takes a while."""
+    from pixrt.cli.stopping import EXIT_CODE, end_at_once, watching
+    from pixrt.cli.streams import settle_streams
+
+    owns_process = settle_streams()
+    with watching(for_good=owns_process):
+        try:
+            from pixrt.cli.app import run
+
+            run()
+        except KeyboardInterrupt:
+            if owns_process:
+                end_at_once()
+            raise SystemExit(EXIT_CODE) from None
+
 
 __all__ = ["main"]

@@ -1,11 +1,9 @@
 """The application: its commands, and every error as one line with a documented exit code."""
 
-import io
-import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,6 +20,8 @@ from pixrt.cli.parameters import example
 from pixrt.cli.schema import schema
 from pixrt.cli.serve import serve
 from pixrt.cli.show import inspect, models
+from pixrt.cli.stopping import CANCELLED, KEPT, was_stopped
+from pixrt.cli.streams import print_problem
 from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
 from pixrt.cli.ui import ui
@@ -86,33 +86,42 @@ def _pixrt(
         raise typer.Exit
 
 
-def main() -> None:
-    """The entry point. A mistake of the user's ends in one line on standard error, never in a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is spelt out
-            stream.reconfigure(errors="backslashreplace")
+def run() -> NoReturn:
+    """Run the command and exit. A mistake of the user's ends in one line on standard error, never in a traceback."""
     # A picture so large that Pillow warns of it is refused by pixrt, with its numbers.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.showwarning = _show
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name="pixrt", standalone_mode=False)
-    except PixrtError as error:
+    except Cancelled as error:
         sys.exit(_report(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_report(_CANCELLED))
+    except Exception as error:
+        sys.exit(_report(_CANCELLED) if was_stopped() else _explain(error))
+    if code == Cancelled.exit_code:
+        sys.exit(_report(_CANCELLED))
+    problem = print_problem()
+    sys.exit(_explain(problem) if problem is not None else code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong; the exit code. Raises what is no mistake of the user's."""
+    try:
+        raise error
+    except PixrtError as error:
+        return _report(error)
     except MemoryError:
-        sys.exit(_report(BackendError("the machine ran out of memory", remedy=_LESS_MEMORY)))
+        return _report(BackendError("the machine ran out of memory", remedy=_LESS_MEMORY))
     except OSError as error:
         if error.filename is not None:
-            sys.exit(_report(PixrtError(f"{error.filename}: {error.strerror}", remedy="Check that file or folder")))
-        sys.exit(_report(OutputError(f"cannot print: {error.strerror}", remedy="Check where the output goes")))
+            return _report(PixrtError(f"{error.filename}: {error.strerror}", remedy="Check that file or folder"))
+        return _report(OutputError(f"cannot print: {error.strerror}", remedy="Check where the output goes"))
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one
             raise
         remedy = "See `pixrt --help`, and `pixrt COMMAND --help`"
-        sys.exit(_report(PixrtError(error.format_message().rstrip("."), remedy=remedy), 2))
-    sys.exit(_report(_CANCELLED) if code == Cancelled.exit_code else code if isinstance(code, int) else 0)
+        return _report(PixrtError(error.format_message().rstrip("."), remedy=remedy), 2)
 
 
 def _show(message: Warning | str, *_: object, **__: object) -> None:
@@ -120,12 +129,7 @@ def _show(message: Warning | str, *_: object, **__: object) -> None:
     warn(str(message))
 
 
-def _terminate(*_: object) -> None:
-    """A polite kill ends like Ctrl-C, so that temporary files are removed."""
-    raise KeyboardInterrupt
-
-
-_CANCELLED = Cancelled("cancelled", remedy="What was finished before is kept")
+_CANCELLED = Cancelled(CANCELLED, remedy=KEPT)
 _LESS_MEMORY = "Use a smaller --resolution or --max-batch, or --low-memory"
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixrt.apps.entries import TABLES, Entry, count_entries, read_entries
+from pixrt.apps.entries import Entry, count_entries, read_entries
+from pixrt.apps.tables import TABLES
 from pixrt.cli.console import errors, say, warn
 from pixrt.cli.outputs import require_writable, split_text
 from pixrt.cli.parameters import OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, result_facts, warn_beforehand
 from pixrt.cli.running import Running
-from pixrt.errors import OptionError, PixrtError
+from pixrt.errors import OptionError, OutputError, PixrtError
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions, draw_seed
-from pixrt.pictures.formats import WRITABLE_SUFFIXES
+from pixrt.pictures.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES
+
+_NAMED = 5  # files of each kind, in a note
 
 if TYPE_CHECKING:
     from pixrt.apps.gallery import Outcome
@@ -41,7 +44,7 @@ def batch(
         list[str],
         typer.Argument(
             metavar="SOURCE... INSTRUCTION",
-            help="Folders, patterns, pictures or tables (.jsonl, .csv), then the instruction, which a table may hold.",
+            help="Folders, patterns, pictures, tables (.jsonl, .csv, .tsv); then the instruction: tables may hold it.",
         ),
     ],
     output: Annotated[
@@ -68,7 +71,7 @@ def batch(
     sources: list[str] = sources_and_instruction
     instruction: str | None = None
     if not all(word.lower().endswith(TABLES) for word in sources):
-        sources, instruction = split_text(sources, (*WRITABLE_SUFFIXES, *TABLES))
+        sources, instruction = split_text(sources, (*READABLE_SUFFIXES, *TABLES))
     if output.is_file() or output.suffix.lower() in WRITABLE_SUFFIXES:
         raise OptionError(f"{output} is a file's name, and there are many results", remedy="Give a folder with -o")
     require_writable(output)
@@ -78,12 +81,18 @@ def batch(
         seed = earlier_seed(output)
         parameters["seed"] = draw_seed() if seed is None else seed
 
-    def entries() -> Iterator[Entry]:
-        return read_entries(sources, instruction, parameters, output)
+    passed: list[Path] = []
+
+    def entries(on_passed: Callable[[Path], None] = lambda path: None) -> Iterator[Entry]:
+        return read_entries(sources, instruction, parameters, output, on_passed=on_passed)
 
     marking = running.open_marking()
     with errors.status("looking at the gallery"):
-        total = count_entries(entries(), output)
+        total = count_entries(entries(passed.append), output)
+    if passed and not running.quiet:
+        names = ", ".join(path.name for path in passed[:_NAMED])
+        more = f" and {len(passed) - _NAMED} more" if len(passed) > _NAMED else ""
+        warn(f"{len(passed)} pictures of formats that are not read are left out: {names}{more}")
     with running.open() as editor:
         if not running.quiet:
             warn_beforehand(editor)
@@ -93,7 +102,7 @@ def batch(
         if running.dry_run:
             say(json.dumps({"pictures": total, "job": job}) if running.as_json else f"{total} pictures to {output}")
             return
-        with open_journal(output, job) as journal:
+        with open_journal(output, job, overwrite=running.overwrite) as journal:
             gallery = Gallery(
                 editor,
                 output,
@@ -102,6 +111,7 @@ def batch(
                 quality=running.quality,
                 marking=marking,
                 retry_failed=retry_failed,
+                overwrite=running.overwrite,
             )
             tally = _Tally(running, total)
             with tally.bar:
@@ -123,6 +133,7 @@ class _Tally:
         self.bar = Progress(*columns, console=errors, disable=hidden, transient=True)
         self._task = self.bar.add_task("editing", total=total, rate=0.0)
         self._done = self._failed = self._skipped = 0
+        self._refused: list[PixrtError] = []
         self._notes = Notes(running.quiet)
         self._started = time.perf_counter()
 
@@ -133,6 +144,10 @@ class _Tally:
         if outcome.result is not None:
             self._done += 1
             self._notes.add(outcome.result)
+        if outcome.replaced and not self._running.quiet:
+            warn(f"{outcome.target} is made anew: {outcome.replaced}")
+        if outcome.state == "refused" and outcome.error is not None:
+            self._refused.append(outcome.error)
         if outcome.error is not None and not self._running.as_json:
             name, told = outcome.entry.name, str(outcome.error)
             warn(told if name in told else f"{name}: {told}")
@@ -148,6 +163,12 @@ class _Tally:
             warn(
                 f"{self._done} edited in {seconds:.2f} s ({self._done / seconds:.2f} pictures/s),"
                 f" {self._skipped} finished before, {self._failed} failed"
+                + (f", {len(self._refused)} not made" if self._refused else "")
+            )
+        if self._refused:
+            raise OutputError(
+                f"{len(self._refused)} results were not made: {self._refused[0].problem}",
+                remedy=self._refused[0].remedy,
             )
         if self._failed:
             raise PixrtError(

@@ -6,7 +6,7 @@ A line is printed as it is: no markup, no emoji codes, no colours of somebody's 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,7 +36,9 @@ def fail(message: str) -> None:
 
 
 def _tell(line: str) -> None:
-    print(_plain(line), file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # else it would be printed among the results
+        with suppress(OSError):
+            print(_plain(line), file=sys.stderr, flush=True)
 
 
 def add_row(table: Table, *cells: object) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from pixrt.cli.console import add_row, progress, results, say
 from pixrt.cli.parameters import example
 from pixrt.errors import DataError, OptionError, OutputError
-from pixrt.files import atomic_write
+from pixrt.files import atomic_write, require_free
 
 if TYPE_CHECKING:
     from pixrt_export.data.report import DataReport
@@ -64,14 +64,18 @@ def sheet(
     seed: _Seed = 0,
     split: _Split = "train",
     size: _Size = 64,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace a file that is there already.")
+    ] = False,
 ) -> None:
     """Draw a contact sheet of the procedural world: pictures before and after, and the instruction."""
     from pixrt_export.world.sheet import world_sheet
 
     if output.suffix.lower() != ".png":
         raise OutputError(f"{output} is not a .png", remedy="Give -o a name that ends in .png")
+    require_free(output, overwrite=overwrite)
     picture = world_sheet(_world(count, kind, seed, split), count, size=size)
-    with atomic_write(output) as file:
+    with atomic_write(output, overwrite=overwrite) as file:
         picture.save(file, "PNG")
     say(f"{output}  {picture.width} x {picture.height}  {count} samples")
 

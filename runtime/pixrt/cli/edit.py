@@ -1,11 +1,13 @@
 """`pixrt edit`, `img2img`, `inpaint`, `style` and `generate`: pictures and text in, pictures out."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pixrt.cli.inputs import read_input
 from pixrt.cli.outputs import number_outputs, plan_outputs, split_text
 from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.running import Running
@@ -21,7 +23,7 @@ from pixrt.options.tasks import (
     seeds_from,
 )
 from pixrt.pictures.codecs import read_parameters
-from pixrt.pictures.formats import WRITABLE_SUFFIXES
+from pixrt.pictures.formats import READABLE_SUFFIXES
 
 Output = Annotated[
     Path,
@@ -29,7 +31,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="The picture to write; a folder when there are several pictures.",
+        help="The picture to write; a folder when there are several; - is standard output (a PNG).",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -47,7 +49,10 @@ MaskFlag = Annotated[
 ]
 PicturesAndInstruction = Annotated[
     list[str],
-    typer.Argument(metavar="IMAGE... INSTRUCTION", help="Pictures, then the instruction (left out with --from)."),
+    typer.Argument(
+        metavar="IMAGE... INSTRUCTION",
+        help="Pictures (- is standard input), then the instruction (left out with --from).",
+    ),
 ]
 PicturesAndPrompt = Annotated[
     list[str], typer.Argument(metavar="IMAGE... PROMPT", help="Pictures, then the prompt (left out with --from).")
@@ -143,7 +148,8 @@ def generate(
     texts = [prompt for prompt in prompts for _ in range(count)]
     if count > 1:
         parameters["seed"] = [*seeds_from(parameters.get("seed"), count)] * len(prompts)
-    targets = number_outputs(len(texts), output, keep=[repeat] if repeat else [])
+    kept = [repeat] if repeat else []
+    targets = number_outputs(len(texts), output, keep=kept, overwrite=running.overwrite)
     running.make(pair(GenerateOptions, parameters, text=texts), texts, targets, earlier=earlier, repeat=repeat)
 
 
@@ -160,15 +166,18 @@ def _make(
     """Pictures by one task, with `text`, or the one after them where it is None; `given` are its further pictures."""
     from pixrt.tasks.jobs import pair
 
-    pictures, said = (words, text) if text is not None or repeat else split_text(words, WRITABLE_SUFFIXES)
+    pictures, said = (words, text) if text is not None or repeat else split_text(words, READABLE_SUFFIXES)
     earlier: dict[str, Any] = {}
     if repeat is not None:
         repeated, parameters, earlier = _repeated(options, repeat, parameters)
         said = said or repeated
     further = {name: list(paths) for name, paths in given.items() if paths}
     kept = [Path(path) for paths in further.values() for path in paths]
-    targets = plan_outputs(pictures, output, keep=[*kept, *([repeat] if repeat else [])])
-    jobs = pair(options, parameters, image=list(pictures), text=said or "", **further)
+    kept += [repeat] if repeat else []
+    targets = plan_outputs(pictures, output, keep=kept, overwrite=running.overwrite)
+    read = functools.cache(read_input)  # standard input may be both a picture and its mask
+    sources = {name: [read(str(path)) for path in paths] for name, paths in {"image": pictures, **further}.items()}
+    jobs = pair(options, parameters, text=said or "", **sources)
     running.make(jobs, pictures, targets, earlier=earlier, repeat=repeat)
 
 

@@ -5,18 +5,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixrt.errors import OptionError, OutputError
+from pixrt.files import require_free, target_of
 from pixrt.pictures.formats import WRITABLE_SUFFIXES, writable_name
 
+STREAM = Path("-")  # as an output standard output, as an input standard input
 
-def plan_outputs(inputs: Sequence[str], output: Path, *, keep: Sequence[Path] = (), made: bool = False) -> list[Path]:
+
+def plan_outputs(
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    keep: Sequence[Path] = (),
+    made: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
     """One target per input. A path with a picture's suffix is a file, for one input; any other is a folder.
 
-    In a folder a picture keeps its name (and its suffix where pixrt can write it). `keep` are further files that must
-    not be written to; `made` inputs are names alone, not files. Nothing is created. Raises OutputError where a target
-    is an input or a folder, two inputs share a target, or the folder cannot be written to.
+    `STREAM` is for one input too. In a folder a picture keeps its name (and its suffix where pixrt can write it).
+    `keep` are further files that must not be written to; `made` inputs are names alone, not files. Nothing is created.
+    Raises OutputError where a target is an input or no regular file, exists and not `overwrite`, two inputs share a
+    target, or the folder cannot be written to.
     """
+    if output == STREAM and len(inputs) == 1:
+        return [STREAM]
     try:
-        return _plan(inputs, output, keep, made)
+        return _plan(inputs, output, keep, made, overwrite)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, no permission to look
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"cannot write to {output}: {reason}", remedy="Choose another -o") from error
@@ -37,13 +50,16 @@ def split_text(words: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[st
     return list(words[:-1]), words[-1]
 
 
-def number_outputs(count: int, output: Path, *, keep: Sequence[Path] = ()) -> list[Path]:
+def number_outputs(count: int, output: Path, *, keep: Sequence[Path] = (), overwrite: bool = False) -> list[Path]:
     """One target per picture that is made of nothing: the file, or numbered files in the folder. Raises OutputError."""
     digits = len(str(count - 1))
-    return plan_outputs([f"{number:0{digits}}.png" for number in range(count)], output, keep=keep, made=True)
+    names = [f"{number:0{digits}}.png" for number in range(count)]
+    return plan_outputs(names, output, keep=keep, made=True, overwrite=overwrite)
 
 
-def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool) -> list[Path]:
+def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool, overwrite: bool) -> list[Path]:
+    if output == STREAM:
+        raise OutputError(f"{len(inputs)} pictures cannot all go to standard output", remedy="Give a folder with -o")
     is_file = output.suffix.lower() in WRITABLE_SUFFIXES and not output.is_dir()
     if is_file and len(inputs) > 1:
         raise OutputError(f"{len(inputs)} pictures cannot all become {output}", remedy="Give a folder with -o")
@@ -52,24 +68,26 @@ def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool)
             f"{output} has the suffix {output.suffix}, which pixrt does not write",
             remedy=f"Use one of {', '.join(WRITABLE_SUFFIXES)}, or name a folder without a suffix",
         )
-    targets = [output] if is_file else [output / writable_name(Path(path)).name for path in inputs]
+    targets = [output] if is_file else [output / _name(path) for path in inputs]
     taken: dict[Path, str] = {}
-    sources = {path.resolve() for path in (*([] if made else map(Path, inputs)), *keep)}
+    sources = {target_of(path) for path in (*([] if made else map(Path, inputs)), *keep) if path != STREAM}
     for path, target in zip(inputs, targets, strict=True):
-        if target.resolve() in sources:
+        place = target_of(target)
+        if place in sources:
             raise OutputError(f"{target} is an input, and inputs are never overwritten", remedy="Choose another -o")
-        if target in taken:
+        if place in taken:
             raise OutputError(
-                f"{taken[target]} and {path} would both be written to {target}", remedy="Edit them in two calls"
+                f"{taken[place]} and {path} would both be written to {target}", remedy="Edit them in two calls"
             )
-        if target.is_dir():
-            raise OutputError(f"{target} is a folder", remedy="Choose another -o")
-        taken[target] = path
-    folder = output.parent if is_file else output
-    if is_file and not folder.is_dir():
-        raise OutputError(f"the folder {folder} does not exist", remedy="Make it first, or choose another -o")
-    require_writable(folder)
+        require_free(target, overwrite=overwrite)
+        taken[place] = path
+    require_writable(output.parent if is_file else output)
     return targets
+
+
+def _name(path: str) -> str:
+    """What a picture is called in the folder of the results."""
+    return "stdin.png" if path == str(STREAM) else writable_name(Path(path)).name
 
 
 def require_writable(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +13,11 @@ from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
+from pixrt.cli.outputs import STREAM
 from pixrt.cli.parameters import OUTPUT, TENSORRT
 from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand
+from pixrt.cli.streams import taken_output, write_output
 from pixrt.errors import PixrtError, SomeFailed
-from pixrt.files import make_folder
 from pixrt.options.marking import MarkingOptions
 from pixrt.options.session import SessionOptions
 from pixrt_engines.options import Knobs
@@ -63,6 +64,10 @@ class Running:
             rich_help_panel=OUTPUT,
         ),
     ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", metavar="", help="Replace files that are there already.", rich_help_panel=OUTPUT),
+    ] = False
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar, no notes.", rich_help_panel=OUTPUT)
     ] = False
@@ -97,9 +102,11 @@ class Running:
         from pixrt.editor.events import Failed
 
         marking = self.open_marking()
-        if self.build_first(jobs):
-            return
-        with self.open() as editor:
+        with ExitStack() as stack:
+            stream = stack.enter_context(taken_output()) if targets[0] == STREAM else None
+            if self.build_first(jobs):
+                return
+            editor = stack.enter_context(self.open())
             if not self.quiet:
                 warn_beforehand(editor, repeat, earlier or {})
             failures: list[PixrtError] = []
@@ -121,9 +128,15 @@ class Running:
                         fail(event.index, event.error)
                         continue
                     result, target = event.result, targets[event.index]
-                    make_folder(target.parent)
-                    source = jobs[event.index].image
-                    result.save(target, quality=self.quality, marking=marking, source=source)
+                    how: dict[str, Any] = {
+                        "quality": self.quality,
+                        "marking": marking,
+                        "source": jobs[event.index].image,
+                    }
+                    if stream is not None:
+                        write_output(stream, result.encode("png", **how))
+                    else:
+                        result.save(target, **how, overwrite=self.overwrite)
                     print_result(names[event.index], target, result, self.as_json)
                     notes.add(result)
                 notes.tell()

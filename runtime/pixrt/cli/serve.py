@@ -10,6 +10,7 @@ from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.cli.console import errors, facts_table, say, warn
 from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import with_flags
+from pixrt.cli.stopping import leave_to_others
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
 from pixrt.options.session import SessionOptions
 
@@ -106,6 +107,7 @@ def serve(
 
         if errors.is_terminal:
             errors.print(facts_table([(name, _told(value, source)) for name, value, source in settings.describe()]))
+        leave_to_others()
         server.serve(settings, say)
 
 

@@ -12,13 +12,14 @@ from rich.table import Table
 
 from pixrt.apps.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, parse_seeds, several
 from pixrt.cli.console import add_row, results, say, warn
+from pixrt.cli.inputs import read_input
 from pixrt.cli.measuring import AJsonFile, require_outputs
-from pixrt.cli.outputs import plan_outputs
+from pixrt.cli.outputs import STREAM, plan_outputs
 from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OutputError
-from pixrt.files import atomic_write, make_folder
+from pixrt.files import atomic_write, require_free
 from pixrt.options.tasks import EditOptions
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _LISTS = tuple(name for name in SWEPT if name != "seed")
 @with_arguments_of(Running, "running", without=("as_json", "quality"))
 @with_flags(EditOptions, lists=_LISTS)
 def sweep(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to edit.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to edit; - is standard input.")],
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")],
     output: Annotated[
         Path,
@@ -75,7 +76,8 @@ def sweep(
     swept["seed"] = parse_seeds(seeds, parameters.pop("seed", None))
     axes = [swept[name] for name in SWEPT if name in swept]
     cells = make_cells(axes)
-    picture = load_picture(image)
+    original = read_input(image)
+    picture = load_picture(original)
     # Decoded once for all, and the same object in every job: it is measured once too.
     decoded, selected = to_image(picture), None if mask is None else load_mask(mask, picture.rgb.shape[1::-1])
     jobs = [
@@ -92,22 +94,22 @@ def sweep(
         source = source_as_result(picture, requests[0].geometry, masked=mask is not None)
         sheet = plan_sheet(axes, cells, (source.shape[1], source.shape[0]))
         sheets = ["sheet.png", *(f"sheet-{number}.png" for number in range(2, len(sheet.pages) + 1))]
-        keep = [Path(image), *([] if mask is None else [mask])]
+        keep = [path for path in (Path(image), mask) if path not in (None, STREAM)]
         names = [file_name(cell, axes) for cell in cells]
-        targets = plan_outputs([*names, *sheets], output, keep=keep, made=True)
-        _require_json(json_file, output, keep)
+        targets = plan_outputs([*names, *sheets], output, keep=keep, made=True, overwrite=running.overwrite)
+        _require_json(json_file, output, keep, running.overwrite)
         estimates = editor.estimate(requests)  # also what has no schedule is told before anything runs
         if running.dry_run:
             _print_plan(estimates, sheet)
             return
         started = time.perf_counter()
         once = _warm_up(editor, requests[: running.session.max_batch])
-        measured, last = _make(editor, estimates, targets, source, running, marking, image)
+        measured, last = _make(editor, estimates, targets, source, running, marking, original)
         common = {name: value for name, value in last.parameters.items() if name not in swept} | {
             "task": "sweep",
             "swept": {axis.name: axis.values for axis in axes},
         }
-        _draw(sheet, axes, common, targets[: len(cells)], targets[len(cells) :], source, marking)
+        _draw(sheet, axes, common, targets[: len(cells)], targets[len(cells) :], source, marking, running.overwrite)
         rows = step_table(measured)
         if json_file is not None:
             facts = {
@@ -122,7 +124,7 @@ def sweep(
                 ],
                 "sheets": sheets,
             }
-            with atomic_write(json_file) as file:
+            with atomic_write(json_file, overwrite=running.overwrite) as file:
                 file.write(json.dumps(facts, ensure_ascii=False, indent=1).encode())
         _print_table(rows)
         for target in targets[len(cells) :]:
@@ -140,7 +142,7 @@ def sweep(
             warn(f"{len(cells)} made in {time.perf_counter() - started:.2f} s on {editor.backend}")
 
 
-def _require_json(path: Path | None, output: Path, keep: Sequence[Path]) -> None:
+def _require_json(path: Path | None, output: Path, keep: Sequence[Path], overwrite: bool) -> None:
     """The file of the figures may be in the folder that is made for the pictures."""
     if path is None:
         return
@@ -150,6 +152,7 @@ def _require_json(path: Path | None, output: Path, keep: Sequence[Path]) -> None
         raise OutputError(f"{path} is not a .json", remedy="Give a name that ends in .json")
     if path.parent.resolve() != output.resolve() or path.is_dir():
         require_outputs(json_file=path, pictures=())
+    require_free(path, overwrite=overwrite)
 
 
 def _print_plan(estimates: "Sequence[Estimate]", sheet: "Sheet") -> None:
@@ -183,7 +186,7 @@ def _make(
     source: "NDArray[Any]",
     running: Running,
     marking: "Marking",
-    original: str,
+    original: str | bytes,
 ) -> "tuple[list[Measured], EditResult]":
     """Make and save the pictures as they come; what was measured of each, in the sweep's order, and the last result."""
     from pixrt.apps.sweep_table import Measured, strength
@@ -191,12 +194,11 @@ def _make(
     from pixrt.pictures.images import load_picture
 
     requests, measured = [estimate.request for estimate in estimates], dict[int, Measured]()
-    make_folder(targets[0].parent)
     for event in running.follow(editor, requests, "sweeping"):
         if isinstance(event, Failed):
             raise event.error
         result = event.result
-        result.save(targets[result.index], marking=marking, source=original)
+        result.save(targets[result.index], marking=marking, source=original, overwrite=running.overwrite)
         options = result.options
         assert options.scheduler is not None
         assert options.steps is not None
@@ -218,6 +220,7 @@ def _draw(
     targets: Sequence[Path],
     source: "NDArray[Any]",
     marking: "Marking",
+    overwrite: bool,
 ) -> None:
     """Paint the pages out of the written pictures, so that a sweep of thousands is not held in memory."""
     from PIL import Image
@@ -246,7 +249,7 @@ def _draw(
             facts=", ".join(facts),
         )
         text = json.dumps(common, ensure_ascii=False)
-        save_picture(image, target, parameters=text, made=SourceType.EDITED, marking=marking)
+        save_picture(image, target, parameters=text, made=SourceType.EDITED, marking=marking, overwrite=overwrite)
 
 
 def _print_table(rows: "Sequence[StepRow]") -> None:

@@ -1,8 +1,6 @@
 """`pixrt train`: an autoencoder, an editing model, a LoRA. What is learned and how is in `pixrt_export.training`."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from pixrt.cli.console import errors, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import example, with_flags
+from pixrt.cli.stopping import asking_first
 from pixrt.errors import Cancelled
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoopOptions, LoraOptions
 
@@ -66,7 +65,7 @@ def _run(stage: "Stage", plan: "TrainingPlan[Any]") -> None:
             TimeRemainingColumn(),
             console=errors,
         ) as progress,
-        _stop_once() as should_stop,
+        asking_first() as should_stop,
     ):
         observer = ProgressObserver(progress, should_stop)
         result = run_stage(stage, plan, observer)
@@ -126,28 +125,6 @@ class ProgressObserver:
         if self._task is None:
             self._task = self._progress.add_task(what, facts=facts)
         self._progress.update(self._task, description=what, completed=done, total=total)
-
-
-@contextmanager
-def _stop_once() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether Ctrl-C or a polite kill came. A second one interrupts at once."""
-    asked = False
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(*_: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        errors.print("stopping after this step; again to stop at once")
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 train.command(

@@ -66,6 +66,7 @@ class Runner:
         self._lock = threading.Lock()
         self._closed = False
         self._loras = LoraSet((), {}, {})
+        self._process = os.getpid()
         opened = open_backend(options.backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         try:
@@ -148,6 +149,7 @@ class Runner:
         """
         for job in jobs:
             require(job, self.manifest, has_loras or bool(self._loras.specs))
+        self._require_own_process()
         most = MAX_WORKING_PIXELS if self.tile is None else MAX_PIXELS
         return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most, on_refused=on_refused)
 
@@ -238,7 +240,8 @@ class Runner:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait until no other thread uses the networks. Raises PixrtError for a closed editor."""
+        """Wait until no other thread uses the networks. Raises PixrtError for an editor that is closed or forked."""
+        self._require_own_process()
         with self._lock:
             if self._closed:
                 raise PixrtError("the editor is closed", remedy="Make another Editor")
@@ -246,7 +249,15 @@ class Runner:
 
     def close(self) -> None:
         """Free the networks, arrays and the device. The editor cannot be used afterwards."""
-        if self._closed:
+    def _require_own_process(self) -> None:
+        """Raise PixrtError after a fork: the threads of the networks, and who holds a lock, are not in the copy."""
+        if self._process != os.getpid():
+            raise PixrtError(
+                f"the editor was opened by process {self._process}, and this is {os.getpid()}, forked from it",
+                remedy='Open an Editor in each process, or start processes by "spawn"',
+            )
+
+        if self._closed or self._process != os.getpid():
             return
         with self._turn():
             self._closed = True

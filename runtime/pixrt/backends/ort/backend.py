@@ -9,10 +9,11 @@ import numpy as np
 import onnxruntime
 
 from pixrt.backends.host import HostBackend, HostEngine, failure
+from pixrt.backends.interrupting import on_interrupt
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
-from pixrt.errors import BackendError
+from pixrt.errors import BackendError, Cancelled
 
 VERSION: str = onnxruntime.__version__
 _CPU = "CPUExecutionProvider"
@@ -74,6 +75,14 @@ def _share_arena() -> None:
 
 
 _share_arena()
+_RUN = onnxruntime.RunOptions()  # of all runs: they end together
+
+
+def _terminate() -> None:
+    _RUN.terminate = True
+
+
+on_interrupt(_terminate)
 
 
 class OrtEngine(HostEngine):
@@ -112,10 +121,12 @@ class _OrtCall:
 
     def __call__(self) -> None:
         try:
-            self._run(self._binding)
+            self._run(self._binding, _RUN)
             if not self._on_host:
                 self._binding.synchronize_outputs()
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            if _RUN.terminate:
+                raise Cancelled("the run of a network was stopped", remedy="What was finished before is kept") from None
             raise failure(self._file, "ONNX Runtime", _first_line(error), error) from error
 
 
