@@ -7,7 +7,8 @@ import { heard, mask, maskMode, sources, task } from "../core/state.js";
 import { t } from "../core/texts.js";
 import { MaskEditor } from "./mask_editor.js";
 import { MaskFile } from "./mask_file.js";
-import { Painting, readMask, sizeOfPng } from "./painting.js";
+import { readMask, sizeOfPng } from "./canvases.js";
+import { Painting } from "./painting.js";
 import { saveAs } from "./saving.js";
 
 /** The tasks that a mask is for, as far as the server has them. */

@@ -1,7 +1,8 @@
 // A window to paint in: a picture, what is painted over it, tools, and the keyboard. For masks, and to paint back.
-import { html, useEffect, useRef, useSignal } from "../vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useSignal } from "../vendor/preact.js";
 import { t } from "../core/texts.js";
-import { fitTo, Painting } from "./painting.js";
+import { fitTo } from "./canvases.js";
+import { Painting } from "./painting.js";
 import { bindPointers } from "./mask_pointers.js";
 import { useCursor } from "./mask_cursor.js";
 import { useZoom } from "./mask_zoom.js";
@@ -77,7 +78,7 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
   };
 
   const scale = view.fit.value * view.zoom.value;
-  const share = steps.value > 0 ? painting.current.share() : 0;
+  const share = useMemo(() => painting.current?.share() ?? 0, [steps.value]);
   const percent = share > 0 && share < 0.01 ? 1 : Math.round(100 * share);
   const tools = { tool, size, opacity, colour, painting, steps, note, act, view, width, height, hasColour: !under };
   return html`

@@ -1,7 +1,7 @@
 // A button that reads a mask out of a file.
 import { html, useRef } from "../vendor/preact.js";
 import { t } from "../core/texts.js";
-import { readMask } from "./painting.js";
+import { readMask } from "./canvases.js";
 
 /**
  * @param {object} props

@@ -5,7 +5,7 @@ import { decode } from "../core/pictures.js";
 import { withTexts, xmpPacket } from "../core/png.js";
 import { t } from "../core/texts.js";
 import { MaskEditor } from "./mask_editor.js";
-import { fitTo, toPng } from "./painting.js";
+import { fitTo, opaque, toPng } from "./canvases.js";
 
 /** A button that opens the window to paint back, for a result that was made of a picture. */
 export function PaintBack({ entry }) {
@@ -42,6 +42,6 @@ async function keep(entry, painted) {
   const texts = { pixrt: JSON.stringify(parameters), "XML:com.adobe.xmp": xmpPacket(parameters.pixrt) };
   const { task, prompt, lora, seed, model, sha256, notice } = entry;
   const made = { task, prompt, lora, seed, model, sha256, notice, parameters, parent: entry.id, id: newId() };
-  await addResult(made, await withTexts(await toPng(canvas), texts));
+  await addResult(made, await withTexts(await toPng(opaque(canvas)), texts));
   select(made.id);
 }

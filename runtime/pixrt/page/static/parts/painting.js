@@ -1,9 +1,6 @@
 // What is painted on a canvas, as a list of what was done: the last is undone by doing the others again.
 // Knows neither components nor texts. A mask is where the canvas is opaque, whatever it is painted with.
-
-const HALF = 128;
-// ITU-R 601, in the whole numbers of Pillow's conversion to "L", so that a file's mask is read as the server reads it.
-const LUMINANCE = [19595, 38470, 7471, 32768, 16];
+import { context, HALF, toPng } from "./canvases.js";
 
 /** Strokes, fills and whatever else was done to a canvas of a picture's size. Coordinates and sizes are its pixels. */
 export class Painting {
@@ -14,7 +11,7 @@ export class Painting {
    * @param {string|CanvasPattern|((context: CanvasRenderingContext2D) => CanvasPattern)} paint a colour or a picture
    */
   constructor(canvas, width, height, paint) {
-    Object.assign(canvas, {width, height});
+    Object.assign(canvas, { width, height });
     this.canvas = canvas;
     this._context = canvas.getContext("2d");
     this._done = [];
@@ -40,7 +37,7 @@ export class Painting {
 
   /** Begin a stroke with a dot of a diameter; `erases` takes away. */
   begin(x, y, size, erases) {
-    this._stroke = {kind: "stroke", size, erases, points: [x, y]};
+    this._stroke = { kind: "stroke", size, erases, points: [x, y] };
     this._drawStroke(this._stroke, 0);
   }
 
@@ -65,15 +62,15 @@ export class Painting {
   }
 
   fill() {
-    this._do({kind: "fill"});
+    this._do({ kind: "fill" });
   }
 
   clear() {
-    this._do({kind: "clear"});
+    this._do({ kind: "clear" });
   }
 
   invert() {
-    this._do({kind: "invert"});
+    this._do({ kind: "invert" });
   }
 
   /** Begin with a mask, which is not undone. */
@@ -84,7 +81,7 @@ export class Painting {
 
   /** Take a whole mask: opaque is selected. It is scaled to the canvas. */
   load(mask) {
-    this._do({kind: "mask", mask});
+    this._do({ kind: "mask", mask });
   }
 
   undo() {
@@ -102,7 +99,7 @@ export class Painting {
     const small = context(side, side);
     small.imageSmoothingQuality = "medium";
     small.drawImage(this.canvas, 0, 0, side, side);
-    const {data} = small.getImageData(0, 0, side, side);
+    const { data } = small.getImageData(0, 0, side, side);
     let sum = 0;
     for (let at = 3; at < data.length; at += 4) sum += data[at];
     return sum / (255 * side * side);
@@ -110,7 +107,7 @@ export class Painting {
 
   /** The mask as PNG, white where it is selected and else black; null if nothing is. */
   async toMask() {
-    const {width, height} = this.canvas;
+    const { width, height } = this.canvas;
     const image = this._context.getImageData(0, 0, width, height);
     const words = new Uint32Array(image.data.buffer);
     let any = false;
@@ -143,7 +140,7 @@ export class Painting {
   }
 
   _draw(step) {
-    const {width, height} = this.canvas;
+    const { width, height } = this.canvas;
     const on = this._context;
     if (step.kind === "stroke") {
       for (let at = 0; at < step.points.length; at += 2) this._drawStroke(step, at);
@@ -164,70 +161,16 @@ export class Painting {
   }
 
   /** Draw a stroke from one point before `at` to that at it: the same pixels live and when it is done again. */
-  _drawStroke({points, size, erases}, at) {
+  _drawStroke({ points, size, erases }, at) {
     const on = this._context;
     on.save();
     on.globalCompositeOperation = erases ? "destination-out" : "source-over";
     on.strokeStyle = erases ? "#000" : this._paint;
-    Object.assign(on, {lineWidth: size, lineCap: "round", lineJoin: "round"});
+    Object.assign(on, { lineWidth: size, lineCap: "round", lineJoin: "round" });
     on.beginPath();
     on.moveTo(points[Math.max(0, at - 2)], points[Math.max(1, at - 1)]);
     on.lineTo(points[at] + (at ? 0 : 0.001), points[at + 1]); // a line of no length would be no dot
     on.stroke();
     on.restore();
   }
-}
-
-/**
- * The mask in a file, by the server's rule: if any of it is transparent, what is; else what is white.
- *
- * @param {Blob} blob
- * @returns {Promise<HTMLCanvasElement>} opaque white where selected, else transparent; as large as the file's picture
- */
-export async function readMask(blob) {
-  const bitmap = await createImageBitmap(blob, {premultiplyAlpha: "none", colorSpaceConversion: "none"});
-  const on = context(bitmap.width, bitmap.height);
-  on.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const image = on.getImageData(0, 0, on.canvas.width, on.canvas.height);
-  const {data} = image;
-  let transparent = false;
-  for (let at = 3; at < data.length && !transparent; at += 4) transparent = data[at] < 255;
-  const [red, green, blue, half, shift] = LUMINANCE;
-  for (let at = 0; at < data.length; at += 4) {
-    const luminance = (data[at] * red + data[at + 1] * green + data[at + 2] * blue + half) >> shift;
-    const selected = transparent ? data[at + 3] < HALF : luminance >= HALF;
-    data.fill(selected ? 255 : 0, at, at + 4);
-  }
-  on.putImageData(image, 0, 0);
-  return on.canvas;
-}
-
-/** Width and height that a PNG's header says. */
-export async function sizeOfPng(blob) {
-  const head = new DataView(await blob.slice(0, 24).arrayBuffer());
-  return { width: head.getUint32(16), height: head.getUint32(20) };
-}
-
-/** A picture on a canvas of its own, brought to a size. */
-export function fitTo(picture, width, height) {
-  const on = context(width, height);
-  on.imageSmoothingQuality = "high";
-  on.drawImage(picture, 0, 0, width, height);
-  return on.canvas;
-}
-
-/** A canvas of a size, and what draws on it. */
-export function context(width, height) {
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, {width, height});
-  return canvas.getContext("2d", {willReadFrequently: true});
-}
-
-/** A canvas as a PNG file. Throws if the browser cannot: it is too large. */
-export function toPng(canvas) {
-  return new Promise((resolve, reject) => {
-    const done = (blob) => (blob ? resolve(blob) : reject(new Error("canvas")));
-    canvas.toBlob(done, "image/png");
-  });
 }

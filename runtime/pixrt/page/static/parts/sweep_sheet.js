@@ -4,7 +4,7 @@ import { decode } from "../core/pictures.js";
 import { withTexts, xmpPacket } from "../core/png.js";
 import { t } from "../core/texts.js";
 import { fileNameOf } from "../core/copying.js";
-import { context, toPng } from "./painting.js";
+import { context, toPng } from "./canvases.js";
 import { saveAs, saveZip } from "./saving.js";
 import { titleOf } from "./sweep_grid.js";
 
@@ -38,7 +38,7 @@ async function draw({ rows, columns, request, seed }, cells) {
   const [width, height] = [Math.round(first.width * scale), Math.round(first.height * scale)];
   const across = columns?.values ?? [null];
   const labels = rows.values.map(String);
-  const paper = context(1, 1);
+  const paper = context(1, 1, { alpha: false });
   const write = () => (paper.font = `${LETTERS}px sans-serif`);
   write();
   const title = (axis) => titleOf(request.task, axis.name);
