@@ -40,7 +40,8 @@ def test_the_line_is_the_sha256_of_the_key() -> None:
 def test_keys_without_a_file() -> None:
     mine, line = new_key("ui")
     keys = Keys(None, [line])
-    keys.read()  # there is nothing to be read
+    keys.read()
+    assert not keys.has_file
     assert (keys.names, keys.owner(mine.encode()), keys.owner(b"x"), keys.notes) == (("ui",), "ui", None, ())
     with pytest.raises(OptionError):
         Keys(None, ["ui:x"])

@@ -12,6 +12,7 @@ from pixrt.cli.console import say, warn
 from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import with_flags
 from pixrt.cli.serve import PACKAGES
+from pixrt.cli.stopping import leave_to_others
 from pixrt.options.serve import SERVE_SESSION
 from pixrt.options.session import SessionOptions
 
@@ -67,6 +68,7 @@ def ui(
             why = "" if not browser else "no browser was found: "
             warn(f"{why}open this address in one; Ctrl-C ends it, and the key with it")
 
+    leave_to_others()
     server.serve(settings, on_address, keys=Keys(None, [line]), is_quiet=True)
 
 

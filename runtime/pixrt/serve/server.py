@@ -135,7 +135,7 @@ class _Life:
         """All of it. Raises what starting the service does, and Cancelled."""
         serving = asyncio.create_task(self._server.serve([listener]))
         handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._on_stop)
-        if self._keys is not None and hasattr(signal, "SIGHUP"):
+        if self._keys is not None and self._keys.has_file and hasattr(signal, "SIGHUP"):
             handlers[signal.SIGHUP] = self._on_reread
         with _signals(handlers):
             try:

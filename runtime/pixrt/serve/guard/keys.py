@@ -69,6 +69,11 @@ class Keys:
         return name, bytes.fromhex(digest)
 
     @property
+    def has_file(self) -> bool:
+        """Whether there is something to be read again."""
+        return self._file is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Whose keys there are; a name with two keys is told once."""
         return tuple(dict.fromkeys(name for name, _ in self._digests))
