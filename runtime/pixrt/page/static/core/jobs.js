@@ -8,34 +8,15 @@ import { signal } from "../vendor/preact.js";
 import { cancelJob, getResult, Problem, untilKey, untilReached } from "./api.js";
 import { watch } from "./following.js";
 import { addResult, byId, current, newId, select } from "./history.js";
+import { acceptedAs, BLANK, isMoving, LEASE, record, TAB } from "./pending.js";
 import { schema } from "./schema.js";
 import { sendOnce } from "./sending.js";
 import * as store from "./store.js";
 
-/**
- * @typedef {object} Pending
- * @property {string} id the server's, or one of ours until it has answered
- * @property {import("./sending.js").Request} request of this picture: `n` is 1 once the server has answered
- * @property {number} seed
- * @property {"sending"|"waiting"|"queued"|"running"|"done"|"failed"|"cancelled"} state
- * @property {number} place @property {number} step @property {number} steps
- * @property {number} predictedStart @property {number} predictedEnd Unix seconds
- * @property {string|null} preview an object URL
- * @property {number} until when a `waiting` one is sent again, milliseconds
- * @property {Problem|Error|null} problem
- * @property {boolean} resent whether the server had forgotten it
- * @property {boolean} cancelled whether the user has cancelled it
- */
-
-const LEASE = 15_000; // milliseconds for which a page that sends is taken to live
-const MOVING = ["sending", "waiting", "queued", "running"];
-const TAB = (sessionStorage["pixrt.tab"] ??= newId());
-
-/** All of them, oldest first. @type {import("../vendor/preact.js").Signal<Pending[]>} */
+/** All of them, oldest first. @type {{value: import("./pending.js").Pending[]}} */
 export const jobs = signal([]);
 
-/** Whether a job is under way. */
-export const isMoving = (pending) => MOVING.includes(pending.state);
+export { isMoving };
 
 const aborts = new Map(); // id -> AbortController
 let line = Promise.resolve(); // requests are sent one after the other, in order
@@ -107,12 +88,7 @@ async function submitAndFollow(pending, since) {
       accepted.forEach((job) => cancelJob(job.id).catch(() => {}));
       return [];
     }
-    const made = accepted.map((job, index) => ({
-      ...pending,
-      ...shown(job),
-      request: single(pending.request, job.seed),
-      asked: pending.asked + index, // so that they keep their order
-    }));
+    const made = accepted.map((job, index) => acceptedAs(pending, job, index));
     for (const each of made) await keep(each);
     await store.drop("jobs", pending.id);
     jobs.value = jobs.value.flatMap((each) => (each.id === pending.id ? made : [each]));
@@ -148,7 +124,7 @@ async function follow({ id }) {
   try {
     const job = await watch(id, abort.signal, (news) => change(id, news));
     if (job.state === "done") await finish(id, job);
-    else await end(id, { state: job.state, problem: job.error && problemOf(job.error) });
+    else await end(id, { state: job.state, problem: job.error && new Problem(500, job.error.code, job.error.message) });
   } catch (error) {
     if (abort.signal.aborted) return;
     if (error.status === 404) await sendAgain(id);
@@ -186,8 +162,7 @@ async function sendAgain(id) {
 }
 
 function begin(pending) {
-  const blank = { place: 0, step: 0, steps: 0, predictedStart: 0, predictedEnd: 0, preview: null, until: 0 };
-  const full = { ...blank, problem: null, resent: false, cancelled: false, asked: Date.now(), ...pending };
+  const full = { ...BLANK, asked: Date.now(), ...pending };
   jobs.value = [...jobs.value, full];
   return full;
 }
@@ -214,16 +189,3 @@ async function end(id, news) {
 async function keep(pending) {
   if (pending && isMoving(pending)) await store.put("jobs", pending.id, record(pending));
 }
-
-function record({ id, request, seed, state, resent, asked }) {
-  const sent = state === "sending" || state === "waiting" ? "sending" : "sent";
-  return { id, request, seed, resent, asked, state: sent, tab: TAB, lease: Date.now() + LEASE };
-}
-
-/** A job of the server's, as we keep it. */
-function shown({ id, seed, state, place, step, steps, predicted_start, predicted_end }) {
-  return { id, seed, state, place, step, steps, predictedStart: predicted_start, predictedEnd: predicted_end };
-}
-
-const single = (request, seed) => ({ ...request, n: 1, options: { ...request.options, seed } });
-const problemOf = ({ code, message, param }) => new Problem(500, code, message, { param });
