@@ -13,7 +13,18 @@ const LONGEST = 40; // characters of a file's name out of words
 const SUFFIX = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/avif": "avif" };
 const FORMAT = { "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp" };
 // What stands among parameters and is no option: `EditResult.parameters` of the Python API, and what the page adds.
-const FACTS = ["pixrt", "task", "model", "model_sha256", "precision", "notice", "loras", "tile", "instruction", "history"];
+const FACTS = [
+  "pixrt",
+  "task",
+  "model",
+  "model_sha256",
+  "precision",
+  "notice",
+  "loras",
+  "tile",
+  "instruction",
+  "history",
+];
 const OURS = ["painted_back"];
 
 /** A name for an entry's file: a source's own, or of a result's words and seed. */
@@ -21,7 +32,10 @@ export function fileNameOf(entry) {
   const suffix = SUFFIX[entry.media_type] ?? "png";
   if (entry.kind === "source") return entry.name || `picture.${suffix}`;
   const words = (entry.prompt || entry.task).toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
-  const slug = words.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, LONGEST).replace(/^-+|-+$/g, "");
+  const slug = words
+    .replace(/[^\p{L}\p{N}]+/gu, "-")
+    .slice(0, LONGEST)
+    .replace(/^-+|-+$/g, "");
   return `${slug || "picture"}-${entry.seed}${entry.parameters.painted_back ? "-painted-back" : ""}.${suffix}`;
 }
 

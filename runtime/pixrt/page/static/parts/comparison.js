@@ -36,7 +36,11 @@ export function useAddress(id, isThumb = false) {
   useEffect(() => {
     let isWanted = Boolean(id);
     if (!id) address.value = null;
-    else (isThumb ? thumbUrl : pictureUrl)(id).then((found) => isWanted && (address.value = found), () => {});
+    else
+      (isThumb ? thumbUrl : pictureUrl)(id).then(
+        (found) => isWanted && (address.value = found),
+        () => {},
+      );
     return () => (isWanted = false);
   }, [id, isThumb]);
   return address.value;

@@ -15,7 +15,10 @@ export function Difference({ before, after, frame }) {
   const numbers = useSignal(null);
   useEffect(() => {
     let isWanted = true;
-    draw(before.id, after.id, canvas, () => isWanted).then((found) => isWanted && (numbers.value = found), () => {});
+    draw(before.id, after.id, canvas, () => isWanted).then(
+      (found) => isWanted && (numbers.value = found),
+      () => {},
+    );
     return () => (isWanted = false);
   }, [before.id, after.id, gain.value]);
   const words = t("viewer.differenceOf", { a: labelOf(before), b: labelOf(after) });

@@ -27,6 +27,7 @@ export function Mask() {
   const possible = modes();
   const isOfTask = possible.includes(task.value) || (task.value === "img2img" && possible.includes("inpaint"));
   if (!entry || !isOfTask) return null;
+  const without = schema.value.tasks[task.value].needs.includes("mask") ? "mask.needed" : "mask.all";
 
   const take = async (painting) => {
     heard("mask");
@@ -57,12 +58,14 @@ export function Mask() {
           ${blob && html`<button type="button" onClick=${() => saveAs(blob, "mask.png")}>${t("mask.save")}</button>`}
           ${blob && html`<button type="button" onClick=${remove}>${t("mask.remove")}</button>`}
         </div>
-        <p class="hint" role="status">${note.value || t(blob ? "mask.whiteChanges" : "mask.all")}</p>
+        <p class="hint" role="status">${note.value || t(blob ? "mask.whiteChanges" : without)}</p>
         ${blob && possible.length > 1 && html`<${Mode} possible=${possible} />`}
       </div>
-      ${opened.value &&
-      html`<${MaskEditor} title=${t("mask.title")} ...${opened.value} width=${entry.width} height=${entry.height}
-        onDone=${take} onClose=${() => (opened.value = null)} />`}
+      ${
+        opened.value &&
+        html`<${MaskEditor} title=${t("mask.title")} ...${opened.value} width=${entry.width} height=${entry.height}
+        onDone=${take} onClose=${() => (opened.value = null)} />`
+      }
     </section>
   `;
 }

@@ -105,7 +105,9 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
           <p id="mask-keys">${t("mask.keysText")}</p>
         </details>
         <button type="button" onClick=${() => dialog.current.close()}>${t("mask.cancel")}</button>
-        <button type="button" class="primary" disabled=${isBusy.value} onClick=${finish}>${t(under ? "mask.backDone" : "mask.done")}</button>
+        <button type="button" class="primary" disabled=${isBusy.value} onClick=${finish}>
+          ${t(under ? "mask.backDone" : "mask.done")}
+        </button>
       </footer>
     </dialog>
   `;

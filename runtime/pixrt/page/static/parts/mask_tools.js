@@ -49,7 +49,8 @@ function Zoom({ view }) {
   const zoom = view.zoom.value;
   const percent = Math.round(100 * zoom);
   const button = (name, factor, disabled, words) => html`
-    <button type="button" aria-label=${t(`mask.${name}`, { percent })} disabled=${disabled} onClick=${() => view.zoomTo(zoom * factor)}>
+    <button type="button" aria-label=${t(`mask.${name}`, { percent })} disabled=${disabled}
+      onClick=${() => view.zoomTo(zoom * factor)}>
       ${words}
     </button>
   `;

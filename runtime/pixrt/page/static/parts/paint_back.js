@@ -26,9 +26,11 @@ export function PaintBack({ entry }) {
   };
   return html`
     <button type="button" onClick=${open}>${t("mask.back")}</button>
-    ${opened.value &&
-    html`<${MaskEditor} title=${t("mask.back")} ...${opened.value} width=${entry.width} height=${entry.height}
-      onDone=${done} onClose=${close} />`}
+    ${
+      opened.value &&
+      html`<${MaskEditor} title=${t("mask.back")} ...${opened.value} width=${entry.width} height=${entry.height}
+      onDone=${done} onClose=${close} />`
+    }
   `;
 }
 

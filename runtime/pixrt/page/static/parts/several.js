@@ -28,13 +28,16 @@ export function Several({ group }) {
       </header>
       <ul class="several-list">
         ${items.map(({ id, entry, pending }) => {
-          return html`<li key=${id}>${entry ? html`<${Made} entry=${entry} />` : html`<${Waiting} ...${pending} />`}</li>`;
+          const item = entry ? html`<${Made} entry=${entry} />` : html`<${Waiting} ...${pending} />`;
+          return html`<li key=${id}>${item}</li>`;
         })}
       </ul>
       <div class="row">
         <button type="button" disabled=${!made.length} onClick=${() => saveAll(made)}>${t("several.zip")}</button>
-        ${failed.length > 0 &&
-        html`<button type="button" onClick=${retry}>${t("several.retry", { n: failed.length })}</button>`}
+        ${
+          failed.length > 0 &&
+          html`<button type="button" onClick=${retry}>${t("several.retry", { n: failed.length })}</button>`
+        }
       </div>
     </section>
   `;

@@ -8,7 +8,10 @@ import { around, numbersIn, spread } from "./sweep_values.js";
 
 const FIRST = ["guidance_scale", "image_guidance_scale", "strength", "steps"]; // what is worth comparing most
 
-/** What stands in its window. No form of its own: it is within that of the composing column. @param {{onClose: () => void}} props */
+/**
+ * What stands in its window. No form of its own: it is within that of the composing column.
+ * @param {{onClose: () => void}} props
+ */
 export function Sweep({ onClose }) {
   const axes = axesOf(task.value);
   const names = [...FIRST, ...axes.map(({ name }) => name)].filter((name) => axes.some((axis) => axis.name === name));
@@ -91,7 +94,8 @@ function Axis({ title, axes, own, other, mayBeNone }) {
         <select value=${own.name} onChange=${(event) => own.choose(event.target.value)}>
           ${mayBeNone && html`<option value="">${t("controls.none")}</option>`}
           ${axes.map(
-            ({ name }) => html`<option key=${name} value=${name} disabled=${name === other}>${titleOf(task.value, name)}</option>`,
+            ({ name }) =>
+              html`<option key=${name} value=${name} disabled=${name === other}>${titleOf(task.value, name)}</option>`,
           )}
         </select>
       </label>
@@ -101,13 +105,15 @@ function Axis({ title, axes, own, other, mayBeNone }) {
 }
 
 function Choices({ own: { option, ticked, set } }) {
-  const tick = (value, isOn) => set({ ticked: option.enum.filter((each) => (each === value ? isOn : ticked.includes(each))) });
+  const tick = (value, isOn) =>
+    set({ ticked: option.enum.filter((each) => (each === value ? isOn : ticked.includes(each))) });
   return html`
     <div class="sweep-choices" role="group" aria-label=${t("sweep.values")}>
       ${option.enum.map(
         (value) => html`
           <label>
-            <input type="checkbox" checked=${ticked.includes(value)} onChange=${(event) => tick(value, event.target.checked)} />
+            <input type="checkbox" checked=${ticked.includes(value)}
+              onChange=${({ target }) => tick(value, target.checked)} />
             ${value}
           </label>
         `,

@@ -47,7 +47,8 @@ export async function startSweep(rows, columns) {
   const request = { ...(await compose()), n: 1 };
   request.fields = { ...request.fields, partial_images: 0 }; // 25 pictures that change every second help nobody
   await keep({ group: request.group, request, rows, columns, seed: request.options.seed, faults: {} });
-  for (const { options } of cellsOf(grid.value)) await send({ ...request, options: { ...request.options, ...options } });
+  for (const { options } of cellsOf(grid.value))
+    await send({ ...request, options: { ...request.options, ...options } });
 }
 
 /** What is wrong with a sweep's cells before it is sent, in words; null if nothing is. */

@@ -23,11 +23,15 @@ export async function saveGrid(grid, cells) {
 
 /** Save all pictures, named by their values. */
 export function saveGridZip(grid, cells) {
-  const files = cells.filter(({ entry }) => entry).map(async ({ entry, options }) => {
-    const values = Object.entries(options).map(([name, value]) => `${name}-${value ?? "none"}`).join("_");
-    const suffix = /\.\w+$/.exec(fileNameOf(entry))[0];
-    return { name: `${values}${suffix}`, input: await pictureOf(entry.id), lastModified: new Date(entry.created) };
-  });
+  const files = cells
+    .filter(({ entry }) => entry)
+    .map(async ({ entry, options }) => {
+      const values = Object.entries(options)
+        .map(([name, value]) => `${name}-${value ?? "none"}`)
+        .join("_");
+      const suffix = /\.\w+$/.exec(fileNameOf(entry))[0];
+      return { name: `${values}${suffix}`, input: await pictureOf(entry.id), lastModified: new Date(entry.created) };
+    });
   return Promise.all(files).then((all) => saveZip(all, "grid.zip"));
 }
 
@@ -44,8 +48,14 @@ async function draw({ rows, columns, request, seed }, cells) {
   const title = (axis) => titleOf(request.task, axis.name);
   const left = Math.ceil(Math.max(...[title(rows), ...labels].map((each) => paper.measureText(each).width))) + 2 * GAP;
   const top = (columns ? 2 : 1) * LINE + GAP;
-  const about = [t("sweep.about", { words: request.prompt, seed: String(seed) }), t("result.ai", { model: first.model })];
-  const wide = Math.max(left + across.length * (width + GAP), ...about.map((each) => paper.measureText(each).width + 2 * GAP));
+  const about = [
+    t("sweep.about", { words: request.prompt, seed: String(seed) }),
+    t("result.ai", { model: first.model }),
+  ];
+  const wide = Math.max(
+    left + across.length * (width + GAP),
+    ...about.map((each) => paper.measureText(each).width + 2 * GAP),
+  );
   const high = top + rows.values.length * (height + GAP) + about.length * LINE + GAP;
   Object.assign(paper.canvas, { width: Math.ceil(wide), height: high });
   paper.fillStyle = "#fff";

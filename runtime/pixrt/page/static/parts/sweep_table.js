@@ -1,6 +1,6 @@
 // The last sweep's cells as a table; each opens its picture.
 import { html, useEffect } from "../vendor/preact.js";
-import { byId, current, select } from "../core/history.js";
+import { current, select } from "../core/history.js";
 import { cancel } from "../core/jobs.js";
 import { useUrl } from "../core/hooks.js";
 import { t } from "../core/texts.js";
@@ -22,6 +22,8 @@ function Table() {
   const moving = all.filter(({ pending }) => pending);
   const width = columns?.values.length ?? 1;
   const title = (axis) => titleOf(request.task, axis.name);
+  const button = (words, onClick) =>
+    html`<button type="button" disabled=${!done.length} onClick=${onClick}>${t(words)}</button>`;
   const stop = () => moving.forEach(({ pending }) => cancel(pending));
   return html`
     <section class="sweep" aria-labelledby="sweep-title">
@@ -52,13 +54,19 @@ function Table() {
         </table>
       </div>
       <div class="row">
-        <button type="button" disabled=${!done.length} onClick=${() => saveGrid(grid.value, all)}>${t("sweep.sheet")}</button>
-        <button type="button" disabled=${!done.length} onClick=${() => saveGridZip(grid.value, all)}>${t("several.zip")}</button>
-        ${failed.length > 0 &&
-        html`<button type="button" onClick=${() => retry(failed)}>${t("several.retry", { n: failed.length })}</button>`}
-        ${moving.length > 0
-          ? html`<button type="button" onClick=${stop}>${t("progress.cancelAll")}</button>`
-          : html`<button type="button" onClick=${closeGrid}>${t("sweep.close")}</button>`}
+        ${button("sweep.sheet", () => saveGrid(grid.value, all))}
+        ${button("several.zip", () => saveGridZip(grid.value, all))}
+        ${
+          failed.length > 0 &&
+          html`<button type="button" onClick=${() => retry(failed)}>
+            ${t("several.retry", { n: failed.length })}
+          </button>`
+        }
+        ${
+          moving.length > 0
+            ? html`<button type="button" onClick=${stop}>${t("progress.cancelAll")}</button>`
+            : html`<button type="button" onClick=${closeGrid}>${t("sweep.close")}</button>`
+        }
       </div>
     </section>
   `;
@@ -69,17 +77,19 @@ const spell = (value) => String(value ?? t("controls.none"));
 function Cell({ entry, pending, fault, options, ...cell }) {
   const url = useUrl("thumb", entry?.id);
   if (entry) {
-    const words = Object.values(options).map(spell).join(", ");
+    const values = Object.values(options).map(spell).join(", ");
+    const label = t("sweep.open", { values, name: labelOf(entry) });
     return html`
-      <button type="button" class="sweep-cell" aria-pressed=${current.value === entry.id} onClick=${() => select(entry.id)}
-        aria-label=${t("sweep.open", { values: words, name: labelOf(byId.value.get(entry.id)) })}>
+      <button type="button" class="sweep-cell" aria-pressed=${current.value === entry.id}
+        onClick=${() => select(entry.id)} aria-label=${label}>
         ${url && html`<img src=${url} alt="" />`}
       </button>
     `;
   }
   if (pending) {
     const { state, step, steps } = pending;
-    return html`<p class="sweep-cell">${state === "running" ? t("progress.step", { step, steps }) : t("sweep.waits")}</p>`;
+    const words = state === "running" ? t("progress.step", { step, steps }) : t("sweep.waits");
+    return html`<p class="sweep-cell">${words}</p>`;
   }
   return html`
     <p class="sweep-cell fault">

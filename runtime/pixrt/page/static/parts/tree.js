@@ -138,14 +138,20 @@ function Row({ entry, level, place, of }) {
   const thumb = useUrl("thumb", isNear ? id : null);
   const isCurrent = useComputed(() => current.value === id);
   const tabindex = useComputed(() => (active.value === id ? 0 : -1));
-  const marks = useComputed(() => ["a", "b"].filter((name) => chosen[name].value === id).join("").toUpperCase());
+  const marks = useComputed(() =>
+    ["a", "b"]
+      .filter((name) => chosen[name].value === id)
+      .join("")
+      .toUpperCase(),
+  );
+  const style = { "--level": Math.min(level, DEEPEST) - 1 };
   const click = () => {
     select(id);
     row.current.focus({ preventScroll: true });
   };
   return html`
     <li role="treeitem" id=${`entry-${id}`} ref=${row} tabindex=${tabindex} aria-level=${level} aria-posinset=${place}
-      aria-setsize=${of} aria-selected=${isCurrent} style=${{ "--level": Math.min(level, DEEPEST) - 1 }} onClick=${click}>
+      aria-setsize=${of} aria-selected=${isCurrent} style=${style} onClick=${click}>
       <span class="tree-thumb">${thumb && html`<img src=${thumb} alt="" draggable=${false} />`}</span>
       <span class="tree-words"><span>${labelOf(entry)}</span> <small>${about(entry)}</small></span>
       <span class="tree-marks">${marks}</span>
@@ -155,7 +161,10 @@ function Row({ entry, level, place, of }) {
 
 function about({ kind, task, seed, parameters }) {
   if (kind === "source") return t("tree.source");
-  return t(parameters.painted_back ? "tree.paintedBack" : "tree.result", { task: t(`task.${task}`), seed: String(seed) });
+  return t(parameters.painted_back ? "tree.paintedBack" : "tree.result", {
+    task: t(`task.${task}`),
+    seed: String(seed),
+  });
 }
 
 const waiting = new WeakMap(); // an element -> what is called when it comes near the screen

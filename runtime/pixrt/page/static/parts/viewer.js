@@ -26,9 +26,11 @@ export function Viewer() {
       <div class="viewer-figures">
         ${shown === "side" && html`<${Figure} letter="A" entry=${before}><${Pane} entry=${before} /><//>`}
         <${Figure} letter=${before && "B"} entry=${after} before=${shown === "side" ? null : before}>
-          ${shown === "side" || shown === "single"
-            ? html`<${Pane} entry=${after} />`
-            : html`<${Both} before=${before} after=${after} isDifference=${shown === "difference"} />`}
+          ${
+            shown === "side" || shown === "single"
+              ? html`<${Pane} entry=${after} />`
+              : html`<${Both} before=${before} after=${after} isDifference=${shown === "difference"} />`
+          }
         <//>
       </div>
       ${entries.value.length > 1 && html`<${Choose} />`}
@@ -54,7 +56,9 @@ function Zoom() {
   const percent = Math.round(100 * view.value.scale);
   const button = (name, factor, words) => {
     const label = t(name, { percent });
-    return html`<button type="button" aria-label=${label} title=${label} onClick=${() => zoomBy(factor)}>${words}</button>`;
+    return html`
+      <button type="button" aria-label=${label} title=${label} onClick=${() => zoomBy(factor)}>${words}</button>
+    `;
   };
   return html`
     <div class="row" role="group" aria-label=${t("viewer.zoom")}>
@@ -107,16 +111,20 @@ function Pane({ entry }) {
 function Both({ before, after, isDifference }) {
   const at = divider.value;
   if (isDifference) {
-    return html`<${Difference} before=${before} after=${after} frame=${(shown) => html`<${Frame} entry=${after}>${shown}<//>`} />`;
+    const frame = (shown) => html`<${Frame} entry=${after}>${shown}<//>`;
+    return html`<${Difference} before=${before} after=${after} frame=${frame} />`;
   }
   const words = t("viewer.dividerAt", { percent: at });
   return html`
     <${Frame} entry=${after}>
       <${Picture} entry=${before} alt=${`A: ${labelOf(before)}`} clip=${`inset(0 ${100 - at}% 0 0)`} />
       <${Picture} entry=${after} alt=${`B: ${labelOf(after)}`} clip=${`inset(0 0 0 ${at}%)`} />
-      <div class="viewer-line" style=${{ left: `${at}%` }}><span class="viewer-knob"><${Icon} name="left" /><${Icon} name="right" /></span></div>
-      <input type="range" class="viewer-divider panzoom-exclude" min="0" max="100" value=${at} aria-label=${t("viewer.divider")}
-        aria-valuetext=${words} onInput=${(event) => (divider.value = Number(event.target.value))} />
+      <div class="viewer-line" style=${{ left: `${at}%` }}>
+        <span class="viewer-knob"><${Icon} name="left" /><${Icon} name="right" /></span>
+      </div>
+      <input type="range" class="viewer-divider panzoom-exclude" min="0" max="100" value=${at}
+        aria-label=${t("viewer.divider")} aria-valuetext=${words}
+        onInput=${({ target }) => (divider.value = Number(target.value))} />
     <//>
   `;
 }
@@ -128,9 +136,11 @@ function Picture({ entry, alt, clip = "none" }) {
   const isPixelated = enlarged.value * view.value.scale > 2;
   return html`
     <div class="viewer-layer" style=${{ clipPath: clip }}>
-      ${address &&
-      html`<img src=${address} alt=${alt} draggable=${false} onLoad=${look} class=${isPixelated ? "pixelated" : ""}
-        style=${{ transform: transformOf(view.value) }} />`}
+      ${
+        address &&
+        html`<img src=${address} alt=${alt} draggable=${false} onLoad=${look} class=${isPixelated ? "pixelated" : ""}
+        style=${{ transform: transformOf(view.value) }} />`
+      }
     </div>
   `;
 }
@@ -153,7 +163,7 @@ function List({ name, automatic }) {
   return html`
     <label>
       <span>${t(`viewer.${name}`)}</span>
-      <select value=${chosen[name].value ?? ""} onChange=${(event) => (chosen[name].value = event.target.value || null)}>
+      <select value=${chosen[name].value ?? ""} onChange=${({ target }) => (chosen[name].value = target.value || null)}>
         <option value="">${t(automatic)}</option>
         ${options}
       </select>
