@@ -23,7 +23,7 @@ def test_an_origin_is_of_the_file_and_of_how_it_is_brought_to_size() -> None:
     first = prepare_picture(file_of(1), SIZE, small)
     assert first.origin == prepare_picture(file_of(1), SIZE, small).origin
     mask = np.ones(SIZE[::-1], np.bool_)
-    assert first.origin == prepare_masked(file_of(1), mask, SIZE, small, 0).origin
+    assert first.origin == prepare_masked(file_of(1), mask, SIZE, small, blur=0, inverted=False).origin
     others = [prepare_picture(file_of(2), SIZE, small), prepare_picture(file_of(1), SIZE, large)]
     assert len({each.origin for each in (first, *others)}) == 3
     assert prepare_picture(np.zeros((24, 40, 3), np.uint8), SIZE, small).origin == b""

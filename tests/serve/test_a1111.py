@@ -53,7 +53,7 @@ def test_a_mask_turned_around() -> None:
     assert ask(service, "/img2img", EDIT | mask | {"denoising_strength": 1, "mask_blur": 3}).status_code == 200
     asked = service.asked[0]
     assert asked.options == InpaintOptions(seed=4, strength=1, mask_blur=3, mask_padding=8)
-    assert (asked.mask, asked.mask_inverted, asked.size) == (PICTURE, True, None)
+    assert (asked.mask, asked.options.invert_mask, asked.size) == (PICTURE, True, None)
 
 
 def test_a_generation_with_a_lora() -> None:

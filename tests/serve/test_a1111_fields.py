@@ -125,10 +125,10 @@ def test_what_is_under_the_mask_matters_below_full_strength(strength: float, fil
 def test_a_masked_region_keeps_the_picture_as_large_as_it_is() -> None:
     region = edit(mask="AA==", inpaint_full_res_padding=16, inpainting_mask_invert=1)
     assert (region.values["mask_padding"], region.values["mask_blur"]) == (16, 4)
-    assert (region.has_size, region.mask_inverted) == (False, True)
+    assert (region.has_size, region.values["invert_mask"]) == (False, True)
     whole = edit(mask="AA==", inpaint_full_res=False, mask_blur=None, mask_blur_x=7, mask_blur_y=7)
     assert "mask_padding" not in whole.values
-    assert (whole.values["mask_blur"], whole.has_size, whole.mask_inverted) == (7, True, False)
+    assert (whole.values["mask_blur"], whole.has_size, whole.values["invert_mask"]) == (7, True, False)
 
 
 def test_a_masks_fields_say_nothing_without_one() -> None:

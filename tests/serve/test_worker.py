@@ -57,8 +57,13 @@ BOMB = b"\x89PNG\r\n\x1a\n" + b"".join(
 NO_MEMORY = [MemoryError(), OutOfMemory("the device has no memory left", remedy="Use a smaller --resolution")]
 
 
-def asks(text: str = BLUE, *, seed: int = 5, **said: Any) -> Asked:
-    return Asked(options=EditOptions(steps=STEPS, seed=seed), text=text, image=SCENE.read_bytes(), **said)
+def asks(text: str = BLUE, *, seed: int = 5, invert_mask: bool = False, **said: Any) -> Asked:
+    return Asked(
+        options=EditOptions(steps=STEPS, seed=seed, invert_mask=invert_mask),
+        text=text,
+        image=SCENE.read_bytes(),
+        **said,
+    )
 
 
 def shown(data: bytes) -> np.ndarray[Any, Any]:
@@ -132,7 +137,7 @@ def test_a_size_and_a_mask_that_is_turned_around(front: Front, editor: Editor) -
     mask.paste(255, (0, 0, 32, 64))
     file = io.BytesIO()
     mask.save(file, "PNG")
-    result = front.make(1, asks(mask=file.getvalue(), mask_inverted=True, size=(32, 32)))
+    result = front.make(1, asks(mask=file.getvalue(), invert_mask=True, size=(32, 32)))
     small = Image.open(SCENE).convert("RGB").resize((32, 32), Image.Resampling.LANCZOS)
     right = np.zeros((32, 32), np.bool_)
     right[:, 16:] = True

@@ -143,7 +143,7 @@ class _Tally:
         self._failed += outcome.state == "failed"
         if outcome.result is not None:
             self._done += 1
-            self._notes.add(outcome.result)
+            self._notes.add(outcome.result, outcome.target)
         if outcome.replaced and not self._running.quiet:
             warn(f"{outcome.target} is made anew: {outcome.replaced}")
         if outcome.state == "refused" and outcome.error is not None:

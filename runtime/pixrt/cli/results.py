@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixrt.backends.registry import WITH_ENGINES
 from pixrt.cli.console import say, warn
-from pixrt.errors import PixrtError
+from pixrt.errors import PictureError, PixrtError
+from pixrt.pictures.formats import is_flattened
 
 if TYPE_CHECKING:
     from pixrt.bundles.manifest import LoraSpec
     from pixrt.editor.editor import Editor
     from pixrt.editor.result import EditResult, Estimate
+    from pixrt.tasks.jobs import Job
 
 
 def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[str, Any] | None = None) -> None:
@@ -45,14 +48,22 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
 class Notes:
     """What a user should know of results, each thing once for all of them."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, earlier: Mapping[str, Any] | None = None) -> None:
+        """`earlier` are the parameters that are repeated."""
         self._quiet = quiet
+        self._earlier = earlier or {}
         self._second_tries = 0
+        self._flattened = 0
+        self._others: set[str] = set()  # pictures beside the source that are not those of the earlier result
         self._dropped: dict[str, set[int]] = {"instruction": set(), "negative prompt": set()}
 
-    def add(self, result: "EditResult") -> None:
-        """One more result."""
+    def add(self, result: "EditResult", target: Path | None = None) -> None:
+        """One more result, and where it is written."""
         self._second_tries += result.decoded_in_fp32
+        self._flattened += target is not None and is_flattened(result.image, target)
+        for name, digest in result.inputs_sha256.items():
+            if self._earlier.get(f"{name}_sha256") not in (None, digest):
+                self._others.add(name)
         self._dropped["instruction"].add(result.dropped_tokens)
         self._dropped["negative prompt"].add(result.dropped_negative_tokens)
 
@@ -62,10 +73,30 @@ class Notes:
             return
         if self._second_tries:
             warn("the FP16 decoder's picture was not finite: decoded again in FP32")
+        if self._flattened:
+            warn("JPEG has no transparency: what is transparent is written over white. PNG, WebP and AVIF keep it")
+        for name in sorted(self._others):
+            warn(f"the {name} is another one than the earlier result was made with: the result will differ")
         for text, counts in self._dropped.items():
             most = max(counts, default=0)
             if most:
                 warn(f"the last {most} tokens of the {text} did not fit the text encoder: left out")
+
+
+def warn_of_masks(jobs: "Sequence[Job]") -> None:
+    """Say which masks may mean the opposite of what they say. What is wrong with a mask is told elsewhere."""
+    from pixrt.pictures.masks import is_of_white_strokes
+
+    masks = {id(job.mask): job for job in jobs if job.mask is not None}
+    for job in masks.values():
+        assert job.mask is not None
+        with suppress(PictureError):
+            if not getattr(job.options, "invert_mask", False) and is_of_white_strokes(job.mask):
+                name = f"the mask {job.mask}" if isinstance(job.mask, str | Path) else "the mask"
+                warn(
+                    f"{name} has white strokes on transparency: what is transparent is edited, not the strokes."
+                    " Turn it around with --invert-mask"
+                )
 
 
 def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequence[LoraSpec]", as_json: bool) -> None:

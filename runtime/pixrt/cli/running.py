@@ -15,7 +15,7 @@ from pixrt.cli.console import progress, warn
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.outputs import STREAM
 from pixrt.cli.parameters import OUTPUT, TENSORRT
-from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand
+from pixrt.cli.results import Notes, print_estimate, print_failure, print_result, warn_beforehand, warn_of_masks
 from pixrt.cli.streams import taken_output, write_output
 from pixrt.errors import PixrtError, SomeFailed
 from pixrt.options.marking import MarkingOptions
@@ -109,6 +109,7 @@ class Running:
             editor = stack.enter_context(self.open())
             if not self.quiet:
                 warn_beforehand(editor, repeat, earlier or {})
+                warn_of_masks(jobs)
             failures: list[PixrtError] = []
 
             def fail(index: int, error: PixrtError) -> None:
@@ -121,7 +122,7 @@ class Running:
                     index = estimate.request.index
                     print_estimate(names[index], targets[index], estimate, editor.loras, self.as_json)
             else:
-                started, notes = time.perf_counter(), Notes(self.quiet)
+                started, notes = time.perf_counter(), Notes(self.quiet, earlier)
                 # Written as they come: what is done stays done when a later picture fails or Ctrl-C stops the rest.
                 for event in self.follow(editor, requests, "making"):
                     if isinstance(event, Failed):
@@ -138,7 +139,7 @@ class Running:
                     else:
                         result.save(target, **how, overwrite=self.overwrite)
                     print_result(names[event.index], target, result, self.as_json)
-                    notes.add(result)
+                    notes.add(result, target)
                 notes.tell()
                 if not self.quiet and not self.as_json:
                     made = len(jobs) - len(failures)

@@ -112,7 +112,9 @@ def _finish(pixels: NDArray[np.float32], prepared: Prepared, request: Request) -
     if prepared.under is None or prepared.opacity is None:
         return with_alpha(image, prepared.alpha, geometry)
     left, top, right, bottom = map(int, geometry.crop)
-    pasted = Image.fromarray(paste(prepared.under, np.asarray(image), (left, top, right, bottom), prepared.opacity))
-    if prepared.alpha is not None:
-        pasted.putalpha(Image.fromarray(prepared.alpha))
+    box = left, top, right, bottom
+    rgb, alpha = paste(prepared.under, np.asarray(image), box, prepared.opacity, prepared.alpha)
+    pasted = Image.fromarray(rgb)
+    if alpha is not None:
+        pasted.putalpha(Image.fromarray(alpha))
     return pasted

@@ -15,11 +15,12 @@ class SessionParameters(TypedDict, total=False):
     max_batch: int
     tile: int | None
     low_memory: bool
-    verify: bool
+    verify: bool | None
     fused_step: bool | None
     provider_options: Mapping[str, str] | None
     cuda_graphs: bool
     weight_budget_mib: int | None
+    trust_engines: bool
 
 
 class Parameters(TypedDict, total=False):
@@ -48,6 +49,7 @@ class EditParameters(PictureParameters, total=False):
     image_guidance_scale: float | None
     mask_blur: int | None
     mask_padding: int | None
+    invert_mask: bool
 
 
 class GenerateParameters(Parameters, total=False):
@@ -69,6 +71,7 @@ class InpaintParameters(PictureParameters, total=False):
     strength: float
     mask_blur: int | None
     mask_padding: int | None
+    invert_mask: bool
 
 
 class StyleParameters(PictureParameters, total=False):

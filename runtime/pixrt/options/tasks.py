@@ -160,6 +160,10 @@ def _mask_padding() -> Any:
     )
 
 
+def _invert_mask() -> Any:
+    return option(False, "What the mask says may change stays, and the rest may change.", kind="flag", group="Mask")
+
+
 def _strength(default: float) -> Any:
     return option(default, "Share of the steps that run: 1 forgets the picture's pixels.", kind="number", low=0, high=1)
 
@@ -174,6 +178,7 @@ class EditOptions(PictureOptions):
     image_guidance_scale: float | None = _image_guidance()
     mask_blur: int | None = _mask_blur()
     mask_padding: int | None = _mask_padding()
+    invert_mask: bool = _invert_mask()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +210,7 @@ class InpaintOptions(PictureOptions):
     strength: float = _strength(1.0)
     mask_blur: int | None = _mask_blur()
     mask_padding: int | None = _mask_padding()
+    invert_mask: bool = _invert_mask()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

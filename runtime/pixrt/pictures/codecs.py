@@ -4,7 +4,6 @@ Pillow is imported when the first picture is. Must not import a backend.
 """
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from pixrt.pictures.metadata import exif_bytes, parameters_text, png_info
 from pixrt.pictures.opening import open_picture
 from pixrt.pictures.provenance import SourceType, xmp_packet
 from pixrt.pictures.watermark import embed_watermark
+from pixrt.reading import Malformed, parse_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -165,8 +165,8 @@ def read_parameters(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
 def _parsed(text: str) -> dict[str, Any] | None:
     """What pixrt wrote; None if it is something else."""
     try:
-        parameters = json.loads(text)
-    except (ValueError, RecursionError):
+        parameters = parse_json(text)
+    except Malformed:
         return None
     return parameters if isinstance(parameters, dict) and "pixrt" in parameters else None
 

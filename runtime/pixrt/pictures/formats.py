@@ -4,7 +4,10 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Format = Literal["png", "jpeg", "webp", "avif"]
 MEDIA_TYPES: Mapping[str, str] = {
@@ -92,6 +95,11 @@ def media_type_of(data: bytes) -> str:
 def readable_suffixes() -> tuple[str, ...]:
     """Of the files that are read here: those of HEIC only if pillow-heif is installed."""
     return tuple(each for each in READABLE_SUFFIXES if _has_heif() or each not in (".heic", ".heif"))
+
+
+def is_flattened(image: "Image.Image", path: Path) -> bool:
+    """Whether a picture loses its transparency in such a file."""
+    return image.mode == "RGBA" and SUFFIXES.get(path.suffix.lower()) == "jpeg"
 
 
 def writable_name(path: Path) -> Path:

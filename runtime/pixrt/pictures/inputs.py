@@ -38,7 +38,7 @@ class Prepared:
 
     Attributes:
         pixels, style: `[3, H, W]` in [-1, 1], if the task takes them.
-        mask: which working pixels may change, `[H, W]`.
+        mask: how far working pixels may change, `[H, W]` uint8.
         under: with a mask the picture's own pixels `[H, W, 3]`, over which the result is put, and
         opacity: how much of the result shows, `[H, W]` uint8.
         alpha: the picture's transparency `[H, W]` uint8, if it has any.
@@ -66,17 +66,23 @@ def prepare_picture(source: PictureSource, size: Size, geometry: Geometry) -> Pr
 
 
 def prepare_masked(
-    source: PictureSource, mask_source: PictureSource, size: Size, geometry: Geometry, blur: int
+    source: PictureSource,
+    mask_source: PictureSource,
+    size: Size,
+    geometry: Geometry,
+    *,
+    blur: int,
+    inverted: bool,
 ) -> Prepared:
     """A picture of which a mask says what may change; `blur` is that of `masks.feather`. Raises PictureError."""
-    picture, mask = _load(source, size), load_mask(mask_source, size)
+    picture, mask = _load(source, size), load_mask(mask_source, size, inverted=inverted)
     return Prepared(
         pixels=to_network(picture, geometry),
         mask=to_working(mask, geometry),
         under=picture.straight,
         opacity=feather(mask, blur),
         alpha=picture.alpha,
-        sha256={"mask": _digest(mask)},
+        sha256={"mask": digest_of_mask(mask)},
         origin=_origin(source, geometry),
         facts=picture.facts,
     )
@@ -113,6 +119,11 @@ def _origin(source: PictureSource, geometry: Geometry) -> bytes:
     return origin.digest()
 
 
-def _digest(values: NDArray[np.uint8] | Mask) -> str:
+def digest_of_mask(mask: Mask) -> str:
+    """Its SHA-256 (16 digits). One without halves is bits, as all masks were in earlier versions."""
+    return _digest(mask if np.any((mask != 0) & (mask != np.iinfo(np.uint8).max)) else mask != 0)
+
+
+def _digest(values: NDArray[np.uint8] | NDArray[np.bool_]) -> str:
     shape = "x".join(map(str, values.shape))
     return sha256(shape.encode() + np.ascontiguousarray(values).tobytes()).hexdigest()[:16]

@@ -25,8 +25,6 @@ def job_of(asked: Asked) -> Job:
         if mask is not None and measure_picture(mask) != measured:
             load_mask(mask, measured)  # says that it is of another size
         image, mask = _brought(image, asked.size, smooth=True), _brought(mask, asked.size, smooth=False)
-    if asked.mask_inverted and image is not None and mask is not None:
-        mask = ~load_mask(mask, measure_picture(image))
     return Job(options=asked.options, text=asked.text, image=image, mask=mask, style=_source(asked.style))
 
 

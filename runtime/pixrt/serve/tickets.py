@@ -66,7 +66,6 @@ class Asked:
     """One picture that a client asks for; its options say by which task.
 
     Attributes:
-        mask_inverted: what the mask says may change stays, and the rest may change.
         size: width and height to which picture and mask are brought first; None leaves them as they are.
         same_shape: a `size` of other proportions than the picture's is refused (`pixrt.serve.sizes.check_shape`).
         loras: names of the server's LoRA folder, with their scales.
@@ -78,7 +77,6 @@ class Asked:
     text: str = ""
     image: Picture | None = field(default=None, repr=False)
     mask: Picture | None = field(default=None, repr=False)
-    mask_inverted: bool = False
     size: tuple[int, int] | None = None
     same_shape: bool = False
     style: Picture | None = field(default=None, repr=False)

@@ -4,7 +4,7 @@ import numpy as np
 
 from pixrt.backends.protocol import Array
 from pixrt.core.conditioning import Conditioning
-from pixrt.pictures.masks import to_latents
+from pixrt.pictures.masks import hard, to_latents
 from pixrt.tasks.task import Task, TaskInputs
 
 
@@ -26,8 +26,10 @@ def _condition(given: TaskInputs) -> Conditioning:
 def _masked(given: TaskInputs) -> Array:
     """The mask's latents and those of the picture without what it covers, `[1 + C, h, w]`."""
     assert given.mask is not None
-    kept = np.where(given.mask, np.float32(0), given.picture)
-    return np.concatenate([to_latents(given.mask, given.manifest.latents.scale), given.scaled(given.encode(kept))])
+    mask = hard(given.mask)
+    kept = np.where(mask, np.float32(0), given.picture)
+    latents = to_latents(mask * np.uint8(255), given.manifest.latents.scale)
+    return np.concatenate([latents, given.scaled(given.encode(kept))])
 
 
 INPAINT = Task(("inpaint", "generate"), _condition)

@@ -58,8 +58,8 @@ class Request:
             return self.prepared
         job, ready = self.job, Prepared()
         if job.image is not None and job.mask is not None:
-            blur = getattr(self.options, "mask_blur", 0)
-            ready = prepare_masked(job.image, job.mask, self.size, self.geometry, blur)
+            blur, inverted = getattr(self.options, "mask_blur", 0), _inverts(self.options)
+            ready = prepare_masked(job.image, job.mask, self.size, self.geometry, blur=blur, inverted=inverted)
         elif job.image is not None:
             ready = prepare_picture(job.image, self.size, self.geometry)
         if job.style is None:
@@ -163,7 +163,8 @@ def _geometry(job: Job, size: Size, options: Options, manifest: Manifest, most_p
     }
     if job.mask is None:
         return plan_geometry(*size, options.resize, **sizes)
-    mask = load_mask(job.mask, size)  # also where all of the picture is worked on: what is wrong with it is told now
+    # Also where all of the picture is worked on: what is wrong with it is told now.
+    mask = load_mask(job.mask, size, inverted=_inverts(options))
     padding = getattr(options, "mask_padding", None)
     left, top, right, bottom = (0, 0, *size) if padding is None else mask_region(mask, padding, size)
     region = plan_geometry(right - left, bottom - top, "exact", **sizes)
@@ -209,9 +210,10 @@ def _for_bundle(options: Options, manifest: Manifest) -> Options:
 def _with_mask(job: Job, size: Size, options: Options) -> Options:
     """Options that are about a mask, filled in where there is one. Raises OptionError where they do not fit."""
     if job.mask is None:
-        for name in ("mask_blur", "mask_padding"):
-            if getattr(options, name, None) is not None:
-                problem = f"{name} is {getattr(options, name)}, and there is no mask"
+        for name in ("mask_blur", "mask_padding", "invert_mask"):
+            given = getattr(options, name, None)
+            if given is not None and given is not False:
+                problem = f"{name} is {given}, and there is no mask"
                 raise OptionError(problem, remedy="Give a mask", option=name)
         return options
     if isinstance(options, PictureOptions) and options.resize != "exact":
@@ -222,6 +224,10 @@ def _with_mask(job: Job, size: Size, options: Options) -> Options:
         )
     blur = max(1, max(size) // _BLUR_SHARE)
     return _replace(options, mask_blur=blur) if getattr(options, "mask_blur", 0) is None else options
+
+
+def _inverts(options: Options) -> bool:
+    return bool(getattr(options, "invert_mask", False))
 
 
 def _with_seed(options: Options) -> Options:

@@ -29,7 +29,7 @@ class TaskInputs:
     Attributes:
         text, null_text: embeddings `[L, D]` of the text and of the negative prompt.
         pixels, style: working pictures `[3, H, W]` in [-1, 1], if the task takes them.
-        mask: `[H, W]`, which of the working picture's pixels may change.
+        mask: `[H, W]` uint8, how far the working picture's pixels may change.
         encode: the VAE's encoder.
     """
 

@@ -188,5 +188,5 @@ def _order(wanted: Wanted, said: Mapping[str, Any], shop: Shop) -> Order:
     loras = [("lora", lora) for lora in wanted.loras]
     order = order_job(Fields([*fields.items(), *loras, *wanted.values.items()], is_json=True), shop)
     size = (numbers.width, numbers.height) if wanted.has_size else None
-    asked = (dataclasses.replace(each, size=size, mask_inverted=wanted.mask_inverted) for each in order.asked)
+    asked = (dataclasses.replace(each, size=size) for each in order.asked)
     return dataclasses.replace(order, asked=tuple(asked))

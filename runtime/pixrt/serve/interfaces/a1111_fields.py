@@ -105,7 +105,6 @@ class Wanted:
     has_size: bool = False
     image: str | None = None
     mask: str | None = None
-    mask_inverted: bool = False
 
 
 def read_txt2img(body: Mapping[str, object], default_scheduler: str) -> Wanted:
@@ -140,6 +139,7 @@ def read_img2img(body: Mapping[str, object], tasks: Sequence[str], default_sched
     if mask:
         is_region = body.get("inpaint_full_res") in (None, True, 1)
         values["mask_blur"] = _blur(body)
+        values["invert_mask"] = bool(body.get("inpainting_mask_invert"))
         values["mask_padding"] = (body.get("inpaint_full_res_padding") or 0) if is_region else None
         if task == "inpaint" and values["strength"] != 1:
             remedy = "Below a denoising_strength of 1 the picture under the mask is the beginning: send 1 (original)"
@@ -153,7 +153,6 @@ def read_img2img(body: Mapping[str, object], tasks: Sequence[str], default_sched
         has_size=not is_region and (body.get("width") is not None or body.get("height") is not None),
         image=images[0],
         mask=mask,
-        mask_inverted=bool(body.get("inpainting_mask_invert")),
     )
 
 
