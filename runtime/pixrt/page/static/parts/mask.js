@@ -23,6 +23,7 @@ export function Mask() {
   const opened = useSignal(null); // what the window begins with
   const note = useSignal("");
   const blob = mask.value;
+  useEffect(() => void (entry && changeTo(entry)), [entry?.id]);
   useEffect(() => void (entry && blob && dropIfOther(entry, blob, note)), [entry?.id, blob]);
   const possible = modes();
   const isOfTask = possible.includes(task.value) || (task.value === "img2img" && possible.includes("inpaint"));
@@ -59,6 +60,7 @@ export function Mask() {
           ${blob && html`<button type="button" onClick=${remove}>${t("mask.remove")}</button>`}
         </div>
         <p class="hint" role="status">${note.value || t(blob ? "mask.whiteChanges" : without)}</p>
+        ${blob && task.value === "edit" && sources.value.length > 1 && html`<p class="hint">${t("mask.first")}</p>`}
         ${blob && possible.length > 1 && html`<${Mode} possible=${possible} />`}
       </div>
       ${
@@ -98,6 +100,20 @@ function Preview({ blob, onOpen }) {
       ${url && html`<img src=${url} alt=${t("mask.preview")} />`}
     </button>
   `;
+}
+
+let owner = null; // the source that the mask is of, itself or what was made of it
+const others = new Map(); // masks of other sources
+
+/** Every source has a mask of its own, which what was made of it has too: an edit of an edit is of the same part. */
+function changeTo(entry) {
+  let root = entry;
+  while (byId.value.has(root.parent)) root = byId.value.get(root.parent);
+  if (owner !== null && owner !== root.id) {
+    others.set(owner, mask.value);
+    mask.value = others.get(root.id) ?? null;
+  }
+  owner = root.id;
 }
 
 /** A mask belongs to pictures of its size: another source drops it. */
