@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from browsing import ARGUMENTS, SLOW_STEPS, Open, Served, Ui, Watch, served
+from text_bundle import text_bundle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -56,6 +57,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A model that computes nothing, a quarter of a second for each step, one picture at a time."""
     with served(tmp_path_factory.mktemp("slow"), *SLOW_STEPS, "--max-batch", "1") as each:
+        yield each
+
+
+@pytest.fixture(scope="package")
+def text_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A text-to-image model that computes nothing."""
+    folder = tmp_path_factory.mktemp("text")
+    with served(folder, "--backend", "null", "--bundle", str(text_bundle(folder / "text"))) as each:
         yield each
 
 

@@ -1,0 +1,22 @@
+"""A bundle that says it is a text-to-image model, for the null backend: that computes nothing, and opens no network."""
+
+import json
+from pathlib import Path
+
+from pixrt.bundles.manifest import MANIFEST_NAME
+from pixrt.bundles.store import BUILT_IN
+
+
+def text_bundle(folder: Path) -> Path:
+    """The built-in bundle with a UNet of four channels: it can generate, img2img, inpaint and style, and not edit."""
+    folder.mkdir(parents=True)
+    for path in (BUILT_IN / "demo").iterdir():
+        if path.name != MANIFEST_NAME:
+            (folder / path.name).symlink_to(path)
+    manifest = json.loads((BUILT_IN / "demo" / MANIFEST_NAME).read_text())
+    for each in manifest["components"]["unet"]["inputs"]:
+        if each["name"] == "sample":
+            each["shape"][1] = 4
+    manifest |= {"name": "text", "unet_in_channels": 4}
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+    return folder
