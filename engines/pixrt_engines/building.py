@@ -129,16 +129,16 @@ def _build(
             found = shelf.find(planned.entry.key)
             if found is not None:
                 return found, "found"
-        path = plan.bundle.file(planned.component)
-        data = build_plan(
-            plan.library,
-            planned.component,
-            path,
-            planned.profile,
-            plan.targets,
-            options.knobs,
-            listener.on_progress,
-        )
+        with plan.bundle.loading(planned.component) as path:
+            data = build_plan(
+                plan.library,
+                planned.component,
+                path,
+                planned.profile,
+                plan.targets,
+                options.knobs,
+                listener.on_progress,
+            )
         return shelf.add(planned.name, data, planned.entry), "built"
 
 
@@ -158,4 +158,8 @@ def check_build(options: BuildOptions) -> dict[Component, tuple[Unsupported, ...
     library = open_library(options.library)
     bundle = open_bundle(options.bundle)
     components = options.components or tuple(Component(name) for name in bundle.manifest.components)
-    return {component: parse(library, bundle.file(component))[1] for component in components}
+    found = {}
+    for component in components:
+        with bundle.loading(component) as path:
+            found[component] = parse(library, path)[1]
+    return found

@@ -10,6 +10,7 @@ Whatever kills a process, a plan is not there or whole, and one without an entry
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,8 +19,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pixrt.bundles.engine_files import is_plan_name, read_engine
+from pixrt.bundles.engine_owner import note_own
 from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineSpec
-from pixrt.bundles.manifest import MANIFEST_NAME, Manifest, parse_manifest
+from pixrt.bundles.manifest import MANIFEST_NAME, Manifest
+from pixrt.bundles.store import read_manifest
 from pixrt.errors import EngineError, OutputError
 from pixrt.files import atomic_write, close_to_others, make_folder, remove_leftovers, sync_folder
 
@@ -44,15 +47,15 @@ class Shelf:
         """The manifest as it is now. Raises BundleError."""
         path = self.folder / MANIFEST_NAME
         with _refusing(path):
-            return parse_manifest(path.read_text(encoding="utf-8"), str(path))
+            return read_manifest(path)
 
     def find(self, key: str) -> EngineSpec | None:
-        """The entry of that key, if its plan is whole too."""
+        """The entry of that key, if its plan is whole too, and built by this user."""
         manifest = self.manifest()
         for spec in manifest.engines:
             if spec.key == key:
                 with suppress(EngineError):
-                    read_engine(self.folder, spec, manifest)
+                    read_engine(self.folder, spec, manifest, own_only=True)
                     return spec
         return None
 
@@ -79,6 +82,10 @@ class Shelf:
         spec = replace(entry, bytes=plan.nbytes, sha256=hashlib.sha256(plan).hexdigest())
         self._list(spec.file, ())
         self._write(self._engines / f"{name}.plan", plan)
+        try:
+            note_own(spec.sha256)
+        except OutputError as error:
+            warnings.warn(f"the engine has to be run with --trust-engines: {error}", stacklevel=1)
         self._list(spec.file, (spec,))
         return spec
 
@@ -128,8 +135,8 @@ class Shelf:
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(path)
-            finally:
                 sync_folder(path.parent)
+            finally:
                 temporary.unlink(missing_ok=True)
 
     def _lock(self, name: str, timeout: float) -> FileLock:

@@ -2,7 +2,6 @@
 
 import gc
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, scaling_of, traceables
 from pixrt_export.fused_step import check_step_graph, write_step_graph
+from pixrt_export.hub import read_json
 from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
 from pixrt_export.opening import open_checkpoint
 from pixrt_export.options import ExportOptions
@@ -145,7 +145,7 @@ def _require_usable(checkpoint: Checkpoint, scheduler: str, options: ExportOptio
         Tokenizer(checkpoint.folder_of("tokenizer"), checkpoint.tokenizer())
     except BundleError as error:
         raise CheckpointError(error.problem, remedy="Get the checkpoint's tokenizer again") from error
-    vocabulary = json.loads((checkpoint.folder_of("tokenizer") / "vocab.json").read_text(encoding="utf-8"))
+    vocabulary = read_json(checkpoint.folder_of("tokenizer") / "vocab.json")
     known = int(checkpoint.text_encoder.get("vocab_size", 49408))
     if max(vocabulary.values()) >= known:
         raise CheckpointError(

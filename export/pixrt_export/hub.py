@@ -1,12 +1,12 @@
 """Where a checkpoint's files are, a folder here or the hub, and which of them are its weights. Imports no PyTorch."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pixrt.errors import CheckpointError
+from pixrt.reading import read_json as parse_file
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = {
@@ -51,12 +51,7 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
         if required:
             raise CheckpointError(f"{path.parent.name}/{path.name} is missing", remedy="Download the whole checkpoint")
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path.parent.name}/{path.name} cannot be read: {error}", remedy="Get it again"
-        ) from error
+    value = parse_file(path, refuse=lambda problem: CheckpointError(problem, remedy="Get it again"))
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.parent.name}/{path.name} is not a JSON object", remedy="Get it again")
     return value

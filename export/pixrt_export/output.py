@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pixrt.bundles.engine_spec import ENGINES_FOLDER
-from pixrt.bundles.manifest import MANIFEST_NAME, Manifest, parse_manifest
+from pixrt.bundles.manifest import MANIFEST_NAME, Manifest
+from pixrt.bundles.store import read_manifest
 from pixrt.errors import BundleError, OutputError
 from pixrt.files import remove_leftovers, target_of
 from pixrt.folders import atomic_folder, restore
@@ -45,8 +46,8 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise OutputError(f"{target} is not empty", remedy="Choose another -o, or pass --overwrite")
     try:
-        manifest = parse_manifest((target / MANIFEST_NAME).read_text(encoding="utf-8"), str(target))
-    except (OSError, UnicodeDecodeError, BundleError) as error:
+        manifest = read_manifest(target / MANIFEST_NAME)
+    except BundleError as error:
         raise OutputError(f"{target} is not a bundle, so it is not overwritten", remedy="Choose another -o") from error
     others = {*_unlisted(target, manifest), *(names - manifest.files.keys() - {MANIFEST_NAME, ENGINES_FOLDER})}
     if others:

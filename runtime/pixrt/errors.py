@@ -28,6 +28,9 @@ import anything of pixrt.
 """
 
 from collections.abc import Sequence
+from typing import Any
+
+_MOST_SHOWN = 2000  # characters of a problem or a remedy: names in it may be a stranger's
 
 
 class PixrtError(Exception):
@@ -46,8 +49,23 @@ class PixrtError(Exception):
         self.option = option
 
     def __str__(self) -> str:
-        """One line: the problem, then the remedy."""
-        return " ".join(f"{self.problem}. {self.remedy}.".split())
+        """One line: the problem, then the remedy; what does not print is escaped, and what is too long is cut."""
+        return f"{_one_line(self.problem)}. {_one_line(self.remedy)}."
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As `pickle` and `copy` take it apart: they would call the class without the remedy's name."""
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[PixrtError], args: tuple[Any, ...]) -> PixrtError:
+    return kind.__new__(kind, *args)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(str(text)[: 2 * _MOST_SHOWN].split())
+    if not line.isprintable():  # such as what moves a terminal's cursor
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return line if len(line) <= _MOST_SHOWN else f"{line[: _MOST_SHOWN - 3]}..."
 
 
 class OptionError(PixrtError):

@@ -4,15 +4,16 @@ That loader takes the pictures' paths from the columns `file_name` and `NAME_fil
 them without the suffix. Must not import PyTorch.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pixrt.errors import DataError
+from pixrt.reading import Malformed, parse_json, read_lines
 from pixrt_export.data.rows import BadRow, Row, captions_of, path_fault, text_fault
 
 INDEX = "metadata.jsonl"
+LONGEST_LINE = 1 << 20
 # Names of one thing, the first that a row has is taken. A `text` is what the loader's documentation calls a caption.
 SOURCE = ("input_image", "input_image_file_name", "original_image", "original_image_file_name")
 TARGET = ("edited_image", "edited_image_file_name")
@@ -22,20 +23,20 @@ TEXT = ("edit_prompt", "text")
 def read_image_folder(folder: Path) -> Iterator[Row | BadRow]:
     """Every line as a sample; one without a source is of text-to-image. Raises DataError."""
     path = folder / INDEX
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _row(number, line)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", remedy="Check its permissions") from error
+
+    def refuse(problem: str) -> DataError:
+        return DataError(problem, remedy="Check its permissions, and that it has one object a line")
+
+    for number, line in enumerate(read_lines(path, LONGEST_LINE, refuse), 1):
+        if line.strip():
+            yield _row(number, line)
 
 
 def _row(number: int, line: bytes) -> Row | BadRow:
     try:
-        cells = json.loads(line)
-    except (ValueError, RecursionError):
-        return BadRow(number, "is not JSON")
+        cells = parse_json(line)
+    except Malformed as error:
+        return BadRow(number, str(error).removeprefix("it ").partition(" (")[0])
     if not isinstance(cells, dict):
         return BadRow(number, "is not an object")
     text_column, source_column, target_column = (_first(cells, names) for names in (TEXT, SOURCE, TARGET))

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pixrt.errors import DataError
+from pixrt.reading import Malformed, parse_json, read_regular
 from pixrt_export.data.rows import BadRow, Captions, Row, captions_of, path_fault, text_fault
 
 INDEX = "seeds.json"
+MOST_PROMPT_BYTES, MOST_SEEDS_BYTES, MOST_SEEDS = 1 << 20, 256 << 20, 20_000_000
 
 
 def read_original(folder: Path) -> Iterator[Row | BadRow]:
@@ -46,14 +48,12 @@ def _samples(folder: Path, number: int, name: object, seeds: list[Any]) -> Itera
 
 def _texts(path: Path) -> tuple[str, Captions | None]:
     """Instruction and captions of a name. Raises ValueError that says what is wrong with its file."""
+    if not path.exists():
+        raise ValueError("is missing")
     try:
-        prompt = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError("is missing") from None
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ValueError("is not JSON") from None
+        prompt = parse_json(read_regular(path, MOST_PROMPT_BYTES, ValueError))
+    except Malformed as error:
+        raise ValueError(str(error).removeprefix("it ").partition(" (")[0]) from None
     if not isinstance(prompt, dict) or "edit" not in prompt:
         raise ValueError('has no "edit"')
     fault = text_fault(prompt["edit"])
@@ -63,12 +63,14 @@ def _texts(path: Path) -> tuple[str, Captions | None]:
 
 
 def _entries(path: Path) -> list[Any]:
+
+    def refuse(problem: str) -> DataError:
+        return DataError(problem, remedy="Check its permissions, or copy the data set again")
+
     try:
-        entries = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", remedy="Check its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {str(error)[:100]}", remedy="Copy the data set again") from error
+        entries = parse_json(read_regular(path, MOST_SEEDS_BYTES, refuse), most_values=MOST_SEEDS)
+    except Malformed as error:
+        raise refuse(f"{path} cannot be used: {error}") from error
     if not isinstance(entries, list):
         raise DataError(f"{path} is not a list", remedy="It must be a list of [name, [seed, ...]]")
     return entries

@@ -1,15 +1,16 @@
 """Captioned edits on disk: a training set that has captions, or a plain table. Must not import PyTorch."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pixrt.errors import DataError, OptionError
+from pixrt.reading import Malformed, parse_json, read_text
 from pixrt_export.data.folders import open_pairs
 from pixrt_export.evaluation.clip import CaptionedEdit
 
+_MOST_BYTES = 256 << 20
 COLUMNS = ("image", "instruction", "input_caption", "output_caption")
 
 
@@ -49,20 +50,16 @@ def _read_folder(folder: Path) -> list[CaptionedEdit]:
 
 
 def _read_table(path: Path) -> list[CaptionedEdit]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", remedy="Check the path"
-        ) from error
+    text = read_text(path, _MOST_BYTES, lambda problem: DataError(problem, remedy="Check the path"))
+    lines = text.splitlines()
     return [_edit(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _edit(path: Path, number: int, line: str) -> CaptionedEdit:
     try:
-        cells = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"line {number} of {path} is not JSON", remedy="Write one JSON object per line") from error
+        cells = parse_json(line)
+    except Malformed as error:
+        raise DataError(f"line {number} of {path} is not JSON: {error}", remedy="One JSON object a line") from error
     if not isinstance(cells, dict) or not all(isinstance(cells.get(column), str) for column in COLUMNS):
         raise DataError(
             f"line {number} of {path} does not have the texts {', '.join(COLUMNS)}", remedy="Write all of them"

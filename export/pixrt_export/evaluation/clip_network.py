@@ -7,7 +7,6 @@ never be mixed: their numbers differ. One difference stays: the script embeds th
 is a picture first, with 8 bits and nothing beyond black and white.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +18,7 @@ from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizerFast
 
 from pixrt.errors import CheckpointError, OptionError
+from pixrt.reading import read_json
 
 Preprocessing = Literal["original", "correct"]
 PREPROCESSINGS: tuple[str, ...] = get_args(Preprocessing)
@@ -91,12 +91,14 @@ def _to_array(features: torch.Tensor) -> NDArray[np.float64]:
 
 def _require_clip(folder: Path) -> None:
     """Raise CheckpointError unless this is the folder of a CLIPModel with safetensors."""
-    try:
-        config: Any = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder} has no config.json that can be read", remedy="Give the folder of a CLIPModel of transformers"
-        ) from error
+
+    def refuse(problem: str) -> CheckpointError:
+        return CheckpointError(
+            f"{folder} has no config.json that can be read: {problem}",
+            remedy="Give the folder of a CLIPModel of transformers",
+        )
+
+    config: Any = read_json(folder / "config.json", refuse=refuse)
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "clip":
         raise CheckpointError(f"{folder} holds a model of type {kind!r}, not clip", remedy="Give a CLIPModel's folder")

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pixrt.errors import OutputError
 from pixrt.files import atomic_write, make_folder
+from pixrt.reading import Malformed, parse_json
 from pixrt_export.training.loop import Observer, Preview, StepReport
 
 
@@ -82,7 +83,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a run that was killed
+            rows.append(parse_json(line))
+        except Malformed:  # the last line of a run that was killed
             break
     return rows

@@ -13,10 +13,12 @@ from safetensors import SafetensorError
 from pixrt.errors import OptionError, OutputError
 from pixrt.files import atomic_write
 from pixrt.folders import temporary_folder
+from pixrt.reading import read_text
 from pixrt_export.training.edit import EditNetwork, Prior
 from pixrt_export.training.options import LoraOptions
 
 FILE = "pytorch_lora_weights.safetensors"
+_MOST_PRIOR_BYTES = 16 << 20
 TARGETS = {
     "attention": ["to_q", "to_k", "to_v", "to_out.0"],
     "cross_attention": ["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"],
@@ -39,10 +41,11 @@ def lora_prior(network: EditNetwork, options: LoraOptions, encode: Callable[[str
     """
     if not options.prior:
         return None
-    try:
-        lines = Path(options.prior).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"prior {options.prior} cannot be read: {error}", remedy="Give a text file") from error
+
+    def refuse(problem: str) -> OptionError:
+        return OptionError(f"prior cannot be used: {problem}", remedy="Give a text file")
+
+    lines = read_text(options.prior, _MOST_PRIOR_BYTES, refuse).splitlines()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise OptionError(f"prior {options.prior} holds no instructions", remedy="Write one a line")

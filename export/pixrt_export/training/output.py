@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from pixrt.errors import OutputError
 from pixrt.folders import atomic_folder
 from pixrt_export.checkpoint import Checkpoint
-from pixrt_export.hub import PARTS
+from pixrt_export.hub import PARTS, read_json
 
 INDEX = {
     "_class_name": "StableDiffusionInstructPix2PixPipeline",
@@ -48,7 +48,7 @@ def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any]
     Raises OutputError.
     """
     described = start.folder / "model_index.json"
-    index = json.loads(described.read_text("utf-8")) if described.is_file() else INDEX
+    index = read_json(described, required=False) or INDEX
     if "unet" in trained:  # one that came from text-to-image has become an editing one
         index = {**index, "_class_name": INDEX["_class_name"]}
     with checkpoint_folder(target, index) as folder:
@@ -63,6 +63,6 @@ def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any]
 
 def _forget_origin(path: Path) -> None:
     """Take out the folder that a network was read from: it says nothing elsewhere."""
-    config = json.loads(path.read_text("utf-8"))
+    config = read_json(path)
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -1,7 +1,6 @@
 """A training run as one value: model, data and options, read from a TOML file and flags. Must not import PyTorch."""
 
 import dataclasses
-import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from pixrt.errors import OptionError
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, option_fields, validate
+from pixrt.reading import read_toml
 from pixrt_export.data.pairs import PairSet
 from pixrt_export.training.options import LoopOptions
 from pixrt_export.world.pairs import WorldPairs
@@ -125,7 +125,7 @@ def _build(kind: type[Value], table: Mapping[str, Any], section: str) -> Value:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OptionError(f"cannot read {path}: {error}", remedy="Give a TOML file, see export/configs") from error
+    def refuse(problem: str) -> OptionError:
+        return OptionError(f"cannot read the config: {problem}", remedy="Give a TOML file, see export/configs")
+
+    return read_toml(path, refuse)

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from pixrt.errors import TrainingError
 from pixrt.files import atomic_write, make_folder, remove_leftovers
+from pixrt.reading import read_json
 from pixrt_export.training.plan import TrainingPlan
 
 # What may change when a run goes on: how long it is, and what it leaves on the way.
@@ -46,10 +47,7 @@ def _require_same(plan: TrainingPlan[Any]) -> None:
     path = plan.output / "plan.json"
     facts = json.loads(json.dumps(plan.facts()))
     if path.is_file():
-        try:
-            before = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise TrainingError(f"{path} cannot be read: {error}", remedy="Give another folder with -o") from error
+        before = read_json(path, refuse=lambda problem: TrainingError(problem, remedy="Give another folder with -o"))
         for name, old, new in _differences(before, facts):
             if name.rpartition(".")[2] not in FREE:
                 raise TrainingError(

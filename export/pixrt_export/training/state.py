@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from pixrt.errors import OutputError, TrainingError
 from pixrt.folders import atomic_folder
+from pixrt.reading import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,12 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
 def load_state(checkpoint: Path) -> State:
     """Read one checkpoint. Raises TrainingError if it cannot be read."""
     try:
-        facts = json.loads((checkpoint / "state.json").read_text("utf-8"))
+        facts = read_json(checkpoint / "state.json", refuse=ValueError)
         tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in ("weights", "averaged", "optimizer")}
+        if not (type(facts["step"]) is int and facts["step"] >= 0 and isinstance(facts["scaler"], dict)):
+            raise ValueError("state.json says no step, or no scaler")
         return State(step=facts["step"], scaler=facts["scaler"], **tensors)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise TrainingError(
             f"the checkpoint {checkpoint} cannot be read: {error}",
             remedy="Remove that folder: the run goes on from the checkpoint before",

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from pixrt.errors import OutputError
 from pixrt.files import Content, make_folder, remove_leftovers
+from pixrt.reading import MOST_BYTES, parse_json
 
 State = Literal["done", "failed"]
 
@@ -106,7 +107,7 @@ def earlier_seed(folder: Path) -> int | None:
     try:
         _require_regular(path)
         with path.open("rb") as file:
-            seed = json.loads(file.readline())["job"]["options"]["seed"]
+            seed = parse_json(file.readline(MOST_BYTES))["job"]["options"]["seed"]
     except (OSError, OutputError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return seed if isinstance(seed, int) else None
@@ -130,7 +131,7 @@ def _read(file: BinaryIO, path: Path, overwrite: bool) -> tuple[dict[str, Any] |
         if not line.endswith(b"\n"):
             break
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             if job is not None:
                 _take(records, value)
             elif value["pixrt_batch"] == 1:

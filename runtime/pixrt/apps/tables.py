@@ -6,18 +6,20 @@ in any case and with spaces.
 
 import csv
 import io
-import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from pixrt.errors import DataError
+from pixrt.reading import Malformed, open_regular, parse_json, shown
 
 TABLES = (".jsonl", ".csv", ".tsv")
 REQUIRED = "image"
 _DELIMITERS = (",", ";", "\t")
 _HINT = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line for spreadsheets only
+_MOST_BYTES, _MOST_COLUMNS = 256 << 20, 1000
 _NO_CSV = "Save it again, as CSV in UTF-8"
 
 Row = Mapping[str, Any]
@@ -34,9 +36,9 @@ def _json_rows(table: Path) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"row {number} of {table} is not JSON ({error})", remedy="One object a line") from error
+                row = parse_json(line)
+            except Malformed as error:
+                raise DataError(f"row {number} of {table}: {error}", remedy="One object a line") from error
             if not isinstance(row, dict):
                 raise DataError(f"row {number} of {table} is not a JSON object", remedy="One object a line")
             yield number, {name: value for name, value in row.items() if value is not None}
@@ -91,10 +93,18 @@ def _records(table: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _opened(table: Path) -> TextIO:
-    with table.open("rb") as file:
-        begin = file.read(2)
-    encoding = "utf-16" if begin in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return io.TextIOWrapper(table.open("rb"), encoding=encoding, newline="")
+    file = open_regular(table, _refuse)
+    size = os.fstat(file.fileno()).st_size
+    if size > _MOST_BYTES:
+        file.close()
+        raise _refuse(f"{shown(table)} has {size} bytes, more than {_MOST_BYTES}")
+    encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    file.seek(0)
+    return io.TextIOWrapper(file, encoding=encoding, newline="")
+
+
+def _refuse(problem: str) -> DataError:
+    return DataError(problem, remedy="Give a table that is a file, in several if it is too large")
 
 
 def _lines(file: TextIO, table: Path) -> Iterator[str]:
@@ -109,6 +119,9 @@ def _names(cells: list[str]) -> list[str]:
 
 
 def _require_once(names: list[str], table: Path) -> None:
+    if len(names) > _MOST_COLUMNS:
+        problem = f"{table} has {len(names)} columns, more than {_MOST_COLUMNS}"
+        raise DataError(problem, remedy="Remove what is no option")
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{table} has two columns {twice!r:.60}", remedy="Remove one of them")

@@ -10,6 +10,7 @@ import re
 import stat
 from pathlib import Path
 
+from pixrt.bundles.engine_owner import is_own
 from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineLibrary, EngineSpec
 from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest
 from pixrt.errors import EngineError
@@ -77,12 +78,22 @@ def is_plan_name(file: str) -> bool:
     return _PLAN.fullmatch(file) is not None
 
 
-def read_engine(folder: Path, spec: EngineSpec, manifest: Manifest) -> bytes:
+def owner_problem(spec: EngineSpec) -> str | None:
+    """Why the plan of an engine must not be run without the user's leave, or None if this user has built it."""
+    if is_own(spec.sha256):
+        return None
+    return f"{spec.file} was not built by you here, and a plan is code: --trust-engines runs it all the same"
+
+
+def read_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only: bool = False) -> bytes:
     """The plan of an engine of the bundle in `folder`, after every check that needs no GPU.
 
     Raises EngineError for a path that leaves the folder, a link, another owner, a file that others may write, a
-    truncated, altered or swapped plan, and one that was built from other weights than the bundle's.
+    truncated, altered or swapped plan, and one that was built from other weights than the bundle's; with `own_only`
+    for one that this user has not built.
     """
+    if own_only and (problem := owner_problem(spec)):
+        raise EngineError(problem, remedy=_BUILD)
     if not is_plan_name(spec.file):
         raise EngineError(
             f"the engine path {spec.file!r} leaves the folder {ENGINES_FOLDER} of the bundle", remedy=_NOT_OURS

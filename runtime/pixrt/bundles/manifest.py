@@ -1,21 +1,25 @@
 """What a bundle's manifest says, as frozen dataclasses, and the strict reading of them from JSON.
 
 A bundle is one folder: `manifest.json`, an ONNX file per component, the tokenizer's files. `store` opens it,
-`pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors and the specs beneath it.
+`pixrt_export` writes it. Must not import numpy, Pillow or anything of pixrt but errors, reading and what is beneath it
+in this room.
 """
 
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from pixrt.bundles.bounds import require_bounds, require_within
 from pixrt.bundles.decoding import decode, unusable
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.tensor_spec import TensorSpec as TensorSpec
 from pixrt.errors import BundleError, BundleTooNew
+from pixrt.reading import Malformed, parse_json
 
 SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
@@ -213,19 +217,31 @@ TENSORS = {
 
 
 MOST_EXAMPLES, LONGEST_EXAMPLE = 24, 200
+# Dimensions of each of those tensors.
+_RANKS = {
+    **{"row_to_latents": 1, "row_to_source": 1, "at": 1, "timestep": 1, "input_ids": 2, "branch_rows": 2},
+    **{"last_hidden_state": 3, "encoder_hidden_states": 3, "context": 3, "table": 3, "history": 5, "next_history": 5},
+    **{"sample": 4, "out_sample": 4, "latent_sample": 4, "latents": 4, "next_latents": 4, "noise": 4, "denoised": 4},
+    **{"source": 4, "where": 4, "anchor": 4, "anchor_noise": 4},
+}
+MOST_MANIFEST_BYTES = 16 << 20
 _MOST_BYTES = 1 << 50
 _LONGEST_NAME = 200
+_LONGEST_NOTICE = 4000
+_MOST_SIZE = (1 << 31) - 1  # of a dimension: what the libraries count in
+_MOST_RANK = 8
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def parse_manifest(text: str, where: str) -> Manifest:
+def parse_manifest(text: str | bytes, where: str) -> Manifest:
     """Read a manifest strictly; `where` names it in errors.
 
     Raises BundleTooNew for a newer schema, BundleError for text that is not JSON, a missing, unknown or mistyped key.
     """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise unusable(where, f"it is not JSON ({error})") from error
+        value = parse_json(text, finite=False)  # what is not finite is told with its key
+    except Malformed as error:
+        raise unusable(where, str(error)) from error
     if not isinstance(value, dict):
         raise unusable(where, "it is not a JSON object")
     schema = value.get("schema")
@@ -285,23 +301,41 @@ def fault_of_examples(examples: Sequence[str]) -> str:
 
 def _check(manifest: Manifest, where: str) -> None:
     positive = {
-        "unet_in_channels": manifest.unet_in_channels,
-        "latents.channels": manifest.latents.channels,
-        "latents.scale": manifest.latents.scale,
-        "latents.scaling": manifest.latents.scaling,
-        "size_multiple": manifest.size_multiple,
-        "native_resolution": manifest.native_resolution,
+        "unet_in_channels": (manifest.unet_in_channels, 4096),
+        "latents.channels": (manifest.latents.channels, 4096),
+        "latents.scale": (manifest.latents.scale, 1024),
+        "latents.scaling": (manifest.latents.scaling, 1e6),
+        "size_multiple": (manifest.size_multiple, 4096),
+        "native_resolution": (manifest.native_resolution, 1 << 16),
     }
-    for name, number in positive.items():
+    for name, (number, most) in positive.items():
         if not 0 < number < math.inf:
             raise unusable(where, f"{name} is {number}, which must be above 0 and finite")
-    if not math.isfinite(manifest.latents.shift):
-        raise unusable(where, f"latents.shift is {manifest.latents.shift}, which must be finite")
+        require_within(number, 0, most, where, name)
+    require_bounds(manifest, where)
+    require_within(manifest.latents.shift, -1e6, 1e6, where, "latents.shift")
     if not manifest.tokenizers:
         raise unusable(where, "it has no tokenizers")
     for number, tokenizer in enumerate(manifest.tokenizers):
         if tokenizer.max_length < 3:
             raise unusable(where, f"tokenizers[{number}].max_length is {tokenizer.max_length}: no room for a word")
+        require_within(tokenizer.max_length, 3, 1 << 16, where, f"tokenizers[{number}].max_length")
+    for key, given in (("steps", manifest.defaults.steps), ("guidance_scale", manifest.defaults.guidance_scale)):
+        require_within(given, 0, 1000, where, f"defaults.{key}")
+    require_within(manifest.defaults.image_guidance_scale, 0, 1000, where, "defaults.image_guidance_scale")
+    for name, text, longest in (("name", manifest.name, _LONGEST_NAME), ("notice", manifest.notice, _LONGEST_NOTICE)):
+        if len(text) > longest:
+            raise unusable(where, f"{name} has {len(text)} characters, and {longest} are allowed")
+    _check_components(manifest, where)
+    if len(manifest.preview) != manifest.latents.channels + 1 or any(len(row) != 3 for row in manifest.preview):
+        raise unusable(where, f"preview must have {manifest.latents.channels} + 1 rows of 3 numbers")
+    if fault := fault_of_examples(manifest.examples):
+        raise unusable(where, fault)
+    _check_engines(manifest.engines, where)
+    _check_files(manifest, where)
+
+
+def _check_components(manifest: Manifest, where: str) -> None:
     for name in manifest.components:
         if name not in set(Component):
             raise unusable(where, f"the component {name!r:.60} is none of {', '.join(Component)}")
@@ -316,23 +350,50 @@ def _check(manifest: Manifest, where: str) -> None:
         given = tuple(tensor.name for tensor in component.inputs), tuple(tensor.name for tensor in component.outputs)
         if given != expected:
             raise unusable(where, f"{key} has the tensors {given}, which must be {expected}")
-    if len(manifest.preview) != manifest.latents.channels + 1 or any(len(row) != 3 for row in manifest.preview):
-        raise unusable(where, f"preview must have {manifest.latents.channels} + 1 rows of 3 numbers")
-    named = {spec.file for spec in manifest.components.values()}
-    named |= {file for tokenizer in manifest.tokenizers for file in (tokenizer.vocab, tokenizer.merges)}
-    for file in sorted(named - manifest.files.keys()):
-        raise unusable(where, f"{file} is used but not listed in files")
-    if fault := fault_of_examples(manifest.examples):
-        raise unusable(where, fault)
-    for engine in manifest.engines:
+        for tensor in (*component.inputs, *component.outputs):
+            if len(tensor.shape) != _RANKS[tensor.name]:
+                rank = f"{len(tensor.shape)} dimensions, which must be {_RANKS[tensor.name]}"
+                raise unusable(where, f"{tensor.name} of {key} has {rank}")
+            _check_tensor(tensor, key, where)
+        if not component.file.endswith(".onnx"):  # by other endings libraries read other formats
+            raise unusable(where, f"the file {component.file!r:.200} of {key} is no .onnx file")
+
+
+def _check_tensor(tensor: TensorSpec, owner: str, where: str) -> None:
+    if len(tensor.shape) > _MOST_RANK:
+        raise unusable(where, f"{tensor.name} of {owner} has {len(tensor.shape)} dimensions, more than {_MOST_RANK}")
+    for size in tensor.shape:
+        if isinstance(size, int) and not 0 < size <= _MOST_SIZE:
+            raise unusable(where, f"{tensor.name} of {owner} has a dimension of {size}")
+
+
+def _check_engines(engines: Sequence[EngineSpec], where: str) -> None:
+    for engine in engines:
         if not 0 <= engine.bytes <= _MOST_BYTES or len(engine.file) > _LONGEST_NAME:
             raise unusable(
                 where, f"the engine {engine.file[:60]!r} of {engine.bytes} bytes is none that `pixrt build` makes"
             )
+        for tensor in (*engine.inputs, *engine.outputs):
+            _check_tensor(tensor, engine.file, where)
         for sizes in (sizes for profile in engine.profiles for sizes in profile.inputs.values()):
-            if not len(sizes.min) == len(sizes.opt) == len(sizes.max):
+            if not len(sizes.min) == len(sizes.opt) == len(sizes.max) <= _MOST_RANK:
                 raise unusable(where, f"{engine.file} has a range of shapes with unequal lengths: {sizes}")
+            if not all(0 < size <= _MOST_SIZE for size in (*sizes.min, *sizes.opt, *sizes.max)):
+                raise unusable(where, f"{engine.file} has a range of shapes that cannot be: {sizes}")
+
+
+def _check_files(manifest: Manifest, where: str) -> None:
+    named = {spec.file for spec in manifest.components.values()}
+    named |= {file for tokenizer in manifest.tokenizers for file in (tokenizer.vocab, tokenizer.merges)}
+    for file in sorted(named - manifest.files.keys()):
+        raise unusable(where, f"{file} is used but not listed in files")
     for file in manifest.files:
         # A path that leaves the folder would let a manifest read anything on the machine.
-        if file.startswith("/") or "\\" in file or ".." in file.split("/"):
-            raise unusable(where, f"the file name {file!r} leaves the bundle's folder")
+        if file.startswith("/") or "\\" in file or ":" in file or {"", ".", ".."} & set(file.split("/")):
+            raise unusable(where, f"the file name {file!r} leaves the bundle's folder, or is no plain path")
+    for file, spec in manifest.files.items():
+        require_within(spec.bytes, 0, _MOST_BYTES, where, f"files.{file}.bytes")
+        if not _SHA256.fullmatch(spec.sha256):
+            raise unusable(where, f"files.{file}.sha256 is {spec.sha256!r:.80}, which is no SHA-256")
+    if not _SHA256.fullmatch(manifest.source.sha256):  # it names a folder of the user's cache
+        raise unusable(where, f"source.sha256 is {manifest.source.sha256!r:.80}, which is no SHA-256")

@@ -5,31 +5,67 @@ Must not import a backend.
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 
-from pixrt.bundles.manifest import MANIFEST_NAME, Component, FileSpec, Manifest, parse_manifest
+from pixrt.bundles.guard import AGAIN, files_of_graph, identify, require_unchanged
+from pixrt.bundles.guard import BUILT_IN as BUILT_IN
+from pixrt.bundles.hashes import FileIdentity, remember, remembered
+from pixrt.bundles.manifest import (
+    MANIFEST_NAME,
+    MOST_MANIFEST_BYTES,
+    Component,
+    FileSpec,
+    Manifest,
+    parse_manifest,
+)
 from pixrt.errors import BundleAltered, BundleError
+from pixrt.reading import read_text
 
-BUILT_IN = Path(__file__).parent.parent / "models"
 DEFAULT_BUNDLE = "demo"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: its folder and what its manifest says."""
+    """An opened bundle: its folder, what its manifest says, and what its files were when they were checked.
+
+    `graphs` are the files of each component: its graph, and the files that its weights are in.
+    """
 
     folder: Path
     manifest: Manifest
+    checked: Mapping[str, FileIdentity] = field(default_factory=dict, compare=False, repr=False)
+    graphs: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def file(self, component: Component) -> Path:
         """The ONNX file of a component."""
         return self.folder / self.manifest.component(component).file
+
+    @contextmanager
+    def loading(self, component: Component) -> Iterator[Path]:
+        """A component's ONNX file while a library reads it, or the files that it names: those that were checked.
+
+        Raises BundleAltered where they have changed, or change meanwhile.
+        """
+        spec = self.manifest.component(component)
+        names = self.graphs.get(component) or files_of_graph(self.folder, self.manifest, spec.file)
+        before = {name: self.checked.get(name) or identify(self.folder, name) for name in names}
+        self._require_unchanged(before)
+        yield self.folder / spec.file
+        self._require_unchanged(before)
+
+    def require_unchanged(self, *names: str) -> None:
+        """Raise BundleAltered where one of these files is not the one that was checked."""
+        self._require_unchanged({name: self.checked[name] for name in names if name in self.checked})
+
+    def _require_unchanged(self, files: Mapping[str, FileIdentity]) -> None:
+        for name, seen in files.items():
+            require_unchanged(self.folder, name, seen)
 
 
 def models_folder() -> Path:
@@ -69,49 +105,65 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
-def open_bundle(name_or_path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
-    """Open a bundle and check every file of it against the manifest: presence, size and, with `verify`, SHA-256.
+def open_bundle(name_or_path: str | os.PathLike[str], *, verify: bool | None = None) -> Bundle:
+    """Open a bundle and check every file of it against the manifest: kind, presence, size and SHA-256.
 
-    Raises BundleError, BundleAltered or BundleTooNew.
+    A SHA-256 is remembered in the user's cache for as long as a file is the same; with `verify` all are computed anew,
+    with False none is compared. Graphs that name files which the manifest does not list are refused. Raises
+    BundleError, BundleAltered or BundleTooNew.
     """
     folder = find_bundle(name_or_path)
     path = folder / MANIFEST_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise BundleError(
             f"{folder} has no {MANIFEST_NAME}, so it is not a bundle, or its export did not finish",
             remedy="Run `pixrt export CHECKPOINT -o BUNDLE`; a checkpoint folder must be exported first",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} cannot be read: {error}", remedy="Check its permissions, or export again") from error
-    manifest = parse_manifest(text, str(path))
-    _check_files(folder, manifest.files, verify)
-    return Bundle(folder, manifest)
+        )
+    manifest = read_manifest(path)
+    checked = _check_files(folder, manifest.files, verify)
+    graphs = {name: files_of_graph(folder, manifest, spec.file) for name, spec in manifest.components.items()}
+    bundle = Bundle(folder, manifest, checked, graphs)
+    bundle.require_unchanged(*(name for names in graphs.values() for name in names))
+    return bundle
 
 
-def _check_files(folder: Path, files: dict[str, FileSpec], verify: bool) -> None:
+def read_manifest(path: Path) -> Manifest:
+    """A manifest on disk. Raises BundleError or BundleTooNew."""
+
+    def refuse(problem: str) -> BundleError:
+        return BundleError(problem, remedy="Check its permissions, or export again")
+
+    return parse_manifest(read_text(path, MOST_MANIFEST_BYTES, refuse), str(path))
+
+
+def _check_files(folder: Path, files: Mapping[str, FileSpec], verify: bool | None) -> dict[str, FileIdentity]:
+    found = {}
     for name, spec in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{folder} lacks {name}, which its manifest lists", remedy=_AGAIN)
-        size = path.stat().st_size
+        found[name] = identify(folder, name)
+        size = found[name].bytes
         if size != spec.bytes:
             kind = "truncated" if size < spec.bytes else "altered"
-            raise BundleAltered(f"{path} is {kind}: {size} bytes, {spec.bytes} in the manifest", remedy=_AGAIN)
-    if verify:
-        # hashlib releases the interpreter lock, so two threads read and hash on two cores.
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            digests = pool.map(sha256_file, [folder / name for name in files])
-        for (name, spec), digest in zip(files.items(), digests, strict=True):
-            if digest != spec.sha256:
-                raise BundleAltered(
-                    f"{folder / name} is altered: SHA-256 {digest[:12]}..., {spec.sha256[:12]}... in the manifest",
-                    remedy=_AGAIN,
-                )
-
-
-_AGAIN = "Copy the bundle again, or export it again with `pixrt export`"
+            raise BundleAltered(f"{folder / name} is {kind}: {size} bytes, {spec.bytes} in the manifest", remedy=AGAIN)
+    if verify is False:
+        return found
+    # The built-in bundles are small, and are pixrt's own files: not worth a line in the user's cache.
+    known = {} if verify or folder.is_relative_to(BUILT_IN) else remembered()
+    new = [name for name, identity in found.items() if str(identity) not in known]
+    # hashlib releases the interpreter lock, so two threads read and hash on two cores.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        digests = dict(zip(new, pool.map(sha256_file, [folder / name for name in new]), strict=True))
+    for name in new:
+        require_unchanged(folder, name, found[name])
+    for name, spec in files.items():
+        digest = digests.get(name) or known[str(found[name])]
+        if digest != spec.sha256:
+            raise BundleAltered(
+                f"{folder / name} is altered: SHA-256 {digest[:12]}..., {spec.sha256[:12]}... in the manifest",
+                remedy=AGAIN,
+            )
+    if not folder.is_relative_to(BUILT_IN):
+        remember({found[name]: digest for name, digest in digests.items()})
+    return found
 
 
 def sha256_file(path: Path) -> str:

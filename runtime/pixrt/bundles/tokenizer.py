@@ -15,6 +15,7 @@ from tokenizers.models import BPE
 
 from pixrt.bundles.manifest import TokenizerSpec
 from pixrt.errors import BundleError
+from pixrt.reading import read_json, read_text, shown
 
 # Words as CLIP splits them (Radford et al. 2021, simple_tokenizer.py), in lower case. There the pattern ignores case,
 # by which the long s is an s too, and U+0345, whose capital is a letter, is neither a letter nor none.
@@ -45,10 +46,9 @@ class Tokenizer:
     """The tokenizer of a bundle. Raises BundleError if its files cannot be read or lack the special tokens."""
 
     def __init__(self, folder: Path, spec: TokenizerSpec) -> None:
+        vocab, merges = _read_vocab(folder / spec.vocab), _read_merges(folder / spec.merges)
         try:
-            self._model = BPE.from_file(
-                str(folder / spec.vocab), str(folder / spec.merges), end_of_word_suffix="</w>", unk_token=spec.unk_token
-            )
+            self._model = BPE(vocab, merges, end_of_word_suffix="</w>", unk_token=spec.unk_token)
         except Exception as error:  # the library raises plain Exception
             raise BundleError(f"the tokenizer's files cannot be read: {error}", remedy=_AGAIN) from error
         self._words = pre_tokenizers.Sequence(
@@ -96,6 +96,36 @@ class Tokenizer:
 
 
 _AGAIN = "Export the checkpoint again with `pixrt export`"
+_MOST_ID = (1 << 31) - 1
+_MOST_MERGES_BYTES = 16 << 20
+
+
+def _refuse(problem: str) -> BundleError:
+    return BundleError(f"the tokenizer's files cannot be read: {problem}", remedy=_AGAIN)
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    vocab = read_json(path, refuse=_refuse)
+    if not isinstance(vocab, dict):
+        raise _refuse(f"{shown(path)} is not a JSON object")
+    for token, id_ in vocab.items():
+        if type(id_) is not int or not 0 <= id_ <= _MOST_ID:
+            raise _refuse(f"{shown(path)} gives {token!r:.60} the id {id_!r:.60}")
+    return vocab
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    """Pairs in the order in which they are merged, one a line; a first line may say the version."""
+    merges = []
+    lines = read_text(path, _MOST_MERGES_BYTES, _refuse).removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        first, _, second = line.removesuffix("\r").partition(" ")
+        if line.startswith("#version"):
+            continue
+        if not first or not second or " " in second:
+            raise _refuse(f"line {number} of {shown(path)} is {line!r:.60}, no pair")
+        merges.append((first, second))
+    return merges
 
 
 def _clean(text: str) -> str:

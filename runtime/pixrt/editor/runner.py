@@ -61,7 +61,9 @@ class Runner:
         self._bundle = open_bundle(bundle, verify=options.verify)
         check_tile(options.tile, self.manifest.size_multiple, self.manifest.latents.scale)
         self.tile = options.tile
-        self._tokenizer = Tokenizer(self._bundle.folder, self._bundle.manifest.tokenizers[0])
+        tokenizer = self.manifest.tokenizers[0]
+        self._tokenizer = Tokenizer(self._bundle.folder, tokenizer)
+        self._bundle.require_unchanged(tokenizer.vocab, tokenizer.merges)
         self._max_batch = options.max_batch
         self._lock = threading.Lock()
         self._closed = False
@@ -134,7 +136,7 @@ class Runner:
                 given = new.factors.get(component)
                 for network in self._networks.running(component):
                     places = table.get(network, {})
-                    weights = partial(replacements, self._bundle.folder, places, given) if given else None
+                    weights = partial(replacements, self._bundle, places, given) if given else None
                     self._networks.replace(network, weights)
 
     def check(

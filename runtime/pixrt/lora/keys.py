@@ -7,14 +7,14 @@
     lora_unet_down_blocks_0_(...)_attn1_to_q.lora_down.weight            kohya-ss
 
 `up` (or `lora_B`) goes with each, and an `.alpha` may. peft's configuration, as JSON in the metadata, rules if it is
-there. Must not import anything of pixrt but errors and spec.
+there. Must not import anything of pixrt but errors, reading and spec.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pixrt.bundles.manifest import Component
 from pixrt.errors import LoraError
+from pixrt.reading import Malformed, parse_json
 
 Tensor = NDArray[Any]
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -73,6 +74,10 @@ class Pair:
 Layers = dict[tuple[str, str], dict[str, Tensor]]
 """(Component, parameter name), then the tensors of that layer by role: down, up, alpha."""
 
+# peft's patterns: names of layers, and a few that are more than a name.
+_MOST_NAMES, _MOST_PATTERNS, _LONGEST_PATTERN = 4096, 32, 200
+_NAME = re.compile(r"[\w.]*")
+
 
 def pairs_of(
     file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], shapes: Shapes, target: str
@@ -106,9 +111,9 @@ def _group(file: str, tensors: Mapping[str, Tensor], shapes: Shapes, target: str
         component: {name.removesuffix(".weight").replace(".", "_"): name for name in names}
         for component, names in shapes.items()
     }
-    layers: Layers = {}
+    layers: dict[tuple[str, str], dict[str, str]] = {}
     unknown: list[str] = []
-    for name, tensor in tensors.items():
+    for name in tensors:
         match = _KEY.fullmatch(name)
         if match is None:
             kind = next((kind for part, kind in _OTHER_KINDS.items() if part in name), "no LoRA's")
@@ -124,7 +129,7 @@ def _group(file: str, tensors: Mapping[str, Tensor], shapes: Shapes, target: str
         found = layers.setdefault((component, parameter), {})
         if role in found:
             raise LoraError(f"{file} has the layer {parameter} twice", remedy="Save the LoRA again")
-        found[role] = tensor
+        found[role] = name
     if unknown:
         names = list(dict.fromkeys(unknown))
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -134,7 +139,8 @@ def _group(file: str, tensors: Mapping[str, Tensor], shapes: Shapes, target: str
             " has",
             remedy=f"It was probably made for {cause}: use a LoRA for the checkpoint's own",
         )
-    return layers
+    # Not earlier: what is not the model's is never converted.
+    return {place: {role: tensors[name] for role, name in found.items()} for place, found in layers.items()}
 
 
 def _locate(layer: str) -> tuple[str, str]:
@@ -184,12 +190,28 @@ def _require_clear_scale(file: str, layers: Layers, component: str) -> None:
 
 def _config(file: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        config = json.loads(metadata.get(METADATA_KEY) or "{}")
-    except (ValueError, RecursionError) as error:
-        raise LoraError(f"the {METADATA_KEY} of {file} is not JSON", remedy="Save the LoRA again") from error
+        config = parse_json(metadata.get(METADATA_KEY) or "{}", finite=False)
+    except Malformed as error:
+        problem = f"the {METADATA_KEY} of {file} cannot be used: {error}"
+        raise LoraError(problem, remedy="Save the LoRA again") from error
     if not isinstance(config, dict):
         raise LoraError(f"the {METADATA_KEY} of {file} is not a JSON object", remedy="Save the LoRA again")
+    for key, patterns in config.items():
+        if key.endswith(("alpha_pattern", "rank_pattern")) and isinstance(patterns, dict):
+            _require_few(file, key, list(patterns))
     return config
+
+
+def _require_few(file: str, key: str, patterns: list[str]) -> None:
+    """Raise LoraError for more patterns than a model has layers: each is tried on every layer."""
+    special = sum(not _NAME.fullmatch(text) for text in patterns)
+    longest = max(map(len, patterns), default=0)
+    if len(patterns) > _MOST_NAMES or special > _MOST_PATTERNS or longest > _LONGEST_PATTERN:
+        raise LoraError(
+            f"the {key:.60} of {file} has {len(patterns)} entries, {special} of them more than a name, of up to"
+            f" {longest} characters",
+            remedy=f"{_MOST_NAMES} names and {_MOST_PATTERNS} patterns of up to {_LONGEST_PATTERN} characters are read",
+        )
 
 
 def _section(config: Mapping[str, Any], component: str, names: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -224,11 +246,16 @@ def _by_pattern(file: str, config: Mapping[str, Any], key: str, module: str, def
     return float(value)
 
 
+@lru_cache(maxsize=2 * _MOST_NAMES)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(.*\.)?({pattern})$")
+
+
 def _matches(file: str, pattern: str, module: str) -> bool:
     # A pattern comes from a stranger. Without groups and with two repeats at most it cannot take long.
     try:
         if not re.search(r"[(){}]", pattern) and len(re.findall(r"[*+?]", pattern)) <= 2:
-            return re.match(rf"(.*\.)?({pattern})$", module) is not None
+            return _compiled(pattern).match(module) is not None
     except re.error:
         pass
     raise LoraError(f"{file} names its layers by the pattern {pattern!r:.80}", remedy="Save it with the layers' names")

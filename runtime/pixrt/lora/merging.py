@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import LoraSpec
+from pixrt.bundles.store import Bundle
 from pixrt.errors import LoraError
 from pixrt.lora.keys import Pair, Shapes, pairs_of
 from pixrt.lora.safetensors import MalformedTensors, TensorFile
 from pixrt.lora.weights import WeightPlace, read_weight, to_graph
+from pixrt.reading import open_regular
 
 LoraInput = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
 """A LoRA file, or the file and its scale (1 if it is not given)."""
@@ -91,16 +93,20 @@ def merge(parameter: str, weight: Array, factors: Sequence[Factor]) -> NDArray[n
 
 
 def replacements(
-    folder: Path, places: Mapping[str, WeightPlace], factors: Mapping[str, Sequence[Factor]]
+    bundle: Bundle, places: Mapping[str, WeightPlace], factors: Mapping[str, Sequence[Factor]]
 ) -> Iterator[NewWeight]:
     """The weights of one component with LoRAs in them, one at a time, for a backend to open it with.
 
-    The base is what the bundle holds: in an FP16 one, rounded already. Raises LoraError if a sum leaves its range.
+    The base is what the bundle holds: in an FP16 one, rounded already. Raises LoraError if a sum leaves its range,
+    BundleAltered if the bundle's files are not those that were checked.
     """
+    files = {places[parameter].file for parameter in factors}
+    bundle.require_unchanged(*files)
     for parameter, given in factors.items():
         place = places[parameter]
-        values = to_graph(place, merge(parameter, read_weight(folder, place), given))
+        values = to_graph(place, merge(parameter, read_weight(bundle.folder, place), given))
         yield NewWeight(place.initializer, place.file, place.offset, _require_finite(parameter, values))
+    bundle.require_unchanged(*files)
 
 
 def require_own_weights(loras: LoraSet, table: Mapping[str, Mapping[str, WeightPlace]]) -> None:
@@ -120,8 +126,12 @@ def require_own_weights(loras: LoraSet, table: Mapping[str, Mapping[str, WeightP
 
 def _read(path: Path, shapes: Shapes, target: str) -> tuple[list[tuple[str, str, Pair]], str]:
     """The file's layers, as (component, parameter name, weights), and its SHA-256."""
+
+    def refuse(problem: str) -> LoraError:
+        return LoraError(f"the LoRA cannot be read: {problem}", remedy="Check the path")
+
     try:
-        with path.open("rb") as opened:
+        with open_regular(path, refuse) as opened:
             start = opened.read(9)
         # A safetensors file begins with the length of its header, which may look like anything, and a brace.
         if path.suffix.lower() in _PICKLES or (start.startswith(_PICKLE_STARTS) and start[8:] != b"{"):
@@ -135,9 +145,8 @@ def _read(path: Path, shapes: Shapes, target: str) -> tuple[list[tuple[str, str,
         tensors, sha256 = file.read()
     except MalformedTensors as error:
         raise LoraError(f"{path} is not a safetensors file: {error}", remedy=_SAVE) from error
-    except (OSError, ValueError) as error:  # no such file, a folder, no permission, a path with a NUL
-        reason = getattr(error, "strerror", None) or error
-        raise LoraError(f"the LoRA {path} cannot be read: {reason}", remedy="Check the path") from error
+    except OSError as error:
+        raise LoraError(f"the LoRA {path} cannot be read: {error.strerror}", remedy="Check the disk") from error
     return pairs_of(path.name, tensors, file.metadata, shapes, target), sha256
 
 

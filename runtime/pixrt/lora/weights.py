@@ -17,8 +17,10 @@ from pixrt.backends.protocol import Array
 from pixrt.bundles.decoding import decode
 from pixrt.bundles.store import Bundle
 from pixrt.errors import BundleError
+from pixrt.reading import read_json
 
 WEIGHTS_NAME = "weights.json"
+_MOST_RANK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,21 @@ def read_table(bundle: Bundle) -> WeightTable:
             f"the bundle {bundle.manifest.name!r} has no {WEIGHTS_NAME}, which says where its layers' weights are",
             remedy="Export the checkpoint again with this version's `pixrt export`",
         )
-    try:
-        value = json.loads((bundle.folder / WEIGHTS_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{where} cannot be read: {error}", remedy="Export the checkpoint again") from error
+
+    def refuse(problem: str) -> BundleError:
+        return BundleError(problem, remedy="Export the checkpoint again with `pixrt export`")
+
+    value = read_json(bundle.folder / WEIGHTS_NAME, refuse=refuse)
+    bundle.require_unchanged(WEIGHTS_NAME)
     table: WeightTable = decode(dict[str, dict[str, WeightPlace]], value, where, "")
     for component, places in table.items():
         for name, place in places.items():
             size = files[place.file].bytes if place.file in files else 0
+            if len(place.shape) > _MOST_RANK or not all(0 < n <= size for n in place.shape):
+                raise BundleError(
+                    f"{where}: {name:.100} of {component:.100} has the shape {list(place.shape)!r:.80}",
+                    remedy="Export the checkpoint again with `pixrt export`",
+                )
             if component not in bundle.manifest.components or not 0 <= place.offset <= size - place.nbytes:
                 raise BundleError(
                     f"{where}: {name} of {component} stands outside the bundle's files",

@@ -54,8 +54,12 @@ class SessionOptions:
         kind="flag",
         group="Speed",
     )
-    verify: bool = option(
-        True, "Check the SHA-256 of every file of the bundle; sizes always are.", kind="flag", group="Speed"
+    verify: bool | None = option(
+        None,
+        "Compute the SHA-256 of every file of the bundle anew, or do not compare them; sizes always are. By default"
+        " those of files that have not changed are remembered.",
+        kind="flag",
+        group="Speed",
     )
     fused_step: bool | None = option(
         None,
@@ -85,6 +89,12 @@ class SessionOptions:
         high=1 << 20,
         group="TensorRT",
         flag="--weight-budget",
+    )
+    trust_engines: bool = option(
+        False,
+        "Run engines that you have not built yourself: an engine is code, which came with the bundle.",
+        kind="flag",
+        group="TensorRT",
     )
 
     def __post_init__(self) -> None:

@@ -1,6 +1,5 @@
 """Devices as `pixrt serve --simulate` knows them: what a step and the VAE take, stated or measured."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from pixrt.dispatch.costs import SHARES, Costs, Curve, Stage
 from pixrt.dispatch.demand import Bucket
 from pixrt.errors import OptionError
+from pixrt.reading import read_json
 from pixrt.serve.settings import Settings
 
 
@@ -79,7 +79,7 @@ def device_of(settings: Settings, curve: str | None) -> Device:
 def _read(path: Path) -> Device:
     """A curve out of an earlier report."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))["curve"]
+        told = read_json(path, refuse=ValueError)["curve"]
         steps = {int(rows): float(milliseconds) for rows, milliseconds in told.pop("steps_ms").items()}
         device = Device(steps_ms=steps, **{name: type_(told[name]) for name, type_ in _FIELDS.items()})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -7,7 +7,6 @@ Must not import numpy or Pillow.
 import dataclasses
 import difflib
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from limits import parse as parse_rate
 from pydantic import create_model
-from pydantic_settings import BaseSettings, EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.errors import OptionError
@@ -23,6 +22,7 @@ from pixrt.options.fields import Field, option, option_fields, rule_of
 from pixrt.options.parsing import parse, spell
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
 from pixrt.options.session import SessionOptions
+from pixrt.reading import read_toml
 
 PREFIX = "PIXRT_SERVE_"
 DEFAULT = "default"
@@ -59,7 +59,7 @@ def read_settings(flags: Mapping[str, Any], file: Path | None = None) -> Setting
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     if file is not None:
-        for name, value in _file(reader, file).items():
+        for name, value in _file(file).items():
             if name not in fields:
                 raise OptionError(f"{file}: there is no setting {name!r:.60}", remedy=_nearest(name, fields))
             values[name], sources[name] = _parsed(fields[name], value, str(file), file.parent), str(file)
@@ -102,13 +102,14 @@ def _type(each: Field) -> Any:
     return dict[str, str] | None if rule_of(each).kind == "pairs" else Any
 
 
-def _file(reader: type[BaseSettings], file: Path) -> dict[str, Any]:
+def _file(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise OptionError(f"there is no settings file {file}", remedy="Check --config")
-    try:
-        return TomlConfigSettingsSource(reader, file).toml_data
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"{file} is no TOML: {error}", remedy="Write one `name = value` a line") from None
+
+    def refuse(problem: str) -> OptionError:
+        return OptionError(f"{file} is no TOML: {problem}", remedy="Write one `name = value` a line")
+
+    return read_toml(file, refuse)
 
 
 def _parsed(each: Field, value: object, source: str, folder: Path) -> Any:

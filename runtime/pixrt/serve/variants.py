@@ -72,7 +72,8 @@ class Variants:
         for name, _ in loras:
             if name not in lora_names(setup.lora_folder):
                 raise LoraError(f"there is no LoRA {name!r:.60}", remedy="GET /v1/schema lists those that there are")
-        session = dataclasses.replace(setup.session, verify=setup.session.verify and not loras)  # verified already
+        verify = False if loras else setup.session.verify  # verified already
+        session = dataclasses.replace(setup.session, verify=verify)
         files = [(folder / f"{name}{SUFFIX}", scale) for name, scale in loras]
         editor = Editor(setup.bundle, session, loras=files)
         device = editor.device(slots=setup.slots, most_rows=setup.most_rows)

@@ -88,17 +88,17 @@ class OpenVinoBackend(HostBackend):
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> OpenVinoEngine:
         """See `Backend.open`."""
-        path, spec = bundle.file(component), bundle.manifest.component(component)
-        try:
-            model = self._core.read_model(path)
-            _replace(model, weights, path)
-            compiled = self._core.compile_model(model, _DEVICE, self._settings)
-        except RuntimeError as error:
-            raise BackendError(
-                f"OpenVINO {VERSION} cannot open {path.name}: {_reason(error)}",
-                remedy="Export the checkpoint again, or update openvino",
-            ) from error
-        return OpenVinoEngine(compiled, spec)
+        with bundle.loading(component) as path:
+            try:
+                model = self._core.read_model(path)
+                _replace(model, weights, path)
+                compiled = self._core.compile_model(model, _DEVICE, self._settings)
+            except RuntimeError as error:
+                raise BackendError(
+                    f"OpenVINO {VERSION} cannot open {path.name}: {_reason(error)}",
+                    remedy="Export the checkpoint again, or update openvino",
+                ) from error
+        return OpenVinoEngine(compiled, bundle.manifest.component(component))
 
 
 def _replace(model: Any, weights: Iterable[NewWeight], path: Path) -> None:

@@ -13,7 +13,7 @@ from pixrt.backends.tensorrt.context import TensorRtContext
 from pixrt.backends.tensorrt.cuda import Device
 from pixrt.backends.tensorrt.memory import HeldArrays, Scratch
 from pixrt.backends.tensorrt.plan import TensorRtEngine
-from pixrt.bundles.engine_files import engine_problem, read_engine
+from pixrt.bundles.engine_files import engine_problem, owner_problem, read_engine
 from pixrt.bundles.engine_spec import EngineLibrary, EngineSpec, SizeRange
 from pixrt.bundles.manifest import NETWORKS, Component
 from pixrt.bundles.store import Bundle
@@ -39,7 +39,8 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
     """One of the two libraries on one device. Its engines share the scratch memory and the cache of held arrays.
 
     `graphs` captures what a call enqueues into a CUDA graph. `weight_budget_bytes` is how much of an engine's weights
-    may be on the device, for engines built with weight streaming. Raises BackendError where there is no device.
+    may be on the device, for engines built with weight streaming. Plans that this user has not built are left alone,
+    unless `trust_engines`. Raises BackendError where there is no device.
     """
 
     prefers_fused_step = True
@@ -52,6 +53,7 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
         *,
         graphs: bool = True,
         weight_budget_bytes: int | None = None,
+        trust_engines: bool = False,
     ) -> None:
         self.name = name
         log = _make_log(module)
@@ -66,6 +68,7 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
             held=HeldArrays(device),
             graphs=graphs,
             weight_budget_bytes=weight_budget_bytes,
+            trust_engines=trust_engines,
         )
         try:
             self._runtime: Any = device.run(module.Runtime, log)
@@ -117,6 +120,8 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
                 problem = f"{spec.file} cannot take other weights: it was not built with --refittable"
             if problem is None and context.weight_budget_bytes is not None and not spec.weight_streaming:
                 problem = f"{spec.file} keeps its weights on the device: it was not built with --weight-streaming"
+            if problem is None and not context.trust_engines:
+                problem = owner_problem(spec)
             problems += [problem] if problem else []
             fitting += [] if problem else [spec]
         if not fitting:
@@ -134,7 +139,7 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
         """See `HasPlans`: every plan that fits is read whole, and its bytes are checked."""
         for component in self.networks(bundle):
             for spec in self.engines(bundle, component):
-                read_engine(bundle.folder, spec, bundle.manifest)
+                read_engine(bundle.folder, spec, bundle.manifest, own_only=not self.context.trust_engines)
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> TensorRtEngine:
         """See `Backend.open`. The plans themselves are read when a shape first asks for one."""

@@ -31,6 +31,7 @@ class TensorRtContext:
         scratch, held: memory that all engines share, which never run at the same time.
         graphs: whether what a call enqueues is captured into a CUDA graph.
         weight_budget_bytes: how much of an engine's weights may be on the device; None is all of them.
+        trust_engines: whether plans are run that this user has not built.
         plans: the plans that are open.
     """
 
@@ -43,6 +44,7 @@ class TensorRtContext:
     held: HeldArrays
     graphs: bool
     weight_budget_bytes: int | None
+    trust_engines: bool = False
     plans: WeakSet[TakesMemory] = field(default_factory=WeakSet)
 
     @property

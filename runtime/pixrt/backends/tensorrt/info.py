@@ -41,7 +41,14 @@ def _open(info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend
         raise BackendError(f"{info.name}: CUDA cannot be used: {reason}", remedy="Install the NVIDIA driver") from error
     budget = None if options.weight_budget_mib is None else options.weight_budget_mib << 20
     module = import_library(library, info.install)
-    backend = TensorRtBackend(info.name, library, module, graphs=options.cuda_graphs, weight_budget_bytes=budget)
+    backend = TensorRtBackend(
+        info.name,
+        library,
+        module,
+        graphs=options.cuda_graphs,
+        weight_budget_bytes=budget,
+        trust_engines=options.trust_engines,
+    )
     try:
         for component in backend.networks(bundle):
             backend.engines(bundle, component)

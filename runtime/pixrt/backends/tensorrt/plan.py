@@ -36,7 +36,7 @@ class LoadedPlan:
     """A deserialised plan."""
 
     def __init__(self, owner: TensorRtContext, runtime: Any, bundle: Bundle, spec: EngineSpec) -> None:
-        plan = read_engine(bundle.folder, spec, bundle.manifest)
+        plan = read_engine(bundle.folder, spec, bundle.manifest, own_only=not owner.trust_engines)
         self.spec = spec
         self._owner = owner
         free, _ = owner.device.memory()
@@ -48,8 +48,8 @@ class LoadedPlan:
             )
         self._check_tensors()
         if spec.stripped:
-            path = bundle.file(Component(spec.component))
-            refit_whole(owner.module, owner.log, self.engine, path)
+            with bundle.loading(Component(spec.component)) as path:
+                refit_whole(owner.module, owner.log, self.engine, path)
         self.streams_weights = self._limit_weights(owner.weight_budget_bytes)
         self.kernels = KernelCache(owner, spec, self.engine) if owner.library == "tensorrt_rtx" else None
         self._weights_bytes = free - owner.device.memory()[0]
@@ -136,7 +136,7 @@ class TensorRtEngine(CanLoop, CanRefit):
         self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self._specs = specs
         self._plans: dict[str, LoadedPlan] = {}
-        self._refit = Refit(owner.module, owner.log, bundle.file(component))
+        self._refit = Refit(owner.module, owner.log, bundle, component)
 
     def allocate(self, shape: Sequence[int], dtype: Any) -> Array:
         """An array in page-locked memory."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from pixrt.backends.protocol import Array, NewWeight
+from pixrt.bundles.manifest import Component
+from pixrt.bundles.store import Bundle
 from pixrt.errors import EngineError
 
 
@@ -21,11 +23,11 @@ class Refit:
     The record is per component: all its plans are refitted alike, and a plan opened later at once.
     """
 
-    def __init__(self, module: Any, log: Any, onnx: Path) -> None:
+    def __init__(self, module: Any, log: Any, bundle: Bundle, component: Component) -> None:
         self._module = module
         self._log = log
-        self._onnx = onnx
-        self._folder = onnx.parent
+        self._bundle = bundle
+        self._component = component
         self._current: dict[str, NewWeight] = {}
         # Every weight that was ever replaced, by its base's SHA-256 at that time.
         self._bases: dict[str, tuple[NewWeight, str]] = {}
@@ -64,8 +66,9 @@ class Refit:
             # Some kernels hold several weights at once: all are set, and ours over them again. What the parser reads
             # is its own until the engine has it.
             parser = self._module.OnnxParserRefitter(refitter, self._log)
-            if not parser.refit_from_file(str(self._onnx)):
-                raise self._refused("together")
+            with self._bundle.loading(self._component) as onnx:
+                if not parser.refit_from_file(str(onnx)):
+                    raise self._refused("together")
             self._set(refitter, held)
         if not refitter.refit_cuda_engine():
             raise self._refused("together")
@@ -76,12 +79,12 @@ class Refit:
                 raise self._refused(name)
 
     def _base(self, weight: NewWeight) -> Array:
+        path = self._bundle.folder / weight.file
         try:
-            return np.fromfile(
-                self._folder / weight.file, weight.values.dtype, weight.values.size, offset=weight.offset
-            ).reshape(weight.values.shape)
+            values = np.fromfile(path, weight.values.dtype, weight.values.size, offset=weight.offset)
+            return values.reshape(weight.values.shape)
         except (OSError, ValueError) as error:
-            raise EngineError(f"{self._folder / weight.file} cannot be read: {error}", remedy="Export again") from error
+            raise EngineError(f"{path} cannot be read: {error}", remedy="Export again") from error
 
     def _refused(self, name: str) -> EngineError:
         return EngineError(f"the engine does not take other weights ({name}): {self._log.last}", remedy=_MERGE)
