@@ -60,8 +60,15 @@ class Opened:
         """The picture with its pixels, not turned. Raises PictureError."""
         from PIL import Image
 
+        said = self.image.size
         try:
             self.image.load()
+            if self.image.size != said:
+                raise PictureError(
+                    f"{self.name} says that it is {said[0]} x {said[1]} pixels, and has {self.image.width} x"
+                    f" {self.image.height}",
+                    remedy="Save it again",
+                )
             for data in self._ends:  # the file lacks its end: see `with_ends`
                 with Image.open(BoundedFile(data), formats=["JPEG"]) as other:
                     if other.tobytes() != self.image.tobytes():
@@ -91,6 +98,7 @@ def open_picture(source: Path | bytes) -> Iterator[Opened]:
             file.data, *rest = with_ends(file.data)
             ends = tuple(rest)
         image = _open(file)
+        frames = _frames(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureTooLarge(f"{name} says that it has far more pixels than can be", remedy="Scale it down") from None
     except UnidentifiedImageError:
@@ -106,8 +114,7 @@ def open_picture(source: Path | bytes) -> Iterator[Opened]:
         check_size(*image.size, name)
         if image.format == "JPEG":
             check_scans(file.data)
-        if getattr(image, "is_animated", False):
-            frames = getattr(image, "n_frames", 2)
+        if frames > 1:
             many = f"a file of {frames} pages" if image.format == "TIFF" else f"an animation of {frames} frames"
             raise PictureError(f"{name} is {many}", remedy=_SAVE_ONE)
         yield Opened(image, name, _ends=ends, **_said(file, image))
@@ -137,6 +144,11 @@ def _open(file: Contained) -> "Image.Image":
         if bare == file.data:
             raise
         return Image.open(BoundedFile(bare), formats=formats)
+
+
+def _frames(image: "Image.Image") -> int:
+    """How many pictures a file holds; of a TIFF each has to be looked at."""
+    return int(getattr(image, "n_frames", 2)) if getattr(image, "is_animated", False) else 1
 
 
 def _said(file: Contained, image: "Image.Image") -> dict[str, Any]:
