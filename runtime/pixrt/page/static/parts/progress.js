@@ -17,8 +17,9 @@ export function Progress() {
       </ol>
       ${moving.length > 1 &&
       html`<button type="button" onClick=${() => moving.forEach(cancel)}>${t("progress.cancelAll")}</button>`}
+      <${Spoken} pending=${moving[0]} />
     </section>
-    <${Spoken} moving=${moving} />
+    <${End} count=${moving.length} />
   `;
 }
 
@@ -53,16 +54,22 @@ function wordsOf({ state, place, step, steps, predictedEnd, until }) {
 }
 
 /** The same for those who listen: only what is worth an interruption. */
-function Spoken({ moving }) {
-  const [first] = moving;
-  const quarter = first?.steps ? Math.floor((4 * first.step) / first.steps) : 0;
+function Spoken({ pending }) {
+  const { id, state, place, step, steps } = pending ?? {};
+  const quarter = steps ? Math.floor((4 * step) / steps) : 0;
+  const words = useMemo(() => pending && wordsOf(pending), [id, state, place, quarter]);
+  return html`<p class="visually-hidden" aria-live="polite">${words}</p>`;
+}
+
+/** That nothing is under way any more; what failed is an alert of its own. */
+function End({ count }) {
   const had = useRef(0);
   const words = useMemo(() => {
-    const isOver = had.current > 0 && !first;
-    had.current = moving.length;
-    if (first) return wordsOf(first);
-    if (!isOver || jobs.value.some(({ state }) => state === "failed")) return ""; // that is an alert
-    return t(jobs.value.some(({ state }) => state === "cancelled") ? "progress.cancelled" : "progress.done");
-  }, [first?.id, first?.state, first?.place, quarter]);
+    const isOver = had.current > 0 && count === 0;
+    had.current = count;
+    const states = jobs.value.map(({ state }) => state);
+    if (!isOver || states.includes("failed")) return "";
+    return t(states.includes("cancelled") ? "progress.cancelled" : "progress.done");
+  }, [count]);
   return html`<p class="visually-hidden" aria-live="polite">${words}</p>`;
 }
