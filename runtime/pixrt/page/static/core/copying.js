@@ -175,6 +175,7 @@ function bundleFlags({ model }) {
 
 /** A flag with what belongs to it; a text may begin as a flag does. */
 function flag(name, value) {
+  if (value === true) return [`--${name}`];
   const words = [value].flat().map(String);
   return words[0].startsWith("-") ? [`--${name}=${words[0]}`] : [`--${name}`, ...words];
 }

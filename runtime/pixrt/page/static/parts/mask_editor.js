@@ -15,7 +15,7 @@ import { COLOURS, MaskTools } from "./mask_tools.js";
  * @param {number} props.width its pixels
  * @param {number} props.height
  * @param {CanvasImageSource|null} [props.under] what shows through where it is painted; without it paint is a colour
- * @param {HTMLCanvasElement|null} [props.start] a mask to begin with
+ * @param {{mask: HTMLCanvasElement, isSoft: boolean}|null} [props.start] a mask to begin with
  * @param {(painting: Painting) => Promise<void>} props.onDone
  * @param {() => void} props.onClose
  */
@@ -37,6 +37,10 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
   const act = (name, value) => {
     painting.current[name](value);
     changed();
+    requestAnimationFrame(() => {
+      const { activeElement } = document; // a button that can do no more has lost the focus
+      if (activeElement === document.body || activeElement.disabled) canvas.current?.focus({ preventScroll: true });
+    });
   };
   const cursor = useCursor({ painting, canvas, frame, size, tool, width, height, act, changed, view });
 

@@ -7,7 +7,7 @@ import { readMask } from "./canvases.js";
  * @param {object} props
  * @param {number} props.width pixels of the picture that the mask is for: one of another size is scaled
  * @param {number} props.height
- * @param {(mask: HTMLCanvasElement) => Promise<void>|void} props.onMask
+ * @param {(found: {mask: HTMLCanvasElement, isSoft: boolean}) => Promise<void>|void} props.onMask
  * @param {{value: string}} props.note a signal: what is to be said of the file, or ""
  */
 export function MaskFile({ width, height, onMask, note }) {
@@ -17,11 +17,12 @@ export function MaskFile({ width, height, onMask, note }) {
     input.current.value = "";
     if (!file) return;
     try {
-      const mask = await readMask(file);
+      const found = await readMask(file);
+      const { mask } = found;
       const isOther = mask.width !== width || mask.height !== height;
       const sizes = { from: `${mask.width} × ${mask.height}`, to: `${width} × ${height}` };
       note.value = isOther ? t("mask.scaled", sizes) : "";
-      await onMask(mask);
+      await onMask(found);
     } catch {
       note.value = t("mask.unreadable", { name: file.name });
     }

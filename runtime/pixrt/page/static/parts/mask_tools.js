@@ -33,7 +33,7 @@ export function MaskTools(props) {
       </label>
       <div class="row">
         ${drawn("undo", !can("canUndo"))} ${drawn("redo", !can("canRedo"))} ${button("invert")} ${button("fill")}
-        ${button("clear")} <${MaskFile} ...${{ width, height, note }} onMask=${(mask) => act("load", mask)} />
+        ${button("clear")} <${MaskFile} ...${{ width, height, note }} onMask=${(found) => act("load", found)} />
       </div>
       <${Zoom} ...${props} />
       ${hasColour && html`<${Colour} ...${props} />`}

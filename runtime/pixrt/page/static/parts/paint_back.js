@@ -18,7 +18,7 @@ export function PaintBack({ entry }) {
   };
   const done = async (painting) => {
     if (painting.share() === 0) throw new Error(t("mask.nothingBack"));
-    await keep(entry, painting.canvas);
+    await keep(entry, opened.value.under, painting.canvas);
   };
   const close = () => {
     opened.value?.under.close();
@@ -34,12 +34,16 @@ export function PaintBack({ entry }) {
   `;
 }
 
-/** The result with what was painted over it, as an entry of its own that is made of the result. */
-async function keep(entry, painted) {
+/** The result with the picture `under` it where it was painted, as an entry of its own that is made of the result. */
+async function keep(entry, under, painted) {
   const bitmap = await decode(await pictureOf(entry.id));
   const canvas = fitTo(bitmap, entry.width, entry.height);
   bitmap.close();
-  canvas.getContext("2d").drawImage(painted, 0, 0);
+  const shown = fitTo(under, entry.width, entry.height); // what was painted itself is rounded where strokes overlap
+  const on = shown.getContext("2d");
+  on.globalCompositeOperation = "destination-in";
+  on.drawImage(painted, 0, 0);
+  canvas.getContext("2d").drawImage(shown, 0, 0);
   const parameters = { ...entry.parameters, painted_back: true };
   const texts = { pixrt: JSON.stringify(parameters), "XML:com.adobe.xmp": xmpPacket(parameters.pixrt) };
   const { task, prompt, lora, seed, model, sha256, notice } = entry;

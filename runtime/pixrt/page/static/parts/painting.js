@@ -1,6 +1,6 @@
 // What is painted on a canvas, as a list of what was done: the last is undone by doing the others again.
 // Knows neither components nor texts. A mask is where the canvas is opaque, whatever it is painted with.
-import { context, HALF, toPng } from "./canvases.js";
+import { context, maskFile } from "./canvases.js";
 
 /** Strokes, fills and whatever else was done to a canvas of a picture's size. Coordinates and sizes are its pixels. */
 export class Painting {
@@ -73,15 +73,15 @@ export class Painting {
     this._do({ kind: "invert" });
   }
 
-  /** Begin with a mask, which is not undone. */
-  start(mask) {
-    this._first = mask;
+  /** Begin with a mask as `readMask` gives it, which is not undone. */
+  start(found) {
+    this._first = { kind: "mask", ...found };
     this._again();
   }
 
-  /** Take a whole mask: opaque is selected. It is scaled to the canvas. */
-  load(mask) {
-    this._do({ kind: "mask", mask });
+  /** Take a whole mask as `readMask` gives it. It is scaled to the canvas. */
+  load(found) {
+    this._do({ kind: "mask", ...found });
   }
 
   undo() {
@@ -105,21 +105,10 @@ export class Painting {
     return sum / (255 * side * side);
   }
 
-  /** The mask as PNG, white where it is selected and else black; null if nothing is. */
-  async toMask() {
-    const { width, height } = this.canvas;
-    const image = this._context.getImageData(0, 0, width, height);
-    const words = new Uint32Array(image.data.buffer);
-    let any = false;
-    for (let at = 0; at < words.length; at += 1) {
-      const selected = words[at] >>> 24 >= HALF; // little endian, as every machine with a browser
-      any ||= selected;
-      words[at] = selected ? 0xffffffff : 0xff000000;
-    }
-    if (!any) return null;
-    const made = context(width, height);
-    made.putImageData(image, 0, 0);
-    return toPng(made.canvas);
+  /** The mask as a PNG file; null if nothing is painted. Edges are sharp, unless a mask was loaded that is soft. */
+  toMask() {
+    const isSoft = Boolean(this._first?.isSoft) || this._done.some((step) => step.isSoft);
+    return maskFile(this.canvas, isSoft);
   }
 
   _do(step, again = false) {
@@ -135,7 +124,7 @@ export class Painting {
   _again() {
     this._context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     const from = this._done.findLastIndex((step) => step.kind !== "stroke" && step.kind !== "invert");
-    if (this._first && from < 0) this._draw({ kind: "mask", mask: this._first });
+    if (this._first && from < 0) this._draw(this._first);
     for (const step of this._done.slice(Math.max(0, from))) this._draw(step);
   }
 
