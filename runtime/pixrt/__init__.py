@@ -8,10 +8,11 @@ Names are imported when first used, so that `import pixrt` costs next to nothing
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
 from pixrt._version import __version__
 
+# Type checkers know the name. That of `typing` would take most of the time until the command line hears of signals.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pixrt.bundles.store import Bundle, open_bundle
     from pixrt.editor.editor import Editor

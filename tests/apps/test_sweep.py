@@ -159,7 +159,8 @@ def test_masks_and_transparency(run: Run, tmp_path: Path) -> None:
     mask.save(tmp_path / "mask.png")
     masked = ("--mask", "mask.png")
     for name, words in (("noise.png", (*masked, "--mask-padding", "0")), ("clear.png", masked), ("clear.png", ())):
-        outcome = run("sweep", name, BLUE, "--seeds", "2", "-o", "out", "--json", "f.json", *NULL, *words, "--overwrite")
+        to = ("-o", "out", "--json", "f.json", "--overwrite")
+        outcome = run("sweep", name, BLUE, "--seeds", "2", *to, *NULL, *words)
         assert outcome.code == 0, outcome.err
         cell = json.loads((tmp_path / "f.json").read_text())["cells"][1]
         edited, source = (load_picture(tmp_path / each).rgb.astype(int) for each in (f"out/{cell['file']}", name))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kills import remains
 from tiny_training import DATA, LOOP, NETWORKS, PREVIEW
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -52,18 +53,23 @@ def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     return finish(config, tmp_path_factory.mktemp("whole"))
 
 
-def test_killed_at_five_random_moments(config: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_killed_at_twenty_random_moments(config: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    """Without warning and politely: while it is imported, between steps, and while a checkpoint is written."""
     rng = random.Random(time.time_ns())
-    for _ in range(5):
+    for number in range(20):
         process = start(config, tmp_path)
         log = tmp_path / "metrics.jsonl"
         before = log.stat().st_size if log.is_file() else 0
-        while process.poll() is None and (not log.is_file() or log.stat().st_size <= before):
+        while number % 4 and process.poll() is None and (not log.is_file() or log.stat().st_size <= before):
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.8))
-        process.kill()
-        process.communicate()
+        time.sleep(rng.uniform(0, 0.8) if number % 4 else rng.uniform(0.2, 8))
+        process.send_signal(signal.SIGTERM if number % 2 else signal.SIGKILL)
+        _, err = process.communicate()
+        assert "Traceback" not in err
+        assert process.returncode in ((0, 130) if number % 2 else (0, -signal.SIGKILL)), err
+        assert len(remains(tmp_path)) <= 2  # of this one
     assert finish(config, tmp_path) == whole
+    assert not remains(tmp_path)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -48,7 +48,7 @@ def _csv_rows(table: Path) -> Iterator[tuple[int, Row]]:
     delimiter = _delimiter(table)
     names: list[str] | None = None
     for number, cells in _records(table, delimiter):
-        if not any(cell.strip() for cell in cells) or (number == 1 and _HINT.fullmatch(delimiter.join(cells))):
+        if _is_blank(cells) or (number == 1 and _HINT.fullmatch(delimiter.join(cells))):
             continue
         if names is None:
             names = _names(cells)
@@ -67,7 +67,7 @@ def _delimiter(table: Path) -> str:
     for delimiter in _DELIMITERS:
         for number, cells in _records(table, delimiter):
             hint = _HINT.fullmatch(delimiter.join(cells)) if number == 1 else None
-            if hint is None and any(cell.strip() for cell in cells):
+            if hint is None and not _is_blank(cells):
                 found[delimiter] = _names(cells)
                 break
     for delimiter, names in found.items():
@@ -112,6 +112,10 @@ def _lines(file: TextIO, table: Path) -> Iterator[str]:
         yield from file
     except UnicodeError as error:
         raise DataError(f"{table} is not in UTF-8: {error}", remedy="Save it again") from error
+
+
+def _is_blank(cells: list[str]) -> bool:
+    return not "".join(cells).strip(f"{''.join(_DELIMITERS)} \r\n")
 
 
 def _names(cells: list[str]) -> list[str]:

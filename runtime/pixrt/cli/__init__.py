@@ -6,9 +6,17 @@ that cannot go on; 9 training data that cannot be used; 10 a package that is mis
 Results go to standard output; progress, warnings and errors to standard error.
 """
 
+import os
+import signal
+import sys
+
 
 def main() -> None:
     """The entry point. Signals and streams are seen to before the rest is imported, which takes a while."""
+    if sys.stderr is sys.__stderr__:  # in a process of its own
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if signal.getsignal(getattr(signal, name, signal.SIGINT)) != signal.SIG_IGN:
+                signal.signal(getattr(signal, name, signal.SIGINT), _end)
     from pixrt.cli.stopping import EXIT_CODE, end_at_once, watching
     from pixrt.cli.streams import settle_streams
 
@@ -22,6 +30,14 @@ def main() -> None:
             if owns_process:
                 end_at_once()
             raise SystemExit(EXIT_CODE) from None
+
+
+def _end(*_: object) -> None:
+    """End the process at a signal while there is nothing but this module."""
+    try:
+        os.write(2, b"error: cancelled. Nothing was begun.\n")
+    finally:
+        os._exit(130)
 
 
 __all__ = ["main"]
