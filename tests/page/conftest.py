@@ -3,15 +3,13 @@
 Chromium is Debian's, or the one that PIXRT_CHROMIUM names; without one these tests are skipped, saying so.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from browsing import ARGUMENTS, SLOW_STEPS, Open, Served, Ui, Watch, served
+from browsing import ARGUMENTS, SLOW_STEPS, Open, Served, Ui, Watch, chromium, served
 from text_bundle import text_bundle
 
 if TYPE_CHECKING:
@@ -23,12 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-
-
-def chromium() -> str | None:
-    """Where it is."""
-    named = os.environ.get("PIXRT_CHROMIUM")
-    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="package")

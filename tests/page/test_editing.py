@@ -55,7 +55,7 @@ def test_a_photograph_is_shown_and_edited_upright(ui: Ui, tmp_path: Path) -> Non
 
 def test_what_is_no_picture_is_said(ui: Ui, tmp_path: Path) -> None:
     (tmp_path / "note.png").write_text("no picture")
-    ui.bring(tmp_path / "note.png")
+    ui.give(ui.button("source.choose", ui.compose), tmp_path / "note.png")
     expect(ui.page.get_by_role("alert")).to_contain_text("note.png")
     expect(ui.page.get_by_role("alert")).to_contain_text("PNG, JPEG")
     ui.button("action.dismiss").click()

@@ -4,7 +4,9 @@ import base64
 import contextlib
 import functools
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 
 SLOW_STEPS = ("--backend", "null", "--provider-option", "step_ms=250")
+
+
+def chromium() -> str | None:
+    """Where it is: what PIXRT_CHROMIUM names, or Debian's; None if there is none."""
+    named = os.environ.get("PIXRT_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @dataclass
@@ -181,8 +189,12 @@ class Ui:
         chooser.value.set_files(list(files))
 
     def bring(self, *files: Path) -> None:
-        """Choose pictures."""
+        """Choose pictures, and wait until they are in the history."""
+        from playwright.sync_api import expect
+
+        before = self.rows.count()
         self.give(self.button("source.choose", self.compose), *files)
+        expect(self.rows).to_have_count(before + len(files), timeout=30_000)
 
     def drop(self, *files: Path) -> None:
         """Drop pictures on the page, as from a file manager."""
