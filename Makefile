@@ -13,21 +13,22 @@ PYTEST := $(BIN)/python -m pytest
 # A worker for every core, of one thread.
 WORKERS := --numprocesses auto --maxprocesses 8
 
-.PHONY: demo test test-fast test-unit test-slow test-simulated lint docs model check-slow clean
+.PHONY: demo test test-fast test-unit test-slow test-page test-simulated lint docs model check-slow clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
-	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 4
+	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 4 --overwrite
 	@echo "before: examples/scene.png   after: out/scene-blue.png"
 
 # What takes one core goes side by side, then what takes all of them.
 test: $(VENV)/.dev
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs test-simulated
 	$(MAKE) --no-print-directory test-slow
+	$(MAKE) --no-print-directory test-page
 	$(MAKE) --no-print-directory test-unit
 
 test-fast: $(VENV)/.fast
-	$(PYTEST) $(WORKERS) --dist loadfile -m "not torch and not slow and not gpu and not simulated"
+	$(PYTEST) $(WORKERS) --dist loadfile -m "not torch and not slow and not gpu and not simulated and not browser"
 
 test-unit: $(VENV)/.simulated
 	$(PYTEST) $(WORKERS) --dist loadfile
@@ -35,6 +36,10 @@ test-unit: $(VENV)/.simulated
 test-slow: $(VENV)/.dev
 	$(PYTEST) $(WORKERS) --dist worksteal -m slow tests/engines/test_build_process.py \
 		tests/apps/test_gallery_process.py tests/serve/test_documents.py tests/test_readme.py tests/test_wheel.py
+
+# The web page in Chromium; skipped where there is none. A worker has servers of its own: more than cores would slow all.
+test-page: $(VENV)/.dev
+	$(PYTEST) --numprocesses auto --maxprocesses 4 --dist worksteal -m browser tests/page
 
 # The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
 test-simulated: $(VENV)/.simulated

@@ -30,7 +30,18 @@ settings.load_profile("pixrt")
 
 # What no test file can be without is not among these.
 OPTIONAL = {"accelerate", "cuda", "datasets", "diffusers", "matplotlib", "onnx", "onnx_ir", "peft", "safetensors"}
-OPTIONAL |= {"blind_watermark", "c2pa", "cryptography", "openvino", "scipy", "tensorboard", "torch", "transformers"}
+OPTIONAL |= {
+    "axe_playwright_python",
+    "blind_watermark",
+    "c2pa",
+    "playwright",
+    "cryptography",
+    "openvino",
+    "scipy",
+    "tensorboard",
+    "torch",
+    "transformers",
+}
 
 
 class WithoutTorch(PathFinder):
