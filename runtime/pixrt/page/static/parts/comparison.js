@@ -1,6 +1,8 @@
 // Which two entries of the history are compared: those that were chosen, else the current one and what it was made of.
-import { computed, signal, useEffect, useSignal } from "../vendor/preact.js";
+import { computed, effect, signal, useEffect, useSignal } from "../vendor/preact.js";
 import { byId, current, entries, pictureUrl, thumbUrl } from "../core/history.js";
+import { jobs } from "../core/jobs.js";
+import { sources } from "../core/state.js";
 import { t } from "../core/texts.js";
 
 const LONGEST = 48; // characters of a label
@@ -14,6 +16,14 @@ export const pair = computed(() => {
   const after = known.get(chosen.b.value) ?? known.get(current.value) ?? null;
   const before = known.get(chosen.a.value) ?? known.get(after?.parent) ?? null;
   return { before: before === after ? null : before, after };
+});
+
+// Who brings a picture, or asks for one, wants to see it next: the second is then the current one again.
+let asked = new Set();
+effect(() => {
+  const now = new Set([...sources.value, ...jobs.value.map(({ id }) => id)]);
+  if ([...now].some((id) => !asked.has(id))) chosen.b.value = null;
+  asked = now;
 });
 
 const numbers = computed(() => new Map(entries.value.map((entry, index) => [entry.id, index + 1])));

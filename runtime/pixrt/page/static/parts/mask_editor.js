@@ -94,8 +94,8 @@ export function MaskEditor({ title, picture, width, height, under = null, start 
       </header>
       <div class="mask-frame" ref=${frame}>
         <div class="mask-stage" style=${{ width: `${width * scale}px`, height: `${height * scale}px` }}>
-          <img src=${picture} alt="" draggable=${false} class=${scale > 2 ? "pixelated" : ""} />
-          <canvas ref=${canvas} class=${scale > 2 ? "pixelated" : ""} tabindex="0" role="application"
+          <img src=${picture} alt="" draggable=${false} class=${scale > 3 ? "pixelated" : ""} />
+          <canvas ref=${canvas} class=${scale > 3 ? "pixelated" : ""} tabindex="0" role="application"
             aria-label=${t("mask.canvas")} aria-describedby="mask-keys" style=${{ opacity: opacity.value }}
             onKeyDown=${cursor.onKeyDown} onKeyUp=${cursor.onKeyUp} onBlur=${cursor.onBlur}></canvas>
           <${cursor.Ring} />

@@ -4,6 +4,7 @@ import { addResult, byId, newId, pictureOf, pictureUrl, select } from "../core/h
 import { decode } from "../core/pictures.js";
 import { withTexts, xmpPacket } from "../core/png.js";
 import { t } from "../core/texts.js";
+import { chosen } from "./comparison.js";
 import { MaskEditor } from "./mask_editor.js";
 import { fitTo, opaque, toPng } from "./canvases.js";
 
@@ -49,5 +50,6 @@ async function keep(entry, under, painted) {
   const { task, prompt, lora, seed, model, sha256, notice } = entry;
   const made = { task, prompt, lora, seed, model, sha256, notice, parameters, parent: entry.id, id: newId() };
   await addResult(made, await withTexts(await toPng(opaque(canvas)), texts));
+  chosen.b.value = null;
   select(made.id);
 }

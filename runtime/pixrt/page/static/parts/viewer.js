@@ -7,6 +7,7 @@ import { Difference } from "./difference.js";
 import { Icon } from "./icon.js";
 import { show, transformOf, useZooming, view, zoomBy, zoomKey } from "./zooming.js";
 
+const PIXELS = 3; // of the screen for one of a picture, from which on they are shown as squares
 const MODES = ["slider", "side", "difference"];
 
 /** How two pictures are shown. */
@@ -133,7 +134,7 @@ function Picture({ entry, alt, clip = "none" }) {
   const address = useAddress(entry.id);
   const enlarged = useSignal(1);
   const look = (event) => (enlarged.value = event.target.clientWidth / event.target.naturalWidth);
-  const isPixelated = enlarged.value * view.value.scale > 2;
+  const isPixelated = enlarged.value * view.value.scale > PIXELS;
   return html`
     <div class="viewer-layer" style=${{ clipPath: clip }}>
       ${
