@@ -145,7 +145,8 @@ def print_throughput(folder: Path, gallery: Path, good: list[str], steps: int, s
     seconds = []
     for name in good[:singles]:
         started = time.perf_counter()
-        words = ["edit", name, INSTRUCTION, "-o", str(folder / "one.png"), "--steps", str(steps), "--seed", str(SEED)]
+        words = ["edit", name, INSTRUCTION, "-o", str(folder / "one.png"), "--overwrite"]
+        words += ["--steps", str(steps), "--seed", str(SEED)]
         subprocess.run([sys.executable, "-m", "pixrt", *words], capture_output=True, check=True)
         seconds.append(time.perf_counter() - started)
     cli = 1 / statistics.median(seconds)

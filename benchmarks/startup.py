@@ -23,7 +23,8 @@ PIXRT = str(Path(sys.executable).with_name("pixrt"))
 
 def main(rounds: Annotated[int, typer.Option(help="Runs of each command, after one that warms up.")] = 7) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        edit = [PIXRT, "edit", str(SCENE), "make it darker", "-o", str(Path(folder) / "out.png"), "--seed", "1", "-q"]
+        output = str(Path(folder) / "out.png")
+        edit = [PIXRT, "edit", str(SCENE), "make it darker", "-o", output, "--overwrite", "--seed", "1", "-q"]
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],

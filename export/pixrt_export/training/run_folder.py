@@ -11,15 +11,18 @@ model/             the finished model     pytorch_lora_weights.safetensors      
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pixrt.errors import TrainingError
+from pixrt.errors import OutputError, TrainingError
 from pixrt.files import atomic_write, make_folder, remove_leftovers
 from pixrt.reading import read_json
 from pixrt_export.training.plan import TrainingPlan
 
+# What of a run's writing is never made over somebody else's.
+OWN = ("checkpoints", "metrics.jsonl", "model", "pytorch_lora_weights.safetensors", "start", "training.png")
 # What may change when a run goes on: how long it is, and what it leaves on the way.
 FREE = {"steps", "checkpoint_every", "keep_checkpoints", "sample_every", "weights"}
 
@@ -45,6 +48,7 @@ def run_folder(plan: TrainingPlan[Any]) -> Iterator[None]:
 
 def _require_same(plan: TrainingPlan[Any]) -> None:
     path = plan.output / "plan.json"
+    _require_own(plan.output)
     facts = json.loads(json.dumps(plan.facts()))
     if path.is_file():
         before = read_json(path, refuse=lambda problem: TrainingError(problem, remedy="Give another folder with -o"))
@@ -56,6 +60,15 @@ def _require_same(plan: TrainingPlan[Any]) -> None:
                 )
     with atomic_write(path) as file:
         file.write(json.dumps(facts, indent=1).encode() + b"\n")
+
+
+def _require_own(folder: Path) -> None:
+    """Raise OutputError if the folder is no run's and holds what a run would write: that is somebody else's."""
+    found = sorted(name for name in OWN if (folder / name).exists() or (folder / name).is_symlink())
+    if found and not (folder / "plan.json").is_file():
+        raise OutputError(
+            f"{folder} holds {found[0]}, which no run has written", remedy="Move it, or give another folder with -o"
+        )
 
 
 def _differences(before: Any, after: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
