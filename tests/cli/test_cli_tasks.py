@@ -106,7 +106,7 @@ def test_presets(run: Run) -> None:
     assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "fast", "--steps", 2).code == 0
     words = ["edit", "scene.png", "--from", "a.png", "-o", "b.png", "--preset", "quality", "--dry-run", "--json"]
     assert json.loads(run(*words).out)["network_calls"] == 50  # not what the earlier result's steps were
-    refused = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "turbo")
+    refused = run("edit", "scene.png", BLUE, "-o", "c.png", "--preset", "turbo")
     assert (refused.code, "has no LoRA" in refused.err) == (2, True)
     assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "slow").code == 2
 

@@ -13,7 +13,7 @@ from pixrt.pictures.provenance import SourceType, read_source_type
 
 def source_type_of(result: EditResult) -> SourceType | None:
     with Image.open(io.BytesIO(result.encode("png"))) as image:
-        return read_source_type(image)
+        return read_source_type(image.info["xmp"])
 
 
 def test_bytes_and_files_are_the_same(editor: Editor, scene: Image.Image, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 _LORA = "A LoRA of the server's folder as NAME or NAME:SCALE; may be repeated."
 _PICTURES: Mapping[str, str] = {
-    "image": "The picture: PNG, JPEG, WebP or AVIF.",
+    "image": "The picture: PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF; HEIC if the server can.",
     "mask": "What may change, as large as the picture: transparent (alpha 0), or white if nothing is transparent.",
     "style": "The picture whose style is taken.",
 }
