@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,18 @@ def test_a_path_that_cannot_be(tmp_path: Path) -> None:
         with pytest.raises(PixrtError) as caught:
             read_regular(tmp_path / name, 10)
         assert len(str(caught.value)) < 500
+
+
+def test_a_limit_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "it").write_bytes(b"text")
+    tracemalloc.start()
+    assert read_regular(tmp_path / "it", 1 << 40) == b"text"
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="files of Linux")
+def test_a_file_that_does_not_know_its_size_is_read_whole() -> None:
+    assert b"Threads:" in read_regular("/proc/self/status", 1 << 20)
+    with pytest.raises(PixrtError, match="more than 10 bytes"):
+        read_regular("/proc/self/status", 10)

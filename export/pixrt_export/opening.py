@@ -74,7 +74,7 @@ def _naming_values(name: str) -> Iterator[None]:
     """Turn what a config's value of the wrong type or range raises into CheckpointError."""
     try:
         yield
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"a config of {name} has a value that cannot be: {error}", remedy="Get the checkpoint's configs again"
         ) from error

@@ -27,6 +27,7 @@ DEEPEST = 64
 MOST_VALUES = 1_000_000
 LONGEST_NUMBER = 40  # characters; tokenizers say 1e30 as a whole number of 31 digits
 _MOST_DOTS = 200  # of a line of TOML: its reader takes time by the square of a name's parts
+_PIECE = 1 << 20
 _STRING = re.compile(
     r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL
 )  # the last quote may be missing, else it would be sought often
@@ -82,7 +83,10 @@ def read_regular(path: str | os.PathLike[str], limit: int, refuse: Refuse = unre
     """A regular file's bytes, `limit` at most. Raises what `refuse` makes."""
     with open_regular(path, refuse, links=links) as file:
         try:
-            data = file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size  # asked for more, Python takes memory for all of it
+            data = file.read(min(size, limit) + 1)
+            while size < len(data) <= limit and (more := file.read(min(_PIECE, limit + 1 - len(data)))):
+                data += more
         except OSError as error:
             raise refuse(f"{shown(path)} cannot be read: {_reason(error)}") from error
     if len(data) > limit:

@@ -12,7 +12,7 @@ from pixrt.errors import DataError, PictureError
 from pixrt.pictures.images import PictureSource
 from pixrt_export.data.fitting import load_pair
 from pixrt_export.data.pairs import Pair
-from pixrt_export.data.rows import BadRow, Captions, captions_of
+from pixrt_export.data.rows import BadRow, Captions, captions_of, text_fault
 
 if TYPE_CHECKING:
     import datasets
@@ -76,8 +76,11 @@ class HuggingFacePairs:
         return self.place(index + 1)
 
     def instruction(self, index: int) -> str:
-        """The text of sample `index`."""
-        return self._texts[index][TEXT] or ""
+        """The text of sample `index`. Raises DataError for one that no request could have."""
+        text: str = self._texts[index][TEXT] or ""
+        if fault := text_fault(text):
+            raise DataError(f"{self.where(index)}: {TEXT} {fault}", remedy="Shorten it, or leave the row out")
+        return text
 
     def captions(self, index: int) -> Captions | None:
         """What the pictures of sample `index` show, if the set has columns for it."""

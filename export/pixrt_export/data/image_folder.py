@@ -10,7 +10,7 @@ from typing import Any
 
 from pixrt.errors import DataError
 from pixrt.reading import Malformed, parse_json, read_lines
-from pixrt_export.data.rows import BadRow, Row, captions_of, path_fault, text_fault
+from pixrt_export.data.rows import BadRow, Row, captions_of, malformed, path_fault, text_fault
 
 INDEX = "metadata.jsonl"
 LONGEST_LINE = 1 << 20
@@ -36,7 +36,7 @@ def _row(number: int, line: bytes) -> Row | BadRow:
     try:
         cells = parse_json(line)
     except Malformed as error:
-        return BadRow(number, str(error).removeprefix("it ").partition(" (")[0])
+        return BadRow(number, malformed(error))
     if not isinstance(cells, dict):
         return BadRow(number, "is not an object")
     text_column, source_column, target_column = (_first(cells, names) for names in (TEXT, SOURCE, TARGET))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pixrt.errors import DataError
 from pixrt.reading import Malformed, parse_json, read_regular
-from pixrt_export.data.rows import BadRow, Captions, Row, captions_of, path_fault, text_fault
+from pixrt_export.data.rows import BadRow, Captions, Row, captions_of, malformed, path_fault, text_fault
 
 INDEX = "seeds.json"
 MOST_PROMPT_BYTES, MOST_SEEDS_BYTES, MOST_SEEDS = 1 << 20, 256 << 20, 20_000_000
@@ -53,7 +53,7 @@ def _texts(path: Path) -> tuple[str, Captions | None]:
     try:
         prompt = parse_json(read_regular(path, MOST_PROMPT_BYTES, ValueError))
     except Malformed as error:
-        raise ValueError(str(error).removeprefix("it ").partition(" (")[0]) from None
+        raise ValueError(malformed(error)) from None
     if not isinstance(prompt, dict) or "edit" not in prompt:
         raise ValueError('has no "edit"')
     fault = text_fault(prompt["edit"])

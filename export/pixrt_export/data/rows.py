@@ -3,11 +3,14 @@
 Must not import PyTorch.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pixrt.pictures.images import PictureSource
+from pixrt.reading import Malformed
+from pixrt.tasks.requests import MAX_TEXT_BYTES
 from pixrt_export.data.pairs import PairSet
 
 
@@ -70,14 +73,22 @@ class StoredPairs(PairSet, Protocol):
         ...
 
 
+def malformed(error: Malformed) -> str:
+    """What is wrong with a text that could not be read, in the words of a row."""
+    said = str(error).removeprefix("it ")
+    return "is not JSON" if said.startswith("is ") else said
+
+
 def text_fault(text: object) -> str | None:
     """Say why this is not a text that can be tokenized; None if it is."""
     if not isinstance(text, str):
         return f"is {type(text).__name__}, not a text"
     try:
-        text.encode()
+        length = len(json.dumps((text, ""), ensure_ascii=False).encode())  # as a request counts it
     except UnicodeEncodeError:
         return "is not valid Unicode"
+    if length > MAX_TEXT_BYTES:
+        return f"has {length} bytes, more than {MAX_TEXT_BYTES}"
     return None
 
 

@@ -109,8 +109,8 @@ def open_bundle(name_or_path: str | os.PathLike[str], *, verify: bool | None = N
     """Open a bundle and check every file of it against the manifest: kind, presence, size and SHA-256.
 
     A SHA-256 is remembered in the user's cache for as long as a file is the same; with `verify` all are computed anew,
-    with False none is compared. Graphs that name files which the manifest does not list are refused. Raises
-    BundleError, BundleAltered or BundleTooNew.
+    with False none is compared. Graphs that name files which the manifest does not list are refused, with False when
+    they are loaded. Raises BundleError, BundleAltered or BundleTooNew.
     """
     folder = find_bundle(name_or_path)
     path = folder / MANIFEST_NAME
@@ -121,7 +121,9 @@ def open_bundle(name_or_path: str | os.PathLike[str], *, verify: bool | None = N
         )
     manifest = read_manifest(path)
     checked = _check_files(folder, manifest.files, verify)
-    graphs = {name: files_of_graph(folder, manifest, spec.file) for name, spec in manifest.components.items()}
+    graphs = {}
+    if verify is not False:  # else when they are loaded
+        graphs = {name: files_of_graph(folder, manifest, spec.file) for name, spec in manifest.components.items()}
     bundle = Bundle(folder, manifest, checked, graphs)
     bundle.require_unchanged(*(name for names in graphs.values() for name in names))
     return bundle

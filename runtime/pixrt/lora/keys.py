@@ -166,6 +166,11 @@ def _check(file: str, parameter: str, found: dict[str, Tensor], shape: tuple[int
             f"{file} has the weights {list(down.shape)} and {list(up.shape)} for {parameter}, which is {list(shape)}",
             remedy="It was probably made for another architecture: use a LoRA for the checkpoint's own",
         )
+    if down.dtype.kind != "f" or up.dtype.kind != "f":
+        raise LoraError(
+            f"{file} has weights of the types {down.dtype} and {up.dtype} for {parameter}, which are no fractions",
+            remedy="Save it again in FP32, FP16 or BF16: its numbers have a meaning only to who packed them",
+        )
     if not all(np.isfinite(values).all() for values in found.values()):
         raise LoraError(f"{file} holds values that are not finite for {parameter}", remedy="Get the file again")
 
