@@ -34,10 +34,16 @@ from pixrt.errors import ParametersMissing, PixrtError
 from pixrt.lora.keys import METADATA_KEY
 from pixrt.lora.merging import load_loras
 from pixrt.lora.weights import read_table
+from pixrt.maths.solvers import build_table, scheduler_name
 from pixrt.options.tasks import EditOptions
 from pixrt.pictures.a1111 import read_a1111
 from pixrt.pictures.codecs import _parsed
 from pixrt.reading import Malformed, parse_json, parse_toml
+from pixrt_export.data.image_folder import read_image_folder
+from pixrt_export.data.original import read_original
+from pixrt_export.opening import open_checkpoint
+from pixrt_export.training.options import EditTrainingOptions
+from pixrt_export.training.plan import read_plan
 
 ALL = 20_000
 SLOWEST_S = 20.0
@@ -187,9 +193,62 @@ def _read_hashes(text: bytes, folder: Path) -> object:
         hashes._place = place
 
 
+def _read_manifest(text: bytes, folder: Path) -> object:
+    manifest = parse_manifest(text, "m")
+    return build_table(manifest.defaults.scheduler, manifest.scheduler, 20)
+
+
+CONFIGS = {
+    b"UNet2D": "unet/config.json",
+    b"Autoencoder": "vae/config.json",
+    b"CLIPText": "text_encoder/config.json",
+    b"Scheduler": "scheduler/scheduler_config.json",
+    b"": "tokenizer/tokenizer_config.json",
+}
+
+
+def _checkpoint_texts(folder: Path) -> list[bytes]:
+    shutil.copytree(DATA / "demo_checkpoint", folder / "checkpoint", ignore=shutil.ignore_patterns("*.safetensors"))
+    for part, name in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        (folder / "checkpoint" / part / f"{name}.safetensors").touch()
+    return [(folder / "checkpoint" / name).read_bytes() for name in CONFIGS.values()]
+
+
+def _read_checkpoint(text: bytes, folder: Path) -> object:
+    path = folder / "checkpoint" / next(name for mark, name in CONFIGS.items() if mark in text)
+    whole = path.read_bytes()
+    path.write_bytes(text)
+    try:
+        opened = open_checkpoint(str(folder / "checkpoint"))
+        _ = opened.in_channels, opened.vae_scale, opened.sample_size, opened.known_factor, opened.tokenizer()
+        return build_table(scheduler_name(opened.scheduler), opened.scheduler, 20)
+    finally:
+        path.write_bytes(whole)
+
+
+ROW = {
+    "input_image": "0a.png",
+    "edit_prompt": "x",
+    "edited_image": "0b.png",
+    "original_prompt": "y",
+    "edited_prompt": "z",
+}
+
+
+def _read_seeds(text: bytes, folder: Path) -> object:
+    (folder / "seeds.json").write_bytes(text)
+    (folder / "one").mkdir(exist_ok=True)
+    (folder / "one/prompt.json").write_bytes(text if b"edit" in text else b'{"edit": "x"}')
+    return list(read_original(folder))
+
+
 READERS = {
     "json": Reader(
-        10, lambda _: [(DEMO / "manifest.json").read_bytes(), b'[1, "a", {"b": null}]'], lambda t, _: parse_json(t)
+        6, lambda _: [(DEMO / "manifest.json").read_bytes(), b'[1, "a", {"b": null}]'], lambda t, _: parse_json(t)
     ),
     "toml": Reader(
         6,
@@ -197,14 +256,14 @@ READERS = {
         lambda text, _: parse_toml(text),
     ),
     "manifest": Reader(
-        14,
+        10,
         lambda _: [(DEMO / "manifest.json").read_bytes(), (DATA / "manifest-schema-1.json").read_bytes()],
-        lambda text, _: parse_manifest(text, "m"),
+        _read_manifest,
     ),
     "weights": Reader(4, lambda _: [(DEMO / "weights.json").read_bytes()], _read_weights),
     "graph": Reader(4, lambda _: [(DEMO / "unet.onnx").read_bytes()[:30_000]], _read_graph),
     "lora": Reader(8, _lora_texts, _read_lora_header),
-    "lora header": Reader(10, _lora_headers, _read_lora_json),
+    "lora header": Reader(8, _lora_headers, _read_lora_json),
     "lora metadata": Reader(
         6,
         lambda _: [json.dumps({"unet.r": 2, "unet.lora_alpha": 4, "unet.alpha_pattern": {ATTENTION[0]: 8}}).encode()],
@@ -221,8 +280,20 @@ READERS = {
     ),
     "vocabulary": Reader(4, lambda _: [json.dumps(VOCAB).encode()], _read_vocab),
     "merges": Reader(4, lambda _: [b"#version: 0.2\na b</w>\na a\n"], _read_merges),
-    "parameters": Reader(8, lambda _: [json.dumps(PARAMETERS).encode(), A1111], _read_parameters),
+    "parameters": Reader(6, lambda _: [json.dumps(PARAMETERS).encode(), A1111], _read_parameters),
     "hashes": Reader(2, lambda _: [b'{"version": 1, "sha256": {"1:2:3:4:5": "' + b"0" * 64 + b'"}}'], _read_hashes),
+    "checkpoint": Reader(4, _checkpoint_texts, _read_checkpoint),
+    "training config": Reader(
+        2,
+        lambda _: [path.read_bytes() for path in sorted((DATA / "../../export/configs").glob("*.toml"))],
+        _file("plan.toml", lambda path: read_plan(EditTrainingOptions, path.parent / "run", config=path)),
+    ),
+    "training lines": Reader(
+        4,
+        lambda _: [json.dumps(ROW).encode(), b"\n".join([json.dumps(ROW).encode()] * 3)],
+        _file("set/metadata.jsonl", lambda path: list(read_image_folder(path.parent))),
+    ),
+    "seeds": Reader(2, lambda _: [b'[["one", ["1", "2"]], ["one", [3]]]', b'{"edit": "x", "input": "y"}'], _read_seeds),
     "manifest on disk": Reader(2, lambda _: [b"{}"], _file("m/manifest.json", lambda path: open_bundle(path.parent))),
 }
 

@@ -1,6 +1,7 @@
 """LoRA files: the arithmetic, every spelling, and what is refused."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,28 @@ def test_the_order_of_the_tensors_does_not_matter(
     assert one.keys() == other.keys() == {f"{ATTENTION[i]}.weight" for i in layers}
     for name, (factor,) in one.items():
         np.testing.assert_array_equal(factor.up @ factor.down, other[name][0].up @ other[name][0].down)
+
+
+def test_many_patterns_take_no_time(tmp_path: Path) -> None:
+    """Each pattern is tried on every layer."""
+    names = {f"layer_{number}": 4 for number in range(150_000)}
+    odd = {f"a.*b{number}.*": 4 for number in range(1000)}
+    for key, patterns in (
+        ("unet.alpha_pattern", names),
+        ("unet.rank_pattern", odd),
+        ("unet.alpha_pattern", {"x" * 300: 4}),
+    ):
+        config = {"unet.r": 2, "unet.lora_alpha": 4, key: patterns}
+        path = write(tmp_path / "it.safetensors", lora(ATTENTION), {METADATA_KEY: json.dumps(config)})
+        started = time.process_time()
+        with pytest.raises(LoraError, match="entries"):
+            load_loras([path], SHAPES, "demo")
+        assert time.process_time() - started < 10
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    tensors = {name: values.astype(np.float16) for name, values in lora(ATTENTION[:1]).items()}
+    path = write(tmp_path / "it.safetensors", tensors)
+    path.write_bytes(path.read_bytes().replace(b'"F16"', b'"I16"'))
+    with pytest.raises(LoraError, match="int16"):
+        load_loras([path], SHAPES, "demo")

@@ -37,6 +37,19 @@ class TestEngines:
         engine.close()
         backend.close()
 
+    def test_engines_of_strangers_take_leave(
+        self, driver: SimulatedDriver, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from pixrt import Editor
+        from pixrt.bundles import engine_owner
+        from pixrt.errors import EngineError
+
+        monkeypatch.setattr(engine_owner, "_folder", lambda: tmp_path / "nobody")
+        with pytest.raises(EngineError, match="was not built by you here.*--trust-engines"):
+            Editor(bundle, backend="tensorrt")
+        with Editor(bundle, backend="tensorrt", trust_engines=True) as editor:
+            edit(editor, [picture(9)], ["x"], seed=1)
+
     def test_a_shape_that_no_engine_takes(self, driver: SimulatedDriver, bundle: Path) -> None:
         from pixrt import Editor
         from pixrt.errors import EngineError

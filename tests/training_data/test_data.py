@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pixrt.errors import DataError, OutputError, PictureError
+from pixrt.tasks.requests import MAX_TEXT_BYTES
 from pixrt_export.data.folders import open_pairs, read_pairs
 from pixrt_export.data.pairs import Pair, PairSet
 from pixrt_export.data.rows import Captions
@@ -247,3 +248,27 @@ def test_readers_are_pair_sets(tmp_path: Path) -> None:
     write_table(tmp_path, samples(1))
     pairs: PairSet = open_pairs(tmp_path)
     assert len(pairs) == 1
+
+
+def test_texts_have_the_cap_of_a_request(tmp_path: Path) -> None:
+    """What could not be asked for is not trained on."""
+    write_table(tmp_path, samples(1))
+    index, longest = tmp_path / "metadata.jsonl", MAX_TEXT_BYTES - len('""""')
+    before = index.read_text()
+    index.write_text(before + json.dumps(GOOD | {"edit_prompt": "x" * longest}) + "\n")
+    assert len(open_pairs(tmp_path)) == 2
+    index.write_text(before + json.dumps(GOOD | {"edit_prompt": "x" * (longest + 1)}) + "\n")
+    with pytest.raises(DataError, match=f"line 2: edit_prompt has {MAX_TEXT_BYTES + 1} bytes, more than"):
+        open_pairs(tmp_path)
+
+
+def test_lines_have_a_length_and_numbers_digits(tmp_path: Path) -> None:
+    write_table(tmp_path, samples(1))
+    index = tmp_path / "metadata.jsonl"
+    before = index.read_text()
+    index.write_text(before + json.dumps(GOOD)[:-1] + ', "other": ' + "1" * 400 + "}\n")
+    with pytest.raises(DataError, match="line 2: holds a number of 400 characters"):
+        open_pairs(tmp_path)
+    index.write_text(before + json.dumps(GOOD | {"edit_prompt": "x" * (2 << 20)}))
+    with pytest.raises(DataError, match=r"line 2 of .* has more than"):
+        open_pairs(tmp_path)

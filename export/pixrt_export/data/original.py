@@ -5,6 +5,7 @@ name's seeds at random, and here every seed is a sample.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def _samples(folder: Path, number: int, name: object, seeds: list[Any]) -> Itera
 
 def _texts(path: Path) -> tuple[str, Captions | None]:
     """Instruction and captions of a name. Raises ValueError that says what is wrong with its file."""
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError("is missing")
     try:
         prompt = parse_json(read_regular(path, MOST_PROMPT_BYTES, ValueError))

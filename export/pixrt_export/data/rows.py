@@ -84,7 +84,8 @@ def text_fault(text: object) -> str | None:
     if not isinstance(text, str):
         return f"is {type(text).__name__}, not a text"
     try:
-        length = len(json.dumps((text, ""), ensure_ascii=False).encode())  # as a request counts it
+        # As a request counts it, whose negative prompt is empty.
+        length = sum(len(json.dumps(part, ensure_ascii=False).encode()) for part in (text, ""))
     except UnicodeEncodeError:
         return "is not valid Unicode"
     if length > MAX_TEXT_BYTES:

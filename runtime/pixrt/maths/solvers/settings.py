@@ -20,6 +20,8 @@ from pixrt.maths.schedule import (
     rescale_zero_snr,
 )
 
+_MOST_TIMESTEPS = 100_000  # of training; a thousand are usual
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -85,7 +87,7 @@ def read_settings(
     """Read a config. Raises OptionError for what pixrt does not compute, and for more steps than training timesteps."""
     try:
         return _read(config, defaults, steps, eta, start)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(
             f"the checkpoint's scheduler config cannot be read: {error}",
             remedy="Mend the scheduler_config.json of the checkpoint and export again",
@@ -112,13 +114,13 @@ def _read(config: Mapping[str, Any], defaults: SchedulerClass, steps: int, eta: 
         alphas_cumprod=alphas_cumprod,
         prediction_type=prediction_type,
         spacing=_choice(given, "timestep_spacing", defaults.spacing, get_args(Spacing)),
-        steps_offset=int(given.get("steps_offset", 0)),
+        steps_offset=int(_within(given, "steps_offset", 0, 0, _MOST_TIMESTEPS)),
         final_alpha=1.0 if given.get("set_alpha_to_one", defaults.set_alpha_to_one) else first,
         final_sigma=0.0 if final_sigmas_type == "zero" else ((1 - first) / first) ** 0.5,
         karras=bool(given.get("use_karras_sigmas", False)),
         karras_rounded=given.get("beta_schedule") != "squaredcos_cap_v2",
-        original_steps=int(given.get("original_inference_steps", 50)),
-        timestep_scaling=float(given.get("timestep_scaling", 10.0)),
+        original_steps=int(_within(given, "original_inference_steps", 50, 1, _MOST_TIMESTEPS)),
+        timestep_scaling=_within(given, "timestep_scaling", 10.0, 0, 1e9),
     )
 
 
@@ -128,10 +130,12 @@ def _alphas_cumprod(given: Mapping[str, Any], defaults: SchedulerClass, predicti
     else:
         betas = make_betas(
             _choice(given, "beta_schedule", defaults.beta_schedule, get_args(BetaSchedule)),
-            float(given.get("beta_start", defaults.beta_start)),
-            float(given.get("beta_end", defaults.beta_end)),
-            int(given.get("num_train_timesteps", 1000)),
+            _within(given, "beta_start", defaults.beta_start, 0, 1),
+            _within(given, "beta_end", defaults.beta_end, 0, 1),
+            int(_within(given, "num_train_timesteps", 1000, 1, _MOST_TIMESTEPS)),
         )
+    if betas.ndim != 1 or not 0 < len(betas) <= _MOST_TIMESTEPS or not ((betas >= 0) & (betas < 1)).all():
+        raise ValueError(f"its betas are not 1 to {_MOST_TIMESTEPS} numbers from 0 to below 1")
     if not given.get("rescale_betas_zero_snr", False):
         return make_alphas_cumprod(betas)
     alphas_cumprod = make_alphas_cumprod(rescale_zero_snr(betas))
@@ -143,6 +147,14 @@ def _alphas_cumprod(given: Mapping[str, Any], defaults: SchedulerClass, predicti
             remedy="Choose the scheduler euler, euler_ancestral, dpmpp_2m or unipc",
         )
     return alphas_cumprod
+
+
+def _within(given: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+    """A number of the config. Raises ValueError for one out of range, which may be a stranger's."""
+    value = float(given.get(name, default))
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value:g}, which must be from {low:g} to {high:g}")
+    return value
 
 
 def _choice(given: Mapping[str, Any], name: str, default: Any, choices: tuple[Any, ...]) -> Any:
