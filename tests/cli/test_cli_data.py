@@ -74,7 +74,7 @@ def test_the_sheet(run: Run, tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as image:
         assert outcome.out == f"sheet.png  {image.width} x {image.height}  6 samples\n"
     first = (tmp_path / "sheet.png").read_bytes()
-    assert run("data", "sheet", "-o", "sheet.png", "--count", 6, "--seed", 1).code == 0
+    assert run("data", "sheet", "-o", "sheet.png", "--count", 6, "--seed", 1, "--overwrite").code == 0
     assert (tmp_path / "sheet.png").read_bytes() == first
     assert run("data", "sheet", "-o", "other.png", "--count", 6, "--split", "held-out", "--kind", "border").code == 0
     assert (tmp_path / "other.png").read_bytes() != first
@@ -98,7 +98,8 @@ def test_the_sheet(run: Run, tmp_path: Path) -> None:
         (["draw", "-o", ".", "--count", 1], 7, "exists already"),
         (["draw", "-o", "scene.png/x", "--count", 1], 7, "cannot write"),
         (["sheet", "-o", "x.jpg"], 7, "not a .png"),
-        (["sheet", "-o", "no/x.png"], 7, "cannot write"),
+        (["sheet", "-o", "scene.png/x.png"], 7, "cannot write"),
+        (["sheet", "-o", "scene.png"], 7, "exists already"),
         (["sheet", "-o", "x.png", "--count", 0], 2, "--count"),
     ],
 )

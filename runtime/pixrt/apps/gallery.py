@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from pixrt.apps.entries import Entry
-from pixrt.apps.journal import Journal, Record, State
+from pixrt.apps.journal import Journal, Record, State, spelt
 from pixrt.editor.events import Event, Failed, Made
 from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
@@ -223,9 +223,10 @@ class Gallery:
     def _source(self, entry: Entry) -> str:
         """A picture as the journal names it: from the output folder, so that both may move."""
         try:
-            return Path(os.path.relpath(os.path.realpath(entry.path), os.path.realpath(self._folder))).as_posix()
+            path = Path(os.path.relpath(os.path.realpath(entry.path), os.path.realpath(self._folder)))
         except ValueError:  # on another drive
-            return entry.path.absolute().as_posix()
+            path = entry.path.absolute()
+        return spelt(path.as_posix())
 
     def _prepare(self, waiting: _Waiting) -> _Waiting | Outcome:
         """Decode one entry's picture; what is kept of it is what the networks take, and what the result needs."""

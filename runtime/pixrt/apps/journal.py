@@ -52,7 +52,7 @@ class Journal:
 
     def find(self, target: str) -> Record | None:
         """What is known of a target; None for one that has no line."""
-        return self._records.get(target)
+        return self._records.get(spelt(target))
 
     def write_done(self, target: str, key: str, content: Content, source: str, facts: Mapping[str, Any]) -> None:
         """Append the line of a result that is about to be written, durably. Raises OutputError."""
@@ -64,6 +64,7 @@ class Journal:
         self._write({"output": target, "key": key, "state": "failed", **facts})
 
     def _write(self, line: Mapping[str, Any]) -> None:
+        line = {name: spelt(value) if isinstance(value, str) else value for name, value in line.items()}
         with self._lock:
             _append(self._file, self._path, line)
             _take(self._records, line)
@@ -159,6 +160,11 @@ def _take(records: dict[str, Record], line: Mapping[str, Any]) -> None:
     record.key, record.state, record.content = key, state, content
     if content is not None:
         record.made[content] = line["source"]
+
+
+def spelt(text: str) -> str:
+    """Text with what is no Unicode in names of files spelt out, as a journal has it: other programs read it too."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _no_journal(path: Path) -> OutputError:
