@@ -6,6 +6,7 @@
  */
 import { key } from "./api.js";
 import { byId } from "./history.js";
+import { edited } from "./repeating.js";
 import { optionsOf } from "./schema.js";
 
 const BUILT_IN = "pixrt-demo"; // the model that is there where no bundle is named
@@ -122,7 +123,8 @@ export function asCurl(entry) {
 }
 
 /** What all three say. */
-function factsOf(entry) {
+function factsOf(shown) {
+  const entry = edited(shown);
   const { parameters } = entry;
   const task = parameters.task ?? entry.task;
   const schema = new Map(optionsOf(task).map((option) => [option.name, option]));

@@ -12,7 +12,7 @@
  * @property {{name: string, scale: number}[]} lora
  * @property {number} seed @property {string} model @property {string} sha256 the model's @property {string} notice
  * @property {string} group what was asked for at once has one group
- * @property {string} media_type
+ * @property {string} media_type @property {object} [fields] what was asked for beside options, such as output_compression
  */
 import { computed, effect, signal } from "../vendor/preact.js";
 import { decode, thumbnail } from "./pictures.js";

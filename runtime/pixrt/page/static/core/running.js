@@ -14,7 +14,9 @@ export async function run() {
   tried.value = false;
   const requests = await composeAll();
   const pendings = (await Promise.all(requests.map(send))).flat();
-  pendings.filter(({ problem }) => problem?.status < 500 && isShown(problem.param)).forEach((pending) => {
+  // Which of several pictures it is stands in their list, where it can be tried again.
+  const isBesideField = (param) => isShown(param) && !(requests.length > 1 && param === "image");
+  pendings.filter(({ problem }) => problem?.status < 500 && isBesideField(problem.param)).forEach((pending) => {
     said.value = { ...said.value, [pending.problem.param]: pending.problem.message };
     dismiss(pending);
   });

@@ -111,7 +111,7 @@ export const given = computed(() => {
 /** @returns {Promise<import("./sending.js").Request>} of the first source */
 export async function compose() {
   const seed = seedLocked.value ? options.value.seed : undefined;
-  return {
+  return withoutMaskOptions({
     task: task.value,
     prompt: prompt.value.trim(),
     options: { ...given.value, seed: seed ?? drawSeed() },
@@ -122,14 +122,25 @@ export async function compose() {
     n: count.value,
     fields: fieldsNow(),
     group: newId(),
-  };
+  });
 }
 
 /** One request for each source, all of one group; the mask is the first one's. */
 export async function composeAll() {
   const first = await compose();
   const images = isTaken("image") ? brought.value : [null];
-  return images.map((image, index) => ({ ...first, image, mask: index && task.value === "edit" ? null : first.mask }));
+  const isForFirst = task.value === "edit";
+  return images.map((image, index) =>
+    withoutMaskOptions({ ...first, image, mask: index && isForFirst ? null : first.mask }),
+  );
+}
+
+/** What is said of a mask is left out where there is none: it would be refused. */
+function withoutMaskOptions(request) {
+  if (request.mask) return request;
+  const others = optionsOf(request.task).filter(({ group }) => group !== "Mask");
+  const kept = others.map(({ name }) => [name, request.options[name]]).filter(([, value]) => value !== undefined);
+  return { ...request, options: Object.fromEntries(kept) };
 }
 
 /** A seed that is short enough to be typed again. */

@@ -1,5 +1,5 @@
 // What may change: a mask of the first source, painted or loaded; and what a mask is for.
-import { html, useEffect, useSignal } from "../vendor/preact.js";
+import { effect, html, useEffect, useSignal } from "../vendor/preact.js";
 import { byId, pictureUrl } from "../core/history.js";
 import { useBlobUrl } from "../core/hooks.js";
 import { schema } from "../core/schema.js";
@@ -23,7 +23,6 @@ export function Mask() {
   const opened = useSignal(null); // what the window begins with
   const note = useSignal("");
   const blob = mask.value;
-  useEffect(() => void (entry && changeTo(entry)), [entry?.id]);
   useEffect(() => void (entry && blob && dropIfOther(entry, blob, note)), [entry?.id, blob]);
   const possible = modes();
   const isOfTask = possible.includes(task.value) || (task.value === "img2img" && possible.includes("inpaint"));
@@ -105,16 +104,18 @@ function Preview({ blob, onOpen }) {
 let owner = null; // the source that the mask is of, itself or what was made of it
 const others = new Map(); // masks of other sources
 
-/** Every source has a mask of its own, which what was made of it has too: an edit of an edit is of the same part. */
-function changeTo(entry) {
-  let root = entry;
+// Every source has a mask of its own, which what was made of it has too: an edit of an edit is of the same part. At
+// once, since who takes up an earlier edit sets its source, and then its mask.
+effect(() => {
+  let root = byId.value.get(sources.value[0]);
+  if (!root) return;
   while (byId.value.has(root.parent)) root = byId.value.get(root.parent);
   if (owner !== null && owner !== root.id) {
-    others.set(owner, mask.value);
+    others.set(owner, mask.peek());
     mask.value = others.get(root.id) ?? null;
   }
   owner = root.id;
-}
+});
 
 /** A mask belongs to pictures of its size: another source drops it. */
 async function dropIfOther(entry, blob, note) {

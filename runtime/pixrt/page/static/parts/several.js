@@ -4,6 +4,7 @@ import { byId, current, entries, pictureOf, select } from "../core/history.js";
 import { useUrl } from "../core/hooks.js";
 import { again, isMoving, jobs } from "../core/jobs.js";
 import { fileNameOf } from "../core/copying.js";
+import { sources } from "../core/state.js";
 import { t } from "../core/texts.js";
 import { labelOf, madeBy } from "./comparison.js";
 import { saveZip } from "./saving.js";
@@ -16,9 +17,11 @@ export function Several({ group }) {
   const failed = asked.filter((pending) => !isMoving(pending));
   if (group === grid.value?.group || made.length + asked.length < 2) return null; // a sweep has its table
   const items = [
-    ...made.map((entry) => ({ id: entry.id, at: entry.created, entry })),
-    ...asked.filter(({ id }) => !byId.value.has(id)).map((pending) => ({ id: pending.id, at: pending.asked, pending })),
-  ].sort((a, b) => a.at - b.at);
+    ...made.map((entry) => ({ id: entry.id, at: entry.created, source: entry.parent, entry })),
+    ...asked
+      .filter(({ id }) => !byId.value.has(id))
+      .map((pending) => ({ id: pending.id, at: pending.asked, source: pending.request.image, pending })),
+  ].sort((one, other) => placeOf(one) - placeOf(other) || one.at - other.at);
   const retry = () => failed.forEach((pending) => again(pending));
   return html`
     <section class="several" aria-labelledby="several-title">
@@ -69,6 +72,9 @@ function Waiting({ state, step, steps, problem, request }) {
     ${source && html`<p>${nameOf(source)}</p>`}
   `;
 }
+
+/** The place of a picture's source among those that are composed with: one that was tried again is where it was. */
+const placeOf = ({ source }) => sources.value.indexOf(source);
 
 const nameOf = (entry) => (entry.kind === "source" ? entry.name : labelOf(entry));
 
