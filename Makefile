@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 # A worker for every core, of one thread.
 WORKERS := --numprocesses auto --maxprocesses 8
 
-.PHONY: demo test test-fast test-unit test-slow test-page test-simulated lint docs model check-slow clean
+.PHONY: demo test test-fast test-unit test-slow test-page test-simulated test-bounds lint docs model check-slow clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -44,6 +44,24 @@ test-page: $(VENV)/.dev
 # The simulated CUDA driver has to be loaded before anything that looks for CUDA: its tests are a process of their own.
 test-simulated: $(VENV)/.simulated
 	$(PYTEST) -m "simulated and not slow" tests/simulated
+
+# The runtime's tests at the lowest versions of its packages and at the newest, each in an environment of its own.
+BOUNDS := tests/bundles tests/core tests/lora tests/options tests/pictures tests/tasks tests/test_errors.py \
+	tests/test_files.py tests/test_reading.py
+test-bounds: $(VENV)-lowest/.done $(VENV)-newest/.done
+	for kind in lowest newest; do \
+		$(VENV)-$$kind/bin/python -m pytest $(WORKERS) --dist loadfile -p no:cacheprovider \
+			-m "not torch and not slow and not gpu and not simulated" $(BOUNDS) || exit 1; \
+	done
+
+$(VENV)-lowest/.done: constraints-lowest.txt pyproject.toml
+$(VENV)-newest/.done: pyproject.toml
+$(VENV)-lowest/.done: BOUND := -c constraints-lowest.txt
+$(VENV)-newest/.done: BOUND := --upgrade
+$(VENV)-lowest/.done $(VENV)-newest/.done:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile $(BOUND) -e ".[cpu,test]"
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -96,4 +114,4 @@ $(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt 
 	@touch $@
 
 clean:
-	rm -rf $(VENV) out dist
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest out dist

@@ -6,6 +6,7 @@ from typing import Any
 from pixrt.bundles.engine_spec import ShapeProfile
 from pixrt.errors import EngineError, OptionError, OutputError
 from pixrt.files import atomic_write
+from pixrt.reading import read_regular
 from pixrt_engines.gpu import present_gpu
 from pixrt_engines.library import Library
 from pixrt_engines.options import Knobs
@@ -14,6 +15,7 @@ from pixrt_engines.targets import Targets
 
 # NVIDIA documents wrong numbers of refitted engines: the bias of a matrix product can be dropped.
 _NO_REFIT = (11, 3, 0)
+_MOST_BYTES = 1 << 30  # of a timing cache
 
 
 def require_possible(library: Library, knobs: Knobs) -> None:
@@ -100,10 +102,11 @@ def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: 
 def load_timing_cache(config: Any, folder: Path, name: str) -> None:
     """Give a build the kernel timings of earlier ones on the same GPU. Raises OutputError if they are unreadable."""
     path = folder / name
-    try:
-        data = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise OutputError(f"the timing cache {path} cannot be read: {error.strerror}", remedy="Remove it") from error
+
+    def refuse(problem: str) -> OutputError:
+        return OutputError(f"the timing cache cannot be read: {problem}", remedy="Remove it")
+
+    data = read_regular(path, _MOST_BYTES, refuse) if path.exists() else b""
     if not config.set_timing_cache(config.create_timing_cache(data), False):
         raise OutputError(f"the timing cache {path} is of another GPU or version", remedy="Remove it")
 

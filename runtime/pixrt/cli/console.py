@@ -25,9 +25,15 @@ def say(line: object) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def cut(text: object, most: int = 2000) -> str:
+    """A text of somebody else's for people, of bounded length."""
+    line = str(text)
+    return line if len(line) <= most else f"{line[:most]}... ({len(line)} characters)"
+
+
 def warn(message: str) -> None:
     """One line on standard error."""
-    _tell(f"note: {message}")
+    _tell(f"note: {cut(message, 4000)}")
 
 
 def fail(message: str) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest
 from pixrt.bundles.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
-from pixrt.cli.console import add_row, facts_table, results, say
+from pixrt.cli.console import add_row, cut, facts_table, results, say
 from pixrt.errors import BundleError, PictureError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
             f" (tolerance {check.tolerance:.0e})"
         )
         if component.kept_fp32:
-            say(f"  kept in FP32: {', '.join(component.kept_fp32)}")
+            say(f"  kept in FP32: {cut(', '.join(component.kept_fp32))}")
     for engine in manifest.engines:
         say("")
         say(f"{engine.component}  ({engine.file})")
@@ -170,7 +170,7 @@ def _inspect_picture(path: Path, watermark: bool, as_json: bool) -> None:
     parameters = facts["parameters"]
     if isinstance(parameters, dict):
         for name, value in parameters.items():
-            say(f"  {name}: {value}")
+            say(f"  {cut(name, 100)}: {cut(value)}")
     else:
         say(f"  {facts['note']}")
 

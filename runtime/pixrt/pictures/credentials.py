@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pixrt.errors import OptionError
+from pixrt.reading import read_regular
 
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,10 @@ def _check_certificate(path: Path, chain: bytes, key: Path, public: bytes) -> No
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OptionError(f"{path} cannot be read: {reason}", remedy="Check the path and its permissions") from error
+    if path.is_dir():
+        raise OptionError(f"{path} cannot be read: Is a directory", remedy="Give a file in PEM")
+
+    def refuse(problem: str) -> OptionError:
+        return OptionError(problem, remedy="Check the path and its permissions")
+
+    return read_regular(path, _MOST_BYTES, refuse)

@@ -6,7 +6,6 @@ vLLM-Omni's benchmark (`Dit_Trace`) have them. Must not import numpy or Pillow.
 
 import ast
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pixrt.errors import OptionError
+from pixrt.reading import parse_json, read_text
 
 MOST_STEPS, MOST_SIDE = 1000, 8192
 _REQUEST = "Request("
+
+_MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,11 @@ def read_trace(path: Path, side: int) -> list[Traced]:
 
     Raises OptionError, with the line, for what cannot be understood.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: the trace cannot be read", remedy="Give a text file that is there") from error
+
+    def refuse(problem: str) -> OptionError:
+        return OptionError(f"{path}: the trace cannot be read: {problem}", remedy="Give a text file that is there")
+
+    lines = read_text(path, _MOST_BYTES, refuse).splitlines()
     traced = [_traced(record, f"{path}:{number}", side) for number, record in _records(lines, path)]
     if not traced:
         raise OptionError(f"{path}: the trace has no request", remedy="Give one with a request in each line")
@@ -83,7 +86,7 @@ def _records(lines: list[str], path: Path) -> Iterator[tuple[int, Mapping[str, A
 def _parsed(line: str, where: str) -> Mapping[str, Any]:
     try:
         if line.startswith("{"):
-            return dict(json.loads(line))
+            return dict(parse_json(line, finite=False))
         call = ast.parse(line, mode="eval").body
         if isinstance(call, ast.Call) and line.startswith(_REQUEST):
             return {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}

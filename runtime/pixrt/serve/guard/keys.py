@@ -17,10 +17,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pixrt.errors import OptionError
+from pixrt.reading import Malformed, decoded, read_regular
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEY_BYTES = 32
+_MOST_BYTES = 1 << 20
 
 
 class Keys:
@@ -39,9 +41,9 @@ class Keys:
             return
         try:
             mode = self._file.stat().st_mode if os.name == "posix" else 0  # elsewhere it says nothing of others
-            lines = self._file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            lines = decoded(read_regular(self._file, _MOST_BYTES, OSError)).splitlines()
+        except (OSError, Malformed) as error:
+            reason = (error.strerror or error) if isinstance(error, OSError) else "it is no text"
             remedy = "Make a line for it with `pixrt serve --new-key NAME`"
             raise OptionError(
                 f"the keys file {self._file} cannot be read: {reason}", remedy=remedy, option="keys_file"
