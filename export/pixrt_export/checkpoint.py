@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pixrt.bundles.manifest import Prediction, TokenizerSpec
+from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError
 from pixrt_export.hub import (
     PARTS,
@@ -34,7 +35,8 @@ class Checkpoint:
     """A checkpoint's folder and its configs, checked for what the exporter can do.
 
     `unet`, `vae`, `text_encoder` and `scheduler` are the JSON configs as they are; with `other_vae`, `vae` is that
-    one's. `without_source`: the UNet is to lose the channels of an edit's source.
+    one's. `without_source`: the UNet is to lose the channels of an edit's source. `origin`: the single file that the
+    folder was unpacked from, and how.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Checkpoint:
     scheduler: dict[str, Any]
     other_vae: OtherVae | None = None
     without_source: bool = False
+    origin: tuple[Path, str] | None = None
 
     @property
     def in_channels(self) -> int:
@@ -124,10 +127,13 @@ class Checkpoint:
     def sha256(self) -> str:
         """SHA-256 over the names and contents of the configs and weights, in the order of their names.
 
-        It is another one without the source.
+        It is another one without the source. Of a single file it is over that file, and how it was unpacked.
         """
         digest = hashlib.sha256(b"without source\0" if self.without_source else b"")
         try:
+            if self.origin is not None:
+                single, how = self.origin
+                digest.update(how.encode() + b"\0" + bytes.fromhex(sha256_file(single)))
             for part, name in sorted(self._identity_files()):
                 digest.update(f"{part}/{name}".encode() + b"\0")
                 with (self.folder_of(part) / name).open("rb") as file:
@@ -180,7 +186,8 @@ class Checkpoint:
         return module.eval()
 
     def _identity_files(self) -> Iterator[tuple[str, str]]:
-        for part in PARTS:
+        own = PARTS if self.origin is None else ()
+        for part in (*own, *(["vae"] if not own and self.other_vae else [])):
             yield from (
                 (part, path.name)
                 for path in self.folder_of(part).iterdir()

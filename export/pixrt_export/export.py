@@ -6,9 +6,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -28,7 +29,7 @@ from pixrt.bundles.manifest import (
 )
 from pixrt.bundles.store import sha256_file
 from pixrt.bundles.tokenizer import Tokenizer
-from pixrt.errors import BundleError, CheckpointError, PixrtError
+from pixrt.errors import BundleError, CheckpointError, OptionError, PixrtError
 from pixrt.files import atomic_write
 from pixrt.lora.merging import LoraSet, load_loras
 from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
@@ -44,6 +45,7 @@ from pixrt_export.options import ExportOptions
 from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16
 from pixrt_export.preview import fit_preview
+from pixrt_export.single_file import is_file, unpacked
 from pixrt_export.tracing import files_of, trace
 from pixrt_export.weights import to_fp16_weights
 
@@ -68,12 +70,29 @@ class ExportReport:
 
 def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
     """Export a checkpoint; see `pixrt_export.export_checkpoint`."""
-    checkpoint = open_checkpoint(
-        options.checkpoint,
-        allow_pickle=options.allow_pickle,
-        vae=options.vae,
-        without_source=options.without_source,
-    )
+    with _opened(options) as checkpoint:
+        return _export(checkpoint, options, on_progress)
+
+
+@contextmanager
+def _opened(options: ExportOptions) -> Iterator[Checkpoint]:
+    """The checkpoint: a folder, one of the hub, or a file that is unpacked for as long as this lasts."""
+    how: dict[str, Any] = {"allow_pickle": options.allow_pickle, "vae": options.vae}
+    file = Path(options.checkpoint)
+    if not is_file(file):
+        if options.ema or options.prediction:
+            name = "ema" if options.ema else "prediction"
+            problem = f"{name} is given, and {options.checkpoint} is no single file"
+            raise OptionError(problem, remedy="Leave it out: a folder's configs say it", option=name)
+        yield open_checkpoint(options.checkpoint, **how, without_source=options.without_source)
+        return
+    with unpacked(file, allow_pickle=options.allow_pickle, ema=options.ema, prediction=options.prediction) as folder:
+        opened = open_checkpoint(str(folder), **how, without_source=options.without_source)
+        kept = f"ema {options.ema}, {opened.scheduler['prediction_type']}"
+        yield replace(opened, id=file.stem, origin=(file, kept))
+
+
+def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progress) -> ExportReport:
     scaling = scaling_of(checkpoint, options.source_scaling_factor)
     scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
     _require_usable(checkpoint, scheduler, options)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pixrt.bundles.manifest import Precision, fault_of_examples
 from pixrt.errors import OptionError
@@ -12,6 +12,7 @@ from pixrt.options.fields import option, validate
 if TYPE_CHECKING:
     from pixrt.lora.merging import LoraInput
 
+SingleFilePrediction = Literal["epsilon", "v_prediction"]
 # 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
 OPSET = 18
 
@@ -21,7 +22,7 @@ class ExportOptions:
     """An export of one checkpoint. Validated on construction: OptionError.
 
     Attributes:
-        checkpoint: a diffusers-format folder, or a hub id.
+        checkpoint: a diffusers-format folder, a hub id, or a single file in the original layout.
         output: the bundle's folder.
         loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
         examples: instructions that the model knows, which a page shows to begin with.
@@ -81,9 +82,19 @@ class ExportOptions:
         kind="flag",
         group="Checkpoint",
     )
+    ema: bool = option(
+        False, "Take the averaged weights (EMA) of a single file that has both.", kind="flag", group="Checkpoint"
+    )
+    prediction: SingleFilePrediction | None = option(
+        None,
+        "What the network of a single file predicts; found out if not given.",
+        kind="choice",
+        choices=get_args(SingleFilePrediction),
+        group="Checkpoint",
+    )
     allow_pickle: bool = option(
         False,
-        "Read .bin weights too, with PyTorch's weights_only loading.",
+        "Read .bin and .ckpt weights too, with PyTorch's weights_only loading.",
         kind="flag",
         group="Checkpoint",
     )
