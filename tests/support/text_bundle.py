@@ -1,6 +1,7 @@
 """A bundle that says it is a text-to-image model, for the null backend: that computes nothing, and opens no network."""
 
 import json
+import shutil
 from pathlib import Path
 
 from pixrt.bundles.manifest import MANIFEST_NAME
@@ -12,7 +13,7 @@ def text_bundle(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for path in (BUILT_IN / "demo").iterdir():
         if path.name != MANIFEST_NAME:
-            (folder / path.name).symlink_to(path)
+            shutil.copy(path, folder)  # links are refused: they could lead anywhere
     manifest = json.loads((BUILT_IN / "demo" / MANIFEST_NAME).read_text())
     for each in manifest["components"]["unet"]["inputs"]:
         if each["name"] == "sample":
