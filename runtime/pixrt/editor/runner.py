@@ -66,9 +66,9 @@ class Runner:
         self._bundle.require_unchanged(tokenizer.vocab, tokenizer.merges)
         self._max_batch = options.max_batch
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._closed = False
         self._loras = LoraSet((), {}, {})
-        self._process = os.getpid()
         opened = open_backend(options.backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         try:
@@ -149,9 +149,9 @@ class Runner:
         Raises OptionError, BundleError; PictureError for the first picture that is refused, unless `on_refused` is
         told of each, by its place, and the others go on.
         """
+        self._require_own_process()
         for job in jobs:
             require(job, self.manifest, has_loras or bool(self._loras.specs))
-        self._require_own_process()
         most = MAX_WORKING_PIXELS if self.tile is None else MAX_PIXELS
         return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most, on_refused=on_refused)
 
@@ -249,8 +249,6 @@ class Runner:
                 raise PixrtError("the editor is closed", remedy="Make another Editor")
             yield
 
-    def close(self) -> None:
-        """Free the networks, arrays and the device. The editor cannot be used afterwards."""
     def _require_own_process(self) -> None:
         """Raise PixrtError after a fork: the threads of the networks, and who holds a lock, are not in the copy."""
         if self._process != os.getpid():
@@ -259,6 +257,8 @@ class Runner:
                 remedy='Open an Editor in each process, or start processes by "spawn"',
             )
 
+    def close(self) -> None:
+        """Free the networks, arrays and the device. The editor cannot be used afterwards."""
         if self._closed or self._process != os.getpid():
             return
         with self._turn():
