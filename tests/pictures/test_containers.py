@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pixrt.errors import PictureError
 from pixrt.pictures.containers import MOST_PROFILE_BYTES, contained, text_of
@@ -68,7 +68,11 @@ def test_files_that_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert measure_picture(path) == picture.rgb.shape[1::-1]
     # A lenient reader: Pillow, if it ignores checksums and what is cut, turned by hand.
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    with Image.open(path) as image:
+    try:
+        image = Image.open(path)
+    except UnidentifiedImageError:
+        pytest.skip("Pillow before 12 reads no such file, lenient or not: there is nothing to compare with")
+    with image:
         lenient = image.convert("RGB")
         if path.name.startswith("exif_"):
             lenient = lenient.transpose(Image.Transpose.ROTATE_270)  # orientation 6

@@ -45,7 +45,7 @@ class TestEngines:
         from pixrt.errors import EngineError
 
         monkeypatch.setattr(engine_owner, "_folder", lambda: tmp_path / "nobody")
-        with pytest.raises(EngineError, match="was not built by you here.*--trust-engines"):
+        with pytest.raises(EngineError, match=r"was not built by you here.*--trust-engines"):
             Editor(bundle, backend="tensorrt")
         with Editor(bundle, backend="tensorrt", trust_engines=True) as editor:
             edit(editor, [picture(9)], ["x"], seed=1)
