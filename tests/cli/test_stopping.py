@@ -165,6 +165,37 @@ def test_one_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
     assert not files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("times", "apart_s", "said"), [(1, 0, "asked"), (2, 0, "asked"), (2, 0.3, "interrupted"), (3, 0.3, "")]
+)
+def test_training_is_asked_first(times: int, apart_s: float, said: str) -> None:
+    """The first one stops after the step, the second at once, a third one ends the process."""
+    code = f"""
+import os, signal, time
+from pixrt.cli.stopping import asking_first, watching
+with watching(for_good=True), asking_first() as asked:
+    try:
+        try:
+            for _ in range({times}):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep({apart_s})
+            time.sleep(0.3)
+            print("asked" if asked() else "nothing")
+        except KeyboardInterrupt:
+            if {times} < 3:
+                raise
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == said
+    assert done.returncode == (130 if times == 3 else 0)
+    assert "stopping after this step" in done.stderr
+
+
 def test_an_editor_after_a_fork_says_so(editor: Editor) -> None:
     """It would wait for ever for a lock that somebody held, or for threads that are not in the copy."""
     editor.edit(SCENE, BLUE, steps=1)

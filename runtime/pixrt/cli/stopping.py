@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -33,6 +33,7 @@ class _State:
     last = 0.0
     enough = 2
     raised = False
+    kept: ExitStack | None = None  # what is undone by the process's end only
 
 
 def was_stopped() -> bool:
@@ -46,20 +47,20 @@ def watching(*, for_good: bool) -> Iterator[None]:
     _State.told, _State.raised, _State.enough = 0, False, 2
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(reader, {int(number) for number in heard}), daemon=True).start()
-    for number in heard:
-        signal.signal(number, interrupt)
-    try:
+    with ExitStack() as stack:
+        if sys.platform != "win32":
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            stack.callback(os.close, writer)
+            stack.callback(signal.set_wakeup_fd, earlier)
+            threading.Thread(target=_listen, args=(reader, {int(number) for number in heard}), daemon=True).start()
+        for number in heard:
+            signal.signal(number, interrupt)
+            stack.callback(signal.signal, number, before[number])
+        if for_good:
+            _State.kept = stack.pop_all()
         yield
-    finally:
-        if not for_good:
-            signal.set_wakeup_fd(earlier)
-            for number in heard:
-                signal.signal(number, before[number])
-            os.close(writer)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -77,23 +78,23 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def asking_first() -> Iterator[Callable[[], bool]]:
     """A function that says whether a signal came: the first one only asks. The second interrupts, a third one ends."""
-    asked = False
+    asked_at: float | None = None
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked and _State.told != 1:
-            interrupt(number, frame)
-        if not asked:
+        nonlocal asked_at
+        if asked_at is None:
+            asked_at = time.monotonic()
             print("stopping after this step; again to stop at once", file=sys.stderr, flush=True)
-        asked = True
+        elif time.monotonic() - asked_at > _SAME_S:
+            interrupt(number, frame)
 
     for number in heard:
         signal.signal(number, ask)
     _State.enough += 1
     try:
-        yield lambda: asked
+        yield lambda: asked_at is not None
     finally:
         _State.enough -= 1
         for number in heard:
