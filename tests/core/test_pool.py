@@ -35,6 +35,9 @@ from pools import (
     track_of,
 )
 
+# NumPy 1 takes a buffer of its own for a sum whose types differ, whatever its size.
+UFUNC_BYTES = 0 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 4 * np.getbufsize()
+
 
 def run(
     scheduler: str, seeds: list[int], scales: Scales, steps: int = 6, dtype: Any = "float32"
@@ -348,4 +351,4 @@ def test_steps_allocate_no_array(scheduler: str, steer: float | None, tiled: boo
     finally:
         tracemalloc.stop()
     # One latent array is 64 KiB; what remains is the interpreter's own small objects.
-    assert peak < 8192
+    assert peak < 8192 + UFUNC_BYTES
