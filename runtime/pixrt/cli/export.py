@@ -19,7 +19,10 @@ _NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime
 @with_flags(ExportOptions)
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A diffusers-format folder, a hub id such as OWNER/NAME, or a single file.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A diffusers-format folder, a hub id such as OWNER/NAME, or a single file."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The bundle's folder.")],
     lora: LoraFlag = None,
