@@ -202,6 +202,6 @@ class TestEdits:
         assert (
             "made in tiles of 64 pixels" in run("edit", "scene.png", "--from", "o.png", "-o", "p.png", *words[5:7]).err
         )
-        refused = run(*words, "--tile", 50)
+        refused = run(*words, "--tile", 50, "--overwrite")
         assert refused.code == 2
         assert "tile is 50" in refused.err
