@@ -29,12 +29,12 @@ from pixrt.bundles.guard import files_of_graph
 from pixrt.bundles.manifest import TokenizerSpec, parse_manifest
 from pixrt.bundles.store import BUILT_IN, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
-from pixrt.editor.stored import options_from, unknown_parameters
 from pixrt.errors import ParametersMissing, PixrtError
 from pixrt.lora.keys import METADATA_KEY
 from pixrt.lora.merging import load_loras
 from pixrt.lora.weights import read_table
 from pixrt.maths.solvers import build_table, scheduler_name
+from pixrt.options.stored import options_from, unknown_parameters
 from pixrt.options.tasks import EditOptions
 from pixrt.pictures.a1111 import read_a1111
 from pixrt.pictures.codecs import _parsed

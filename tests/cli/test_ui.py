@@ -88,7 +88,7 @@ def test_the_browser_is_led_to_the_page(tmp_path: Path) -> None:
             assert client.get("/v1/schema", headers=mine).status_code == 200
             assert client.get("/", headers={"host": "evil.example"}).status_code == 421
         process.send_signal(signal.SIGINT)
-        out, log = process.communicate(timeout=30)
+        out, log = process.communicate(timeout=120)
         assert (process.returncode, out) == (0, "")
         assert key not in log
         assert "opening it in the browser" in log
@@ -105,8 +105,8 @@ def test_without_a_browser_it_says_what_to_open(tmp_path: Path) -> None:
         assert httpx.get(f"{address}/v1/models", headers={"x-api-key": key}).status_code == 200
         assert httpx.get(address, headers={"host": "evil.example"}).status_code == 421
         process.send_signal(signal.SIGHUP)  # its terminal is closed: nobody would know of it any more
-        log = process.communicate(timeout=30)[1]
-        assert process.returncode != 0
+        log = process.communicate(timeout=120)[1]
+        assert process.returncode == 0
         assert "no browser was found: open this address in one" in log
         assert key not in log
 

@@ -185,7 +185,7 @@ def _repeated(
     kind: type[Options], picture: Path, parameters: dict[str, Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Instruction and parameters of an earlier result, and all it says; flags given now come before its parameters."""
-    from pixrt.editor.stored import options_from
+    from pixrt.options.stored import options_from
 
     earlier = read_parameters(picture)
     instruction, options = options_from(earlier, str(picture), kind)

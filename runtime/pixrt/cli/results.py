@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[str, Any] | None = None) -> None:
     """What a user should know of the bundle, and of the picture whose parameters are repeated."""
     from pixrt.editor.result import lora_parameters
-    from pixrt.editor.stored import told, unknown_parameters
+    from pixrt.options.stored import told, unknown_parameters
 
     if editor.manifest.notice:
         warn(editor.manifest.notice)

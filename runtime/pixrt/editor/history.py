@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pixrt.editor.events import OnStep
 from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
-from pixrt.editor.stored import options_from, told, unknown_parameters
 from pixrt.errors import OptionError, PictureError
 from pixrt.options.parameters import EditParameters
+from pixrt.options.stored import options_from, told, unknown_parameters
 from pixrt.options.tasks import EditOptions, Options
 from pixrt.pictures.images import PictureSource, load_picture, to_image
 from pixrt.tasks.jobs import Job

@@ -135,8 +135,11 @@ class _Life:
         """All of it. Raises what starting the service does, and Cancelled."""
         serving = asyncio.create_task(self._server.serve([listener]))
         handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._on_stop)
-        if self._keys is not None and self._keys.has_file and hasattr(signal, "SIGHUP"):
-            handlers[signal.SIGHUP] = self._on_reread
+        if hasattr(signal, "SIGHUP"):
+            if self._keys is not None and self._keys.has_file:
+                handlers[signal.SIGHUP] = self._on_reread
+            elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # its terminal is closed, without nohup
+                handlers[signal.SIGHUP] = self._on_stop
         with _signals(handlers):
             try:
                 # The port answers meanwhile: live, and not ready.

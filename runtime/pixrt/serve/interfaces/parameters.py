@@ -5,9 +5,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from pixrt.editor.stored import options_from, unknown_parameters
 from pixrt.errors import PixrtError
 from pixrt.options.fields import option_fields
+from pixrt.options.stored import options_from, unknown_parameters
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions
 from pixrt.serve.interfaces import answers
 from pixrt.serve.interfaces.bodies import read_fields

@@ -1,4 +1,4 @@
-"""What a picture says of how it was made, read back: the text and the options of a task. Must not import a backend."""
+"""What a picture says of how it was made: the text and the options of a task. Must not import numpy or Pillow."""
 
 from collections.abc import Mapping
 from typing import Any

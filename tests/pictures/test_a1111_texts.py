@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pixrt.editor.stored import options_from, unknown_parameters
 from pixrt.errors import ParametersMissing, PictureError
+from pixrt.options.stored import options_from, unknown_parameters
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions
 from pixrt.pictures.a1111 import read_a1111
 from pixrt.pictures.codecs import read_parameters
