@@ -69,7 +69,7 @@ def visit(context: BrowserContext, server: Served) -> tuple[float, float, int, i
     """Milliseconds until it is there, and until anything is painted; bytes and requests."""
     page = context.new_page()
     page.goto(server.address)
-    there: float = page.wait_for_function("window.there").json_value()
+    there: float = page.wait_for_function("() => window.there").json_value()
     painted: float = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN")
     sent: int = page.evaluate(SENT)
     requests: int = page.evaluate("performance.getEntriesByType('resource').length + 1")

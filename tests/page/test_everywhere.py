@@ -175,7 +175,12 @@ def test_offline(opening: Open, server: Served, watch: Watch) -> None:
     ui.edit(BLUE, steps=1)
     ui.page.evaluate("navigator.serviceWorker.ready")
     ui.page.wait_for_function(
-        "caches.keys().then(async (names) => (await (await caches.open(names[0])).keys()).length > 20)"
+        """async () => {
+          const caches_ = await Promise.all((await caches.keys()).map((name) => caches.open(name)));
+          const kept = (await Promise.all(caches_.map((each) => each.keys()))).flat().map(({ url }) => url);
+          const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+          return loaded.filter((name) => name.includes("/page/")).every((name) => kept.includes(name));
+        }"""
     )
     ui.page.context.set_offline(True)
     ui.page.reload()
