@@ -113,6 +113,7 @@ def test_every_option_of_a_task_is_a_field(kind: type[Any]) -> None:
         "image_guidance_scale": 1.5,
         "mask_blur": 2,
         "mask_padding": 3,
+        "invert_mask": True,
         "width": 64,
         "height": 72,
         "strength": 0.5,

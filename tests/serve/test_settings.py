@@ -88,7 +88,7 @@ def test_a_path_in_the_file_is_seen_from_the_file(tmp_path: Path, monkeypatch: p
     ("text", "words"),
     [
         ("prot = 1", r"serve.toml: there is no setting 'prot'\. Did you mean port\."),
-        ("wholly_else = 1", r"serve.toml: there is no setting 'wholly_else'\. Known are bundle, mark"),
+        ("wholly_else = 1", r"serve.toml: there is no setting 'wholly_else'\. Known are bundle, metadata"),
         ("port = 'x'", r"serve.toml: port is 'x', which is not a whole number\. It must be from 0 to 65535\."),
         ("port = 70000", r"serve.toml: port is 70000\. It must be from 0 to 65535\."),
         ("keys_file = 3", r"serve.toml: keys_file is 3, which is no path"),

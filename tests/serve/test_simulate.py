@@ -172,7 +172,7 @@ def test_a_measured_curve_is_read_again(run: Run, tmp_path: Path) -> None:
         (["--curve", "none.json"], "no curve in it"),
         (["--curve", "a100"], "--load"),
         (["--curve", "a100", "--load", "0"], "above 0"),
-        (["--curve", "a100", "--load", "1", "--json", "no/where.json"], "where.json"),
+        (["--curve", "a100", "--load", "1", "--json", "/dev/null/where.json"], "where.json"),
     ],
 )
 def test_errors_say_what_to_do(words: list[str], said: str, run: Run, tmp_path: Path) -> None:
