@@ -168,7 +168,7 @@ def test_nothing_is_cut_off_at_any_width(ui: Ui, width: int) -> None:
 
 
 def test_offline(opening: Open, server: Served, watch: Watch) -> None:
-    """Without any network the page opens, with its history; what is asked for waits for the network."""
+    """Without any network the page opens, with its history, and goes on when there is one."""
     watch.expect("ERR_INTERNET_DISCONNECTED")
     ui = opening(server)
     ui.bring(SCENE)
@@ -191,6 +191,7 @@ def test_offline(opening: Open, server: Served, watch: Watch) -> None:
     expect(ui.viewer.get_by_role("img").first).to_be_visible()
     ui.download()
     ui.page.context.set_offline(False)
+    expect(ui.control("steps")).to_be_visible()  # the server has said what it offers
     ui.edit(BLUE)
 
 
