@@ -60,7 +60,7 @@ def test_broken_files_of_the_originals_layout(tmp_path: Path) -> None:
     assert texts(report, Fault.MISSING) == ["seeds.json entry 1: one/2_1.jpg: is not there"]
     cut, html, folder = texts(report, Fault.UNREADABLE)
     assert cut.startswith("seeds.json entry 1: one/1_0.jpg: ends before its pixels do")
-    assert html == "seeds.json entry 2: two ü/3_1.jpg: is not a picture that can be read"
+    assert html == "seeds.json entry 2: two ü/3_1.jpg: is a web page, which is not read"
     assert folder == "seeds.json entry 4: four/5_0.jpg: is a folder"
     assert report.fatal == 5
 
