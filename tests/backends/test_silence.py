@@ -19,10 +19,11 @@ with Editor(backend="ort-cpu") as editor:
 """
 
 
-def test_onnx_runtime_is_told_before_it_is_imported() -> None:
-    code = (
-        "import os, sys, pixrt.backends.ort; print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    "first", ["import pixrt.backends.ort", "from pixrt_export.quiet import quiet_libraries; quiet_libraries()"]
+)
+def test_onnx_runtime_is_told_before_it_is_imported(first: str) -> None:
+    code = f"import os, sys; {first}; print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["1", "False"]
