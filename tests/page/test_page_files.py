@@ -1,5 +1,6 @@
 """The page's files: how they are answered, and what they may hold."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -119,13 +120,30 @@ def test_headers(page: Page) -> None:
     assert worker.headers["service-worker-allowed"] == "/"
 
 
+def test_files_are_named_under_a_version_of_all_of_them() -> None:
+    files = read_page()
+    page, changed = Page(files), Page({**files, "app.js": dataclasses.replace(files["app.js"], etag='W/"other"')})
+    (version,), (other,) = (
+        set(re.findall(rb'"page/([0-9a-f]{16})/', each.answer("", {}).body))
+        for each in (page, changed)  # type: ignore[union-attr]
+    )
+    assert version != other
+    answer = page.answer(f"page/{version.decode()}/core/api.js", {})
+    assert answer is not None
+    assert answer.body == files["core/api.js"].data
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert page.answer("page/core/api.js", {}).headers["cache-control"] == "no-cache"  # type: ignore[union-attr]
+    assert page.answer(f"page/{other.decode()}/core/api.js", {}) is None
+
+
 def test_who_may_show_it_in_a_frame() -> None:
     policy = dict(part.split(" ", 1) for part in content_security_policy().split("; "))
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert "unsafe" not in content_security_policy()
-    framed = Page({}, frame_ancestors="https://huggingface.co")
-    assert framed.answer("", {}) is None
+    framed = Page(read_page(), frame_ancestors="https://huggingface.co").answer("", {})
+    assert framed is not None
+    assert framed.headers["content-security-policy"].endswith("; frame-ancestors https://huggingface.co")
     assert content_security_policy("https://huggingface.co").endswith("; frame-ancestors https://huggingface.co")
 
 

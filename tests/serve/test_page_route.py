@@ -1,6 +1,7 @@
 """The page as the server answers it: without a key, to GET and HEAD, by no other name than the server's."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def test_every_file_is_read_without_a_key(locked: Any) -> None:
     for name, file in read_page().items():
         path = "/" if name == INDEX else f"/page/{name}"
         answer = ask(locked, path, headers={"accept-encoding": "gzip"})
-        assert (answer.status_code, answer.content) == (200, file.data), path
+        # The first names the others under a version of all of them.
+        said = re.sub(rb'"page/[0-9a-f]{16}/', b'"page/', answer.content) if name == INDEX else answer.content
+        assert (answer.status_code, said) == (200, file.data), path
         assert answer.headers["content-type"] == file.media_type
         head = ask(locked, path, "HEAD", headers={"accept-encoding": "gzip"})
         assert (head.status_code, head.content) == (200, b"")

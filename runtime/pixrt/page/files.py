@@ -28,6 +28,7 @@ _POLICY = (
     *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob: data:"),
     *("connect-src 'self'", "manifest-src 'self'", "worker-src 'self'", "base-uri 'none'", "form-action 'none'"),
 )
+_VERSION_DIGITS, _YEAR = 16, 31_536_000
 _NO_GZIP = re.compile(r";\s*q=0(\.0*)?\s*$")
 
 
@@ -75,21 +76,30 @@ class Page:
     """The page as it is answered. `frame_ancestors` are the sites that may show it in a frame, as CSP spells them."""
 
     def __init__(self, files: Mapping[str, PageFile] | None = None, frame_ancestors: str = "'none'") -> None:
-        self._files = read_page() if files is None else files
+        files = read_page() if files is None else files
         self._policy = content_security_policy(frame_ancestors)
+        whole = "".join(files[name].etag for name in sorted(files)).encode()
+        self._version = hashlib.sha256(whole).hexdigest()[:_VERSION_DIGITS] + "/"
+        # Files are named under a version of all of them, so that a browser need not ask again for any but the first.
+        first = files[INDEX].data.replace(f'"{BENEATH}'.encode(), f'"{BENEATH}{self._version}'.encode())
+        self._files = {**files, INDEX: _file(first, files[INDEX].media_type)}
 
     def answer(self, path: str, headers: Mapping[str, str], *, is_head: bool = False) -> Answer | None:
-        """The answer to GET or HEAD of a path, seen from where the page is: "" or "page/..."; None if there is none.
+        """The answer to GET or HEAD of a path, seen from where the page is; None if there is none.
+
+        It is "", or "page/..." of a file as it is now, or "page/VERSION/..." of a file for ever.
 
         `headers` are the request's, in lower case.
         """
-        name = INDEX if path == "" else path.removeprefix(BENEATH)
+        is_for_ever = path.startswith(BENEATH + self._version)
+        name = INDEX if path == "" else path.removeprefix(BENEATH).removeprefix(self._version if is_for_ever else "")
         file = self._files.get(name)
         if file is None or (path != "" and (not path.startswith(BENEATH) or name == INDEX)):
             return None
         told = {
             "etag": file.etag,
-            "cache-control": "no-cache",  # kept, and asked for again each time: an update is seen at once
+            # Else kept, and asked for again each time: an update is seen at once.
+            "cache-control": f"private, max-age={_YEAR}, immutable" if is_for_ever else "no-cache",
             "vary": "accept-encoding",
             "content-security-policy": self._policy,
             "x-content-type-options": "nosniff",

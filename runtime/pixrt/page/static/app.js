@@ -66,7 +66,7 @@ async function openWorker() {
   await navigator.serviceWorker.register("page/sw.js", { scope: home }).catch(() => {});
   const { active } = await navigator.serviceWorker.ready;
   const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
-  const page = new URL("page/", document.baseURI).href;
+  const page = new URL(".", import.meta.url).href;
   const files = loaded.filter((name) => name.startsWith(page) && !name.endsWith("sw.js"));
   const words = Object.keys(LANGUAGES).map((name) => `${page}texts/${name}.json`);
   active.postMessage({ files: [...new Set([home, ...files, ...words])] });
