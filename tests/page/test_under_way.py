@@ -245,6 +245,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(
         ui.bring(SCENE)
         ui.edit(BLUE, steps=1)
         ui.page.reload()
+        ui.has(2)
         ui.edit(BLUE, steps=1)
         other = opening(server, is_ready=False)
         expect(other.dialog).to_contain_text(other.t("key.title"))
