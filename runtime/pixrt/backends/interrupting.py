@@ -2,15 +2,24 @@
 
 from collections.abc import Callable
 
-_enders: list[Callable[[], None]] = []
+_enders: list[Callable[[bool], None]] = []
 
 
-def on_interrupt(end: Callable[[], None]) -> None:
-    """Have a backend told when its runs are to end. What it runs raises Cancelled from then on."""
+def on_interrupt(end: Callable[[bool], None]) -> None:
+    """Have a backend told when its runs are to end (True), and when they may go on (False).
+
+    What it runs between the two raises Cancelled.
+    """
     _enders.append(end)
 
 
 def interrupt_runs() -> None:
-    """End what runs in this process, for good."""
+    """End what runs in this process, and whatever is begun until `allow_runs`."""
     for end in _enders:
-        end()
+        end(True)
+
+
+def allow_runs() -> None:
+    """Networks may run again: what was to be ended has ended."""
+    for end in _enders:
+        end(False)

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from pixrt.backends.interrupting import interrupt_runs
+from pixrt.backends.interrupting import allow_runs, interrupt_runs
 
 EXIT_CODE = 130
 SIGNALS = tuple(
@@ -52,9 +52,12 @@ def watching(*, for_good: bool) -> Iterator[None]:
             reader, writer = os.pipe()
             os.set_blocking(writer, False)
             earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            listening = threading.Thread(target=_listen, args=(reader, {int(each) for each in heard}), daemon=True)
+            listening.start()
+            stack.callback(allow_runs)  # all that was heard is done by then
+            stack.callback(listening.join)
             stack.callback(os.close, writer)
             stack.callback(signal.set_wakeup_fd, earlier)
-            threading.Thread(target=_listen, args=(reader, {int(number) for number in heard}), daemon=True).start()
         for number in heard:
             signal.signal(number, interrupt)
             stack.callback(signal.signal, number, before[number])

@@ -78,8 +78,8 @@ _share_arena()
 _RUN = onnxruntime.RunOptions()  # of all runs: they end together
 
 
-def _terminate() -> None:
-    _RUN.terminate = True
+def _terminate(is_over: bool) -> None:
+    _RUN.terminate = is_over
 
 
 on_interrupt(_terminate)
