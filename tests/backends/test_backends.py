@@ -14,7 +14,7 @@ from pixrt.backends.protocol import Backend, Engine
 from pixrt.backends.registry import LADDER, backend_statuses, open_backend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle, open_bundle
-from pixrt.errors import BackendError, OptionError
+from pixrt.errors import BackendError, BundleError, OptionError
 from pixrt.options.session import SessionOptions
 
 BUNDLE = open_bundle("demo", verify=False)
