@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pixrt.pictures.opening import Opened
 
-_EXIF_IFD = 0x8769
+EXIF_IFD = 0x8769
 _DATE, _TAKEN, _COPYRIGHT = 0x0132, 0x9003, 0x8298
 _ACROSS, _DOWN, _UNIT, _PER_INCH = 0x011A, 0x011B, 0x0128, 2
 _INCH = 0.0254
@@ -42,7 +42,7 @@ class SourceFacts:
         """Put them into an EXIF block."""
         if self.date:
             exif[_DATE] = self.date
-            exif.get_ifd(_EXIF_IFD)[_TAKEN] = self.date
+            exif.get_ifd(EXIF_IFD)[_TAKEN] = self.date
         if self.copyright:
             exif[_COPYRIGHT] = self.copyright
         if self.dpi is not None:
@@ -51,17 +51,11 @@ class SourceFacts:
 
 def facts_of(opened: "Opened") -> SourceFacts:
     """What a picture's file says of itself; what is odd is left out."""
-    from PIL import Image
-
     date, copyright, dpi = "", b"", None
     if opened.exif:
-        block = Image.Exif()
-        try:
-            block.load(opened.exif)
-        except Exception:  # as many unrelated types as decoders raise
-            block = Image.Exif()
-        date = _date(_value(block, _TAKEN, _EXIF_IFD)) or _date(_value(block, _DATE))
-        copyright = _copyright(_value(block, _COPYRIGHT))
+        block = read_exif(opened.exif)
+        date = _date(exif_value(block, _TAKEN, EXIF_IFD)) or _date(exif_value(block, _DATE))
+        copyright = _copyright(exif_value(block, _COPYRIGHT))
         dpi = _dpi(block)
     copyright = copyright or _copyright(_text(opened, "Copyright"))
     if dpi is None and opened.density is not None:
@@ -69,7 +63,20 @@ def facts_of(opened: "Opened") -> SourceFacts:
     return SourceFacts(date, copyright, dpi)
 
 
-def _value(block: "Image.Exif", tag: int, ifd: int | None = None) -> object:
+def read_exif(data: bytes) -> "Image.Exif":
+    """An EXIF block; an empty one if it is broken."""
+    from PIL import Image
+
+    block = Image.Exif()
+    try:
+        block.load(data)
+    except Exception:  # as many unrelated types as decoders raise
+        return Image.Exif()
+    return block
+
+
+def exif_value(block: "Image.Exif", tag: int, ifd: int | None = None) -> object:
+    """What a block, or one of its directories, says under a tag; None if it says nothing, or that is broken."""
     try:
         return (block if ifd is None else block.get_ifd(ifd)).get(tag)
     except Exception:  # as many unrelated types as decoders raise
@@ -99,10 +106,10 @@ def _text(opened: "Opened", key: str) -> str | None:
 
 
 def _dpi(block: "Image.Exif") -> tuple[float, float] | None:
-    unit = _value(block, _UNIT)
+    unit = exif_value(block, _UNIT)
     scale = {_PER_INCH: 1.0, 3: 2.54}.get(unit) if isinstance(unit, int) else None
     try:
-        across, down = (float(_value(block, tag)) for tag in (_ACROSS, _DOWN))  # type: ignore[arg-type]
+        across, down = (float(exif_value(block, tag)) for tag in (_ACROSS, _DOWN))  # type: ignore[arg-type]
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return None if scale is None else _bounded(across * scale, down * scale)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pixrt.errors import OutputError
 from pixrt.pictures.containers import text_of
-from pixrt.pictures.facts import SourceFacts
+from pixrt.pictures.facts import EXIF_IFD, SourceFacts, exif_value, read_exif
 from pixrt.pictures.provenance import XMP_KEY
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pixrt.pictures.opening import Opened
 
 PNG_KEY, PNG_KEY_A1111 = "pixrt", "parameters"
-_EXIF_IFD, _USER_COMMENT, _SOFTWARE = 0x8769, 0x9286, 0x0131
+_USER_COMMENT, _SOFTWARE = 0x9286, 0x0131
 # The character codes of a user comment (EXIF 2.32, table 9); UTF-8 has none, so it goes as undefined.
 _ASCII, _UNDEFINED, _UNICODE = b"ASCII\x00\x00\x00", b"\x00" * 8, b"UNICODE\x00"
 # A JPEG segment ends at 65,535 bytes; some are left for the frame around the comment.
@@ -66,7 +66,7 @@ def exif_bytes(parameters: str, facts: SourceFacts) -> bytes:
     exif = Image.Exif()
     if parameters:
         exif[_SOFTWARE] = "pixrt"
-        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = (_ASCII if text.isascii() else _UNDEFINED) + text
+        exif.get_ifd(EXIF_IFD)[_USER_COMMENT] = (_ASCII if text.isascii() else _UNDEFINED) + text
     facts.write(exif)
     return exif.tobytes()
 
@@ -77,24 +77,13 @@ def parameters_text(opened: "Opened") -> str | None:
         said = text_of(opened.texts.get(key, b""), _MAX_PNG_BYTES)
         if said is not None:
             return said
-    comment = _user_comment(opened.exif)
+    comment = exif_value(read_exif(opened.exif), _USER_COMMENT, EXIF_IFD)
     if not isinstance(comment, bytes):
         return None
     code, text = comment[: len(_ASCII)], comment[len(_ASCII) :]
     if code == _UNICODE:
         return text.decode(_utf_16(text), errors="replace")
     return text.decode(errors="replace") if code in (_ASCII, _UNDEFINED) else None
-
-
-def _user_comment(exif: bytes) -> object:
-    from PIL import Image
-
-    block = Image.Exif()
-    try:
-        block.load(exif)
-        return block.get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    except Exception:  # as many unrelated types as decoders raise
-        return None
 
 
 def _utf_16(text: bytes) -> str:
