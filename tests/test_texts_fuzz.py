@@ -30,8 +30,8 @@ from pixrt.bundles.manifest import TokenizerSpec, parse_manifest
 from pixrt.bundles.store import BUILT_IN, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.errors import ParametersMissing, PixrtError
-from pixrt.lora.keys import METADATA_KEY
 from pixrt.lora.merging import load_loras
+from pixrt.lora.scales import METADATA_KEY
 from pixrt.lora.weights import read_table
 from pixrt.maths.solvers import build_table, scheduler_name
 from pixrt.options.stored import options_from, unknown_parameters

@@ -97,6 +97,8 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
     scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
     _require_usable(checkpoint, scheduler, options)
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
+    for note in loras.notes:
+        on_progress(note)
     with bundle_folder(options.output, overwrite=options.overwrite) as folder:
         on_progress("hashing the checkpoint")
         source = _source(checkpoint, loras)
@@ -177,7 +179,7 @@ def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
     """The checkpoint's identity; with LoRAs in it, it is another."""
     sha256 = checkpoint.sha256()
     if loras.specs:
-        named = [sha256, *(f"{lora.sha256}:{lora.scale!r}" for lora in loras.specs)]
+        named = [sha256, *(lora.identity for lora in loras.specs)]
         sha256 = hashlib.sha256("\n".join(named).encode()).hexdigest()
     return Source(checkpoint.id, sha256, loras.specs, checkpoint.other_vae.id if checkpoint.other_vae else "")
 

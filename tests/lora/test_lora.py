@@ -134,7 +134,19 @@ def test_the_flag(run: Run, file: Path, tmp_path: Path) -> None:
     assert json.loads(planned.out)["parameters"]["loras"] == noted[1:]
 
 
-@pytest.mark.parametrize("scale", ["nan", "x", ""])
+def test_the_text_encoders_scale(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "both.safetensors", lora(ATTENTION[:4]) | lora(TEXT[:4], part="text_encoder"))
+    words = ("edit", "scene.png", INVERT, "--steps", 1, "--seed", 1, "--backend", "ort-cpu")
+    noted = json.loads(run(*words, "-o", "o.png", "--lora", f"{path}:0.5:0", "--json").out)["parameters"]["loras"]
+    assert [(entry["scale"], entry["text_encoder_scale"]) for entry in noted] == [(0.5, 0.0)]
+    again = run(*words[:2], "--from", "o.png", "-o", "again.png", "--lora", f"{path}:0.5")
+    assert "with the LoRAs both.safetensors:0.5:0.0, now with the LoRAs both.safetensors:0.5" in again.err
+    alone = write(tmp_path / "unet.safetensors", lora(ATTENTION[:4]))
+    run(*words, "-o", "unet.png", "--lora", f"{alone}:0.5")
+    np.testing.assert_array_equal(pixels(Image.open("o.png")), pixels(Image.open("unet.png")))
+
+
+@pytest.mark.parametrize("scale", ["nan", "x", "", "0.5:x"])
 def test_a_wrong_flag(run: Run, file: Path, scale: str) -> None:
     outcome = run("edit", "scene.png", INVERT, "-o", "o.png", "--lora", f"{file}:{scale}")
     assert (outcome.code, outcome.out) == (2, "")

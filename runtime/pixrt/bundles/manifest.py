@@ -84,11 +84,37 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """A LoRA in use: its file's name and SHA-256 (hexadecimal), and how strongly it was applied."""
+    """A LoRA in use: its file's name and SHA-256 (hexadecimal), and how strongly it was applied.
+
+    `text_encoder_scale` is the text encoder's where that is another.
+    """
 
     name: str
     sha256: str
     scale: float
+    text_encoder_scale: float | None = None
+
+    def scale_of(self, component: str) -> float:
+        """How strongly it was applied to one network."""
+        own = self.text_encoder_scale if component == Component.TEXT_ENCODER else None
+        return self.scale if own is None else own
+
+    @property
+    def scales(self) -> str:
+        """How strongly it was applied, as `--lora` has it."""
+        return f"{self.scale!r}" if self.text_encoder_scale is None else f"{self.scale!r}:{self.text_encoder_scale!r}"
+
+    @property
+    def identity(self) -> str:
+        """What it is, whatever its file is called."""
+        return f"{self.sha256}:{self.scales}"
+
+    def facts(self) -> dict[str, Any]:
+        """As a manifest and a picture's parameters have it; an older pixrt does not know the second scale."""
+        said = dataclasses.asdict(self)
+        if self.text_encoder_scale is None:
+            del said["text_encoder_scale"]
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +220,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as JSON text, the form `parse_manifest` reads."""
         said = dataclasses.asdict(self)
+        said["source"]["loras"] = [lora.facts() for lora in self.source.loras]
         if not self.examples:  # so that an older pixrt, which does not know the key, reads what has none
             del said["examples"]
         return json.dumps(said, indent=1, ensure_ascii=False) + "\n"

@@ -26,6 +26,8 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
 
     if editor.manifest.notice:
         warn(editor.manifest.notice)
+    for note in editor.lora_notes:
+        warn(note)
     built = {engine.library for engine in editor.manifest.engines}
     for status in editor.passed_over:
         if WITH_ENGINES.get(status.name) in built:
@@ -162,5 +164,6 @@ def result_facts(target: Path, result: "EditResult") -> dict[str, Any]:
 def _lora_names(parameters: dict[str, Any]) -> str:
     """The LoRAs among a picture's parameters, which anyone may have written."""
     loras = parameters.get("loras")
-    named = [f"{lora.get('name')}:{lora.get('scale')}" for lora in loras or () if isinstance(lora, dict)]
+    keys = ("name", "scale", "text_encoder_scale")
+    named = [":".join(str(lora[key]) for key in keys if key in lora) for lora in loras or () if isinstance(lora, dict)]
     return f"the LoRAs {', '.join(named)}" if named else "no LoRA"

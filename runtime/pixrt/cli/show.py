@@ -139,7 +139,7 @@ def _vae(manifest: Manifest) -> str:
 
 def _loras(manifest: Manifest) -> str:
     loras = manifest.source.loras
-    return ", ".join(f"{lora.name}, scale {lora.scale:g} (SHA-256 {lora.sha256[:12]})" for lora in loras)
+    return ", ".join(f"{lora.name}, scale {lora.scales} (SHA-256 {lora.sha256[:12]})" for lora in loras)
 
 
 def _inspect_picture(path: Path, watermark: bool, as_json: bool) -> None:

@@ -154,7 +154,7 @@ class EditResult:
 
 def lora_parameters(loras: Sequence[LoraSpec]) -> dict[str, Any]:
     """How LoRAs stand among the parameters of an edit; an empty dict for none."""
-    return {"loras": [dataclasses.asdict(lora) for lora in loras]} if loras else {}
+    return {"loras": [lora.facts() for lora in loras]} if loras else {}
 
 
 @dataclass(frozen=True, slots=True)

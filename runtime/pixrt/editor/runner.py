@@ -44,7 +44,7 @@ class Runner:
     Args:
         bundle: a bundle's folder, or a name that `pixrt models` lists.
         options: how it is opened; what is given by name comes first: `Editor("bundle", backend="ort-cpu", threads=4)`.
-        loras: LoRA files, or pairs of a file and a scale: see `set_loras`.
+        loras: LoRA files, each by itself or as (file, scale) or (file, scale, text encoder's scale): see `set_loras`.
 
     Raises BundleError, BackendError, OptionError, LoraError.
     """
@@ -68,7 +68,7 @@ class Runner:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._closed = False
-        self._loras = LoraSet((), {}, {})
+        self._loras = LoraSet()
         opened = open_backend(options.backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         try:
@@ -104,6 +104,11 @@ class Runner:
         """The LoRAs in use, in the order they were given."""
         return self._loras.specs
 
+    @property
+    def lora_notes(self) -> tuple[str, ...]:
+        """What a user should know of the LoRAs' files, such as what of them is left out."""
+        return self._loras.notes
+
     def set_loras(self, loras: Sequence[LoraInput]) -> None:
         """Use these LoRAs in place of those in use; none of them for an empty list.
 
@@ -115,7 +120,7 @@ class Runner:
         Raises LoraError for a file that does not fit, BundleError for a bundle of a version that cannot take LoRAs,
         EngineError for TensorRT engines that were not built to take other weights.
         """
-        new = LoraSet((), {}, {})
+        new = LoraSet()
         table = read_table(self._bundle) if loras or self._loras.specs else {}
         if loras:
             named = {part: places for part, places in table.items() if part != Component.UNET_STEP}

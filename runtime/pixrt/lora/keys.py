@@ -1,20 +1,20 @@
-"""The names inside a LoRA file: which layer each tensor belongs to, and the scale that the file itself says.
+"""The tensors of a LoRA file as changes of a model's layers: which layer each is of, and its scale.
 
-    unet.down_blocks.0.(...).attn1.to_q.lora_A.weight                    peft, and diffusers from 0.22
-    unet.down_blocks.0.(...).attn1.to_q.lora.down.weight                 diffusers 0.20
-    unet.down_blocks.0.(...).attn1.processor.to_q_lora.down.weight       before; then also without `unet.`
-    text_encoder.(...).self_attn.q_proj.lora_linear_layer.down.weight    diffusers 0.20
-    lora_unet_down_blocks_0_(...)_attn1_to_q.lora_down.weight            kohya-ss
+    LAYER.lora_A.weight, LAYER.lora_A.ADAPTER.weight        peft, and diffusers from 0.22
+    LAYER.lora.down.weight, LAYER_lora.down.weight          diffusers before
+    LAYER.lora_linear_layer.down.weight                     diffusers 0.20
+    LAYER.lora_down.weight, .lora_mid.weight                kohya-ss, LyCORIS, ComfyUI, OneTrainer
+    LAYER.hada_w1_a, LAYER.lokr_w1                          LyCORIS and peft
 
-`up` (or `lora_B`) goes with each, and an `.alpha` may. peft's configuration, as JSON in the metadata, rules if it is
-there. Must not import anything of pixrt but errors, reading and spec.
+`up` (or `lora_B`) goes with each `down`, and an `.alpha` may. peft's configuration rules if it is there; a layer
+without an alpha has the scale 1, as kohya-ss and ComfyUI have it. Must not import anything of pixrt but errors, reading
+and the manifest.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,245 +22,166 @@ from numpy.typing import NDArray
 
 from pixrt.bundles.manifest import Component
 from pixrt.errors import LoraError
-from pixrt.reading import Malformed, parse_json
+from pixrt.lora.forms import Change, Matrix, change_of, missing_of
+from pixrt.lora.names import PEFT, Layers, Place, Shapes, made_for, names_component
+from pixrt.lora.scales import CONFIG, METADATA_KEY, configured_scale, parse_config, section
 
 Tensor = NDArray[Any]
-Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
-"""Component, parameter name (`conv_in.weight`), shape as PyTorch has it."""
 
-METADATA_KEY = "lora_adapter_metadata"
 _KEY = re.compile(
     r"(?P<layer>.+?)(?:"
-    r"\.lora_(?:(?P<down>A|down)|B|up)\.weight"
-    r"|[._]lora(?:_linear_layer)?\.(?:(?P<old_down>down)|up)\.weight"
-    r"|(?:[._]lora)?(?P<alpha>\.alpha))"
+    r"\.lora_(?P<part>A|down|B|up|mid)(?:\.(?P<adapter>[^.]+))?\.weight"
+    r"|[._]lora(?:_linear_layer)?\.(?P<old_part>down|up)\.weight"
+    r"|\.(?P<factor>hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2))(?:\.(?P<other_adapter>[^.]+))?"
+    r"|(?:[._]lora)?\.(?P<alpha>alpha)"
+    r")"
 )
-_PREFIXES = {
-    "unet.": Component.UNET,
-    "text_encoder.": Component.TEXT_ENCODER,
-    "lora_unet_": Component.UNET,
-    "lora_te_": Component.TEXT_ENCODER,
-    "lora_te1_": Component.TEXT_ENCODER,
-}
-# In old files attention layers are called the same in every network.
-_OLD_NAMES = {
-    Component.UNET: {"to_out": "to_out_0"},
-    Component.TEXT_ENCODER: {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"},
-}
+_ROLES = {"A": "down", "B": "up"}
+_EMBEDDING = "bundle_emb."
 _OTHER_KINDS = {
     "dora_scale": "DoRA",
     "lora_magnitude_vector": "DoRA",
     "lora_embedding": "a LoRA of embeddings",
     "lora_B.bias": "a LoRA with biases",
-    "lora_mid": "LoCon with Tucker factors",
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
     ".diff": "full weights",
+    ".oft_": "OFT",
+    "a1.weight": "GLoRA",
+    "on_input": "(IA)^3",
 }
-_XL = ("text_encoder_2", "lora_te2_", "input_blocks", "output_blocks", "middle_block", "add_embedding")
-# Methods of peft that change the weights that the LoRA is added to.
-_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_CONV_IN = (Component.UNET, "conv_in.weight")
+_MISFIT = "It was probably made for {}: use a LoRA for the checkpoint's own"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """One layer of a LoRA: `down` `[r, in, ...]`, `up` `[out, r, ...]`, and alpha / r as the file says it."""
+class LayerChange:
+    """What a file adds to one layer: the change, and its scale as the file says it."""
 
-    down: Tensor
-    up: Tensor
+    change: Change
     scale: float
+    shape: tuple[int, ...]
+
+    def matrix(self) -> Matrix:
+        """The change at scale 1, `[out, n]` as the layer has it."""
+        matrix = self.change.matrix()
+        missing = prod(self.shape[1:]) - matrix.shape[1]
+        # A text-to-image network's first layer: the channels that it does not have are not changed.
+        return np.pad(matrix, ((0, 0), (0, missing))) if missing else matrix
 
 
-Layers = dict[tuple[str, str], dict[str, Tensor]]
-"""(Component, parameter name), then the tensors of that layer by role: down, up, alpha."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LoraFile:
+    """A file that has been read: its changes by place, and what a user should know of it."""
 
-# peft's patterns: names of layers, and a few that are more than a name.
-_MOST_NAMES, _MOST_PATTERNS, _LONGEST_PATTERN = 4096, 32, 200
-_NAME = re.compile(r"[\w.]*")
+    changes: Mapping[Place, LayerChange]
+    notes: tuple[str, ...]
 
 
-def pairs_of(
-    file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], shapes: Shapes, target: str
-) -> list[tuple[str, str, Pair]]:
-    """The layers of a file as (component, parameter name, weights), in the file's order.
+Found = dict[Place, dict[str, Tensor]]
+"""The tensors of each layer, by role."""
+
+
+def changes_of(
+    file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], config: str, shapes: Shapes, target: str
+) -> LoraFile:
+    """The layers of a file. `config` is the text of peft's configuration beside it, "" for none.
 
     `file` and `target`, the model's name, are for errors. Raises LoraError for whatever is left over or does not fit.
     """
-    layers = _group(file, tensors, shapes, target)
-    config = _config(file, metadata)
-    for (component, parameter), found in layers.items():
-        _check(file, parameter, found, shapes[component][parameter])
-    sections = {component: _section(config, component, tensors) for component in shapes}
-    for component, section in sections.items():
-        if not section:
-            _require_clear_scale(file, layers, component)
-    made = []
-    for (component, parameter), found in layers.items():
-        section = sections[component]
-        rank, module = len(found["down"]), parameter.removesuffix(".weight")
-        if section:
-            scale = _configured_scale(file, section, module, rank)
-        else:
-            scale = float(found["alpha"].item()) / rank if "alpha" in found else 1.0
-        made.append((component, parameter, Pair(found["down"], found["up"], scale)))
-    return made
+    notes = []
+    embeddings = {name.split(".")[1] for name in tensors if name.startswith(_EMBEDDING)}
+    if embeddings:
+        notes.append(f"{file} brings embeddings, which are left out: {', '.join(sorted(embeddings))[:80]}")
+    names = [name for name in tensors if not name.startswith(_EMBEDDING)]
+    found = _group(file, tensors, names, Layers(shapes), target)
+    within = "" if config else metadata.get(METADATA_KEY, "")
+    if not (config or within) and any(PEFT in name for name in names):
+        notes.append(f"{file} has no {CONFIG} beside it, which says its scale: taken as 1")
+    said = parse_config(file, config or within or "{}")
+    named = bool(within) and any(map(names_component, names))
+    changes = {}
+    for (component, parameter), parts in found.items():
+        change = _checked(file, (component, parameter), parts, shapes)
+        about = section(said, component, named=named)
+        scale = _scale(file, parameter, parts, change, about)
+        changes[component, parameter] = LayerChange(change, scale, shapes[component][parameter])
+    return LoraFile(changes, tuple(notes))
 
 
-def _group(file: str, tensors: Mapping[str, Tensor], shapes: Shapes, target: str) -> Layers:
-    known = {
-        component: {name.removesuffix(".weight").replace(".", "_"): name for name in names}
-        for component, names in shapes.items()
-    }
-    layers: dict[tuple[str, str], dict[str, str]] = {}
+def _group(file: str, tensors: Mapping[str, Tensor], names: list[str], layers: Layers, target: str) -> Found:
+    found: dict[Place, dict[str, str]] = {}
     unknown: list[str] = []
-    for name in tensors:
+    adapters: set[str] = set()
+    for name in names:
         match = _KEY.fullmatch(name)
         if match is None:
             kind = next((kind for part, kind in _OTHER_KINDS.items() if part in name), "no LoRA's")
             raise LoraError(
-                f"{file} holds {name!r:.120}, which is {kind}", remedy="Use a plain LoRA, which has two weights a layer"
+                f"{file} holds {name!r:.120}, which is {kind}", remedy="Use a LoRA, LoHa or LoKr of layers' weights"
             )
-        component, layer = _locate(match["layer"])
-        parameter = known.get(component, {}).get(layer)
-        if parameter is None:
+        adapters |= {match["adapter"] or match["other_adapter"] or ""}
+        place = layers.find(match["layer"])
+        if place is None:
             unknown.append(match["layer"])
             continue
-        role = "alpha" if match["alpha"] else "down" if match["down"] or match["old_down"] else "up"
-        found = layers.setdefault((component, parameter), {})
-        if role in found:
-            raise LoraError(f"{file} has the layer {parameter} twice", remedy="Save the LoRA again")
-        found[role] = name
+        part = match["part"] or match["old_part"] or match["factor"] or match["alpha"]
+        role = _ROLES.get(part, part)
+        if role in found.setdefault(place, {}) and len(adapters - {""}) <= 1:
+            raise LoraError(f"{file} has the layer {place[1]} twice", remedy="Save the LoRA again")
+        found[place][role] = name
+    if len(adapters - {""}) > 1:
+        named = ", ".join(sorted(adapters - {""}))
+        raise LoraError(f"{file} holds several adapters: {named:.80}", remedy="Save them one by one")
     if unknown:
-        names = list(dict.fromkeys(unknown))
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        cause = "Stable Diffusion XL" if any(part in name for name in names for part in _XL) else "another architecture"
+        unknown = list(dict.fromkeys(unknown))
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         raise LoraError(
-            f"{file} has layers that {target} does not have: {', '.join(names[:3])}{more}, beside {len(layers)} that it"
-            " has",
-            remedy=f"It was probably made for {cause}: use a LoRA for the checkpoint's own",
+            f"{file} has layers that {target} does not have: {', '.join(unknown[:3]):.300}{more}, beside {len(found)}"
+            " that it has",
+            remedy=_MISFIT.format(made_for(unknown)),
         )
     # Not earlier: what is not the model's is never converted.
-    return {place: {role: tensors[name] for role, name in found.items()} for place, found in layers.items()}
+    return {place: {role: tensors[name] for role, name in parts.items()} for place, parts in found.items()}
 
 
-def _locate(layer: str) -> tuple[str, str]:
-    """The component, and the layer's name in it with `_` for every dot, as kohya-ss writes all names."""
-    prefix = next((prefix for prefix in _PREFIXES if layer.startswith(prefix)), "")
-    component = _PREFIXES.get(prefix, Component.UNET)
-    name = layer.removeprefix(prefix).replace(".processor.", ".").replace(".", "_")
-    for old, new in _OLD_NAMES[component].items():
-        if name.endswith(f"_{old}"):
-            name = name.removesuffix(old) + new
-    return component, name
-
-
-def _check(file: str, parameter: str, found: dict[str, Tensor], shape: tuple[int, ...]) -> None:
-    """Raise LoraError unless both weights are there, fit the layer, and are finite."""
-    missing = {"down", "up"} - found.keys()
+def _checked(file: str, place: Place, parts: Mapping[str, Tensor], shapes: Shapes) -> Change:
+    """The layer's change. Raises LoraError unless all of its tensors are there, fit the layer, and are finite."""
+    parameter, shape = place[1], shapes[place[0]][place[1]]
+    factors = {role: values for role, values in parts.items() if role != "alpha"}
+    missing = missing_of(factors)
     if missing:
-        raise LoraError(f"{file} has no {missing.pop()} weight for {parameter}", remedy="Get the file again, it is cut")
-    down, up = found["down"], found["up"]
-    rank = down.shape[0] if down.ndim else 0
-    if rank == 0 or down.shape != (rank, *shape[1:]) or up.shape != (shape[0], rank, *(1 for _ in shape[2:])):
+        raise LoraError(f"{file} has no {missing} weight for {parameter}", remedy="Get the file again, it is cut")
+    change = change_of(factors)
+    if change is None or not _fits(change.shape, place, shape, shapes):
+        told = " and ".join(str(list(factors[role].shape)) for role in sorted(factors))
         raise LoraError(
-            f"{file} has the weights {list(down.shape)} and {list(up.shape)} for {parameter}, which is {list(shape)}",
-            remedy="It was probably made for another architecture: use a LoRA for the checkpoint's own",
+            f"{file} has the weights {told} for {parameter}, which is {list(shape)}",
+            remedy=_MISFIT.format("another architecture"),
         )
-    if down.dtype.kind != "f" or up.dtype.kind != "f":
+    if any(values.dtype.kind != "f" for values in factors.values()):
+        types = " and ".join(sorted({str(values.dtype) for values in factors.values()}))
         raise LoraError(
-            f"{file} has weights of the types {down.dtype} and {up.dtype} for {parameter}, which are no fractions",
+            f"{file} has weights of the types {types} for {parameter}, which are no fractions",
             remedy="Save it again in FP32, FP16 or BF16: its numbers have a meaning only to who packed them",
         )
-    if not all(np.isfinite(values).all() for values in found.values()):
+    if not all(np.isfinite(values).all() for values in parts.values()):
         raise LoraError(f"{file} holds values that are not finite for {parameter}", remedy="Get the file again")
+    return change
 
 
-def _require_clear_scale(file: str, layers: Layers, component: str) -> None:
-    """Raise LoraError if alphas are missing that would be needed.
+def _fits(made: tuple[int, int], place: Place, shape: tuple[int, ...], shapes: Shapes) -> bool:
+    """Whether a change `[out, n]` is one of a layer; a first layer may see more than a text-to-image network's."""
+    if made == (shape[0], prod(shape[1:])):
+        return True
+    conv_out = shapes[Component.UNET].get("conv_out.weight")
+    return place == _CONV_IN and conv_out is not None and made == (shape[0], conv_out[0] * prod(shape[2:]))
 
-    diffusers then takes the first layer's rank, or the commonest alpha, for all of them, which depends on their order.
-    """
-    own = [found for (name, _), found in layers.items() if name == component]
-    given = ["alpha" in found for found in own]
-    ranks = {len(found["down"]) for found in own}
-    if sum(given) not in (0, len(own)) or (not any(given) and len(ranks) > 1):
-        raise LoraError(
-            f"{file} has {sum(given)} alphas for {len(own)} layers of {component}, of the ranks"
-            f" {', '.join(map(str, sorted(ranks)))}: their scale cannot be told",
-            remedy="Save it again with diffusers 0.35 or newer, which writes it into the metadata",
-        )
-    if any(found["alpha"].size != 1 for found in own if "alpha" in found):
+
+def _scale(file: str, parameter: str, parts: Mapping[str, Tensor], change: Change, config: Mapping[str, Any]) -> float:
+    if config:
+        return configured_scale(file, config, parameter.removesuffix(".weight"), change.rank)
+    alpha = parts.get("alpha")
+    if alpha is None or not change.rank:
+        return 1.0
+    if alpha.size != 1:
         raise LoraError(f"{file} has an alpha that is more than one number", remedy="Save the LoRA again")
-
-
-def _config(file: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        config = parse_json(metadata.get(METADATA_KEY) or "{}", finite=False)
-    except Malformed as error:
-        problem = f"the {METADATA_KEY} of {file} cannot be used: {error}"
-        raise LoraError(problem, remedy="Save the LoRA again") from error
-    if not isinstance(config, dict):
-        raise LoraError(f"the {METADATA_KEY} of {file} is not a JSON object", remedy="Save the LoRA again")
-    for key, patterns in config.items():
-        if key.endswith(("alpha_pattern", "rank_pattern")) and isinstance(patterns, dict):
-            _require_few(file, key, list(patterns))
-    return config
-
-
-def _require_few(file: str, key: str, patterns: list[str]) -> None:
-    """Raise LoraError for more patterns than a model has layers: each is tried on every layer."""
-    special = sum(not _NAME.fullmatch(text) for text in patterns)
-    longest = max(map(len, patterns), default=0)
-    if len(patterns) > _MOST_NAMES or special > _MOST_PATTERNS or longest > _LONGEST_PATTERN:
-        raise LoraError(
-            f"the {key:.60} of {file} has {len(patterns)} entries, {special} of them more than a name, of up to"
-            f" {longest} characters",
-            remedy=f"{_MOST_NAMES} names and {_MOST_PATTERNS} patterns of up to {_LONGEST_PATTERN} characters are read",
-        )
-
-
-def _section(config: Mapping[str, Any], component: str, names: Mapping[str, Tensor]) -> dict[str, Any]:
-    """peft's configuration of a component: under its name as the tensors are, without one if they have none."""
-    prefix = f"{component}." if any(name.startswith((*_PREFIXES,)) for name in names) else ""
-    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
-
-
-def _configured_scale(file: str, config: Mapping[str, Any], module: str, rank: int) -> float:
-    """alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv:2312.03732), as peft computes it."""
-    initial = str(config.get("init_lora_weights")).lower()
-    if config.get("use_dora") or initial.startswith(_CHANGING):
-        kind = "DoRA" if config.get("use_dora") else initial
-        raise LoraError(f"{file} is {kind}, which is more than a sum of weights", remedy="Use a plain LoRA")
-    alpha = _by_pattern(file, config, "alpha_pattern", module, config.get("lora_alpha", 8))
-    wanted = _by_pattern(file, config, "rank_pattern", module, config.get("r", 8))
-    if wanted != rank:
-        raise LoraError(
-            f"{file} says the rank {wanted:g} for {module}, and its weights have {rank}", remedy="Save the LoRA again"
-        )
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _by_pattern(file: str, config: Mapping[str, Any], key: str, module: str, default: Any) -> float:
-    """peft's rule: the first pattern that matches the end of the module's name, else the default."""
-    patterns = config.get(key) or {}
-    value = default
-    if isinstance(patterns, dict):
-        value = next((number for text, number in patterns.items() if _matches(file, text, module)), default)
-    if not isinstance(patterns, dict) or type(value) not in (int, float) or not math.isfinite(value):
-        raise LoraError(f"the {key} of {file} is {str(patterns or value)[:80]}", remedy="Save the LoRA again")
-    return float(value)
-
-
-@lru_cache(maxsize=2 * _MOST_NAMES)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(.*\.)?({pattern})$")
-
-
-def _matches(file: str, pattern: str, module: str) -> bool:
-    # A pattern comes from a stranger. Without groups and with two repeats at most it cannot take long.
-    try:
-        if not re.search(r"[(){}]", pattern) and len(re.findall(r"[*+?]", pattern)) <= 2:
-            return _compiled(pattern).match(module) is not None
-    except re.error:
-        pass
-    raise LoraError(f"{file} names its layers by the pattern {pattern!r:.80}", remedy="Save it with the layers' names")
+    return float(alpha.item()) / change.rank

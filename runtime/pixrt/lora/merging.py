@@ -1,15 +1,14 @@
-"""LoRA files (Hu et al. 2021, arXiv:2106.09685): read, fitted to a model's layers, merged into its weights.
+"""LoRAs (Hu et al. 2021, arXiv:2106.09685) fitted to a model's layers and merged into its weights.
 
-A layer's weight becomes `W + sum(scale * alpha / r * up @ down)`; export and runtime merge with the same function.
-Files are diffusers' and peft's, those of diffusers' earlier formats, and kohya-ss's. One is applied whole or refused.
-Must not import a backend.
+A layer's weight becomes `W + sum(scale * alpha / r * change)`, the change of a plain LoRA being `up @ down`; export and
+runtime merge with the same function. One is applied whole or refused. Must not import a backend.
 """
 
 import math
 import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,35 +18,37 @@ from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import LoraSpec
 from pixrt.bundles.store import Bundle
 from pixrt.errors import LoraError
-from pixrt.lora.keys import Pair, Shapes, pairs_of
-from pixrt.lora.safetensors import MalformedTensors, TensorFile
+from pixrt.lora.keys import LayerChange
+from pixrt.lora.names import Shapes
+from pixrt.lora.opening import read_lora
 from pixrt.lora.weights import WeightPlace, read_weight, to_graph
-from pixrt.reading import open_regular
 
-LoraInput = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
-"""A LoRA file, or the file and its scale (1 if it is not given)."""
+File = str | os.PathLike[str]
+LoraInput = File | tuple[File, float] | tuple[File, float, float]
+"""A LoRA file or peft's folder; with its scale (else 1); with another scale for the text encoder."""
 
 MAX_LORAS = 8  # their names go into the picture's metadata
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # PyTorch's zip, and bare pickles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factor:
-    """What one LoRA adds to one layer: `scale * up @ down`, `up` `[out, r]` and `down` `[r, n]` in float64."""
+    """What one LoRA adds to one layer: `scale * added.matrix()`, `[out, n]` in float64."""
 
-    up: NDArray[np.float64]
-    down: NDArray[np.float64]
+    added: LayerChange
     scale: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraSet:
-    """Several LoRAs, fitted to a model: which they are, and what they add, by component and parameter name."""
+    """Several LoRAs, fitted to a model: which they are, and what they add, by component and parameter name.
 
-    specs: tuple[LoraSpec, ...]
-    factors: Mapping[str, Mapping[str, Sequence[Factor]]]
-    touches: Mapping[str, tuple[LoraSpec, ...]]
+    `notes` are what a user should know of the files.
+    """
+
+    specs: tuple[LoraSpec, ...] = ()
+    factors: Mapping[str, Mapping[str, Sequence[Factor]]] = field(default_factory=dict)
+    touches: Mapping[str, tuple[LoraSpec, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def of(self, component: str) -> tuple[LoraSpec, ...]:
         """The LoRAs that change a component."""
@@ -64,31 +65,32 @@ def load_loras(given: Sequence[LoraInput], shapes: Shapes, target: str) -> LoraS
         problem = "loras is one string" if isinstance(given, str | bytes) else f"{len(given)} LoRAs are given"
         raise LoraError(problem, remedy=f"Give a list of up to {MAX_LORAS} files, or (file, scale) pairs")
     specs: list[LoraSpec] = []
+    notes: list[str] = []
     factors: dict[str, dict[str, list[Factor]]] = {}
     touches: dict[str, tuple[LoraSpec, ...]] = {}
     for item in given:
-        path, scale = _path_and_scale(item)
-        pairs, sha256 = _read(path, shapes, target)
-        name = path.name.encode(errors="replace").decode()  # it goes into metadata, which is Unicode
-        spec = LoraSpec(name, sha256, scale)
+        path, scale, text_scale = _path_and_scales(item)
+        read = read_lora(path, shapes, target)
+        spec = LoraSpec(read.name, read.sha256, scale, text_scale)
         specs.append(spec)
-        for component, parameter, pair in pairs:
-            factor = Factor(_matrix(pair.up), _matrix(pair.down), scale * pair.scale)
+        notes.extend(read.notes)
+        for (component, parameter), added in read.changes.items():
+            factor = Factor(added, spec.scale_of(component) * added.scale)
             factors.setdefault(component, {}).setdefault(parameter, []).append(factor)
-        touches |= {component: (*touches.get(component, ()), spec) for component in {found[0] for found in pairs}}
-    return LoraSet(tuple(specs), factors, touches)
+        touches |= {part: (*touches.get(part, ()), spec) for part in {component for component, _ in read.changes}}
+    return LoraSet(tuple(specs), factors, touches, tuple(notes))
 
 
 def merge(parameter: str, weight: Array, factors: Sequence[Factor]) -> NDArray[np.float32]:
     """The layer's weight with LoRAs in it, in PyTorch's layout: summed in float64, rounded once.
 
-    Linear: `[out, in]`; convolution: `[out, in, kh, kw]`, whose rank-r form is a kernel to r channels, then a 1x1 one.
+    Linear: `[out, in]`; convolution: `[out, in, kh, kw]`.
     Raises LoraError if a value is no longer finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         total = weight.astype(np.float64)
         for factor in factors:
-            total += factor.scale * (factor.up @ factor.down).reshape(total.shape)
+            total += factor.scale * factor.added.matrix().reshape(total.shape)
         return _require_finite(parameter, total.astype(np.float32))
 
 
@@ -124,46 +126,16 @@ def require_own_weights(loras: LoraSet, table: Mapping[str, Mapping[str, WeightP
                 )
 
 
-def _read(path: Path, shapes: Shapes, target: str) -> tuple[list[tuple[str, str, Pair]], str]:
-    """The file's layers, as (component, parameter name, weights), and its SHA-256."""
-
-    def refuse(problem: str) -> LoraError:
-        return LoraError(f"the LoRA cannot be read: {problem}", remedy="Check the path")
-
-    try:
-        with open_regular(path, refuse) as opened:
-            start = opened.read(9)
-        # A safetensors file begins with the length of its header, which may look like anything, and a brace.
-        if path.suffix.lower() in _PICKLES or (start.startswith(_PICKLE_STARTS) and start[8:] != b"{"):
-            raise LoraError(
-                f"{path} is a pickle, which can run any program when it is loaded, so it is not loaded",
-                remedy="Convert it to safetensors where it came from",
-            )
-        file = TensorFile(path)
-        if not any("lora" in name.lower() for name in file.names):  # a whole checkpoint is not read for that
-            raise LoraError(f"{path} is not a LoRA: none of its {len(file.names)} tensors is a LoRA's", remedy=_SAVE)
-        tensors, sha256 = file.read()
-    except MalformedTensors as error:
-        raise LoraError(f"{path} is not a safetensors file: {error}", remedy=_SAVE) from error
-    except OSError as error:
-        raise LoraError(f"the LoRA {path} cannot be read: {error.strerror}", remedy="Check the disk") from error
-    return pairs_of(path.name, tensors, file.metadata, shapes, target), sha256
-
-
-_SAVE = "Give the file that diffusers' save_lora_weights wrote, pytorch_lora_weights.safetensors"
-
-
-def _path_and_scale(item: LoraInput) -> tuple[Path, float]:
-    path, scale = item if isinstance(item, tuple) and len(item) == 2 else (item, 1.0)
+def _path_and_scales(item: LoraInput) -> tuple[Path, float, float | None]:
+    """The file, its scale, and that of the text encoder if it is another."""
+    path, *scales = item if isinstance(item, tuple) and len(item) in (2, 3) else (item, 1.0)
     if not isinstance(path, str | os.PathLike):
         raise LoraError(f"a LoRA is {item!r:.80}", remedy="Give a file, or a pair of a file and a scale")
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
-        raise LoraError(f"the scale of the LoRA {os.fspath(path)} is {scale!r:.60}", remedy="Give a finite number")
-    return Path(path), float(scale)
-
-
-def _matrix(values: Array) -> NDArray[np.float64]:
-    return values.reshape(values.shape[0], -1).astype(np.float64)
+    for scale in scales:
+        if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
+            raise LoraError(f"the scale of the LoRA {os.fspath(path)} is {scale!r:.60}", remedy="Give a finite number")
+    first, last = float(scales[0]), float(scales[-1])
+    return Path(path), first, last if last != first else None
 
 
 def _require_finite(parameter: str, values: Array) -> Array:
