@@ -19,6 +19,7 @@ from pixrt_export.evaluation.accuracy import (
     editor_at_scales,
     editor_function,
     psnr_db,
+    worst_block,
 )
 from pixrt_export.evaluation.cases import WorldCase, held_out_cases
 from pixrt_export.evaluation.gate import Gate
@@ -56,6 +57,7 @@ def test_a_perfect_editor_is_always_right() -> None:
     assert report.accuracy == Share(27, 27)
     assert report.psnr_db == Mean(PSNR_CAP_DB, (PSNR_CAP_DB, PSNR_CAP_DB), 27)
     assert report.mistakes == {}
+    assert (report.worst_block.value, report.spoiled.hits) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", [None, "grayscale", "border"])
@@ -157,6 +159,33 @@ def test_means_have_students_interval() -> None:
     assert mean.text(2) == "3.00 ± 1.96"
     assert Mean.of([2.5]) == Mean(2.5, None, 1)
     assert Mean.of([2.5]).text(1) == "2.5"
+
+
+def test_a_bar_in_a_right_edit_is_seen() -> None:
+    """One eighth of the picture badly wrong: still the nearest to the right answer, and told."""
+    cases = held_out_cases(6, kind="darken")
+    order = iter(cases)
+
+    def edit(pictures: NDArray[np.uint8], texts: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
+        for picture in pictures:
+            answer = next(order).answer(len(picture)).copy()
+            answer[: SIZE // 8, : SIZE // 2] = 255 - answer[: SIZE // 8, : SIZE // 2]
+            yield answer
+
+    report = edit_accuracy(edit, cases, size=SIZE)
+    assert report.accuracy.hits == report.spoiled.hits == 6
+    with pytest.raises(PixrtError, match=r"the worst square's error is .* levels, above 40"):
+        Gate(worst_block=40).require(report)
+
+
+def test_worst_block() -> None:
+    """The square of an eighth of the side, by hand: one of 8 x 8 is wrong by 51 everywhere, the rest by 3."""
+    black = np.zeros((64, 96, 3), np.uint8)
+    other = np.full_like(black, 3)
+    other[16:24, 40:48] = 51
+    assert worst_block(other, black) == pytest.approx(51)
+    other[16:24, 40:48] = 3
+    assert worst_block(other, black) == pytest.approx(3)
 
 
 def test_psnr() -> None:

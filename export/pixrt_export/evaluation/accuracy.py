@@ -29,6 +29,9 @@ OnProgress: TypeAlias = Callable[[int, int], object]  # how many are done, of ho
 
 PSNR_CAP_DB = 60.0  # of two pictures that are the same, or nearly: a mean over infinity says nothing
 UNEDITED = "unedited"
+BLOCKS = 8  # squares along the shorter side of a picture, of which the worst counts
+# An RMS error of a quarter of the range in one square is seen at once: a bar, a hole, a shape too many.
+SPOILED = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Verdict:
     Attributes:
         mistake: the wrong answer that the edit is nearest to, in a word or two; empty if the right one is nearest.
         psnr_db: to the right answer.
+        worst_block: of the squares of an eighth of the shorter side, the largest RMS error to the right answer, in
+            levels of 255. A mean over the picture hides a small part that is badly wrong.
         source_similarity: 1 - RMSE to the source, of values from 0 to 1: 1 is the source itself.
         picture: the edit, if it was to be kept.
     """
@@ -45,6 +50,7 @@ class Verdict:
     case: WorldCase
     mistake: str
     psnr_db: float
+    worst_block: float
     source_similarity: float
     picture: Picture | None
 
@@ -52,6 +58,11 @@ class Verdict:
     def right(self) -> bool:
         """Whether the right answer is the nearest."""
         return not self.mistake
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether it is right on the whole, and badly wrong in one place."""
+        return self.right and self.worst_block > SPOILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,16 @@ class WorldReport:
     def psnr_db(self) -> Mean:
         """PSNR to the right answer, mean over the cases."""
         return Mean.of(verdict.psnr_db for verdict in self.verdicts)
+
+    @property
+    def worst_block(self) -> Mean:
+        """RMS error of the worst square of each, in levels of 255, mean over the cases."""
+        return Mean.of(verdict.worst_block for verdict in self.verdicts)
+
+    @property
+    def spoiled(self) -> Share:
+        """The share that counts as right and is badly wrong in one place."""
+        return Share.of(verdict.spoiled for verdict in self.verdicts)
 
     @property
     def source_similarity(self) -> Mean:
@@ -93,6 +114,8 @@ class WorldReport:
         return {
             "accuracy": self.accuracy.facts(),
             "psnr_db": self.psnr_db.facts(),
+            "worst_block": self.worst_block.facts(),
+            "spoiled": self.spoiled.facts(),
             "source_similarity": self.source_similarity.facts(),
             "mistakes": self.mistakes,
         }
@@ -159,6 +182,7 @@ def _judge(case: WorldCase, source: Picture, picture: Picture, keep: bool) -> Ve
         case=case,
         mistake=_mistake(case, kinds, choice),
         psnr_db=psnr_db(picture, candidates[0]),
+        worst_block=worst_block(picture, candidates[0]),
         source_similarity=1 - _rmse(picture, source),
         picture=picture if keep else None,
     )
@@ -195,6 +219,15 @@ def psnr_db(picture: Picture, other: Picture) -> float:
     """Peak signal-to-noise ratio in dB, at most PSNR_CAP_DB."""
     rmse = _rmse(picture, other)
     return min(PSNR_CAP_DB, -20 * float(np.log10(rmse))) if rmse > 0 else PSNR_CAP_DB
+
+
+def worst_block(picture: Picture, answer: Picture) -> float:
+    """RMS error of the worst square of an eighth of the shorter side, in levels of 255; a row's last may be less."""
+    height, width = answer.shape[:2]
+    side = max(1, min(height, width) // BLOCKS)
+    error = (picture.astype(np.float64) - answer.astype(np.float64)) ** 2
+    squares = (error[y : y + side, x : x + side] for y in range(0, height, side) for x in range(0, width, side))
+    return max(float(np.sqrt(square.mean())) for square in squares)
 
 
 def _rmse(picture: Picture, other: Picture) -> float:

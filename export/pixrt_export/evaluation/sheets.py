@@ -18,7 +18,7 @@ def world_edits_sheet(report: WorldReport) -> Image.Image:
                 continue
             size = len(verdict.picture)
             pictures = (verdict.case.source(size), verdict.picture, verdict.case.answer(size))
-            outcome = "right" if verdict.right else f"wrong ({verdict.mistake})"
+            outcome = f"wrong ({verdict.mistake})" if verdict.mistake else "spoiled" if verdict.spoiled else "right"
             rows.append(SheetRow(pictures, f"{kind}, {outcome}: {verdict.case.text}", verdict.right))
     return contact_sheet(rows, titles=("source", "edit", "right answer"), side=128)
 

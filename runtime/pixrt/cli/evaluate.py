@@ -1,4 +1,4 @@
-"""`pixrt eval world | text-to-image | clip`: how good a model is, with confidence intervals.
+"""`pixrt eval world | photo | text-to-image | clip`: how good a model is, with confidence intervals.
 
 The exporter's package is imported inside the subcommands. `clip`, in `evaluate_clip`, alone needs PyTorch.
 """
@@ -14,6 +14,7 @@ from rich.table import Table
 from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.cli.console import add_row, progress, results
 from pixrt.cli.evaluate_clip import clip
+from pixrt.cli.evaluate_photo import photo
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import (
@@ -41,6 +42,7 @@ evaluate = typer.Typer(
     help="Measure how good a model is. --seed draws the samples and the noise.",
 )
 SWEEP_IMAGE, SWEEP_TEXT = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5"
+evaluate.command(epilog=example("pixrt eval photo my-bundle --edits 500 --sheet photo.png"))(photo)
 evaluate.command(
     epilog=example(
         "pixrt eval clip my-bundle --data photos.jsonl --clip clip-vit-large-patch14 --preprocessing original"
@@ -74,6 +76,10 @@ def world(
     min_psnr: Annotated[
         float | None, typer.Option(metavar="DB", help="Fail below this PSNR to the right answer.")
     ] = None,
+    max_worst_block: Annotated[
+        float | None,
+        typer.Option(metavar="LEVELS", help="Fail above this mean error of the worst square, in levels of 255."),
+    ] = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
     plot: APlotFile = None,
@@ -91,10 +97,10 @@ def world(
     from pixrt_export.evaluation.gate import Gate
     from pixrt_export.evaluation.sheets import world_edits_sheet
 
-    gate = Gate(min_accuracy, min_kind_accuracy, min_psnr)
+    gate = Gate(min_accuracy, min_kind_accuracy, min_psnr, max_worst_block)
     sweep = sweep or sweep_image is not None or sweep_text is not None
     if sweep and (sheet is not None or gate != Gate()):
-        raise OptionError("a sweep has neither a contact sheet nor bounds", remedy="Leave --sheet and --min-... out")
+        raise OptionError("a sweep has neither a contact sheet nor bounds", remedy="Leave --sheet and the bounds out")
     if sweep and {"guidance_scale", "image_guidance_scale"} & parameters.keys():
         raise OptionError("a sweep takes its scales from two lists", remedy="Give --sweep-text and --sweep-image alone")
     if plot is not None and not sweep:
@@ -130,10 +136,19 @@ def world(
 
 
 def _print_world(report: "WorldReport") -> None:
-    table = Table("kind", "edit accuracy", "scenes", "PSNR, dB", "main mistake", box=None)
+    table = Table("kind", "edit accuracy", "scenes", "PSNR, dB", "worst square", "spoiled", "main mistake", box=None)
     for kind, part in [*report.by_kind().items(), ("all", report)]:
         mistake = next((f"{name} ({count})" for name, count in part.mistakes.items()), "-")
-        add_row(table, kind, part.accuracy, part.accuracy.count, part.psnr_db.text(2), mistake)
+        add_row(
+            table,
+            kind,
+            part.accuracy,
+            part.accuracy.count,
+            part.psnr_db.text(2),
+            part.worst_block.text(1),
+            part.spoiled.hits,
+            mistake,
+        )
     results.print(table)
 
 
