@@ -13,12 +13,8 @@ from typing import Any, Literal
 from pixrt.bundles.manifest import Prediction, TokenizerSpec
 from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError
-from pixrt_export.hub import (
-    PARTS,
-    PICKLES,
-    best_variant,
-    read_json,
-)
+from pixrt_export.hub import PARTS, PICKLES, best_variant
+from pixrt_export.tokenizer import read_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +101,9 @@ class Checkpoint:
         return f"{part} of {self.other_vae.id if part == 'vae' and self.other_vae else self.id}"
 
     def tokenizer(self) -> TokenizerSpec:
-        """The tokenizer's special tokens; its two files are named as in a bundle."""
-        config = read_json(self.folder_of("tokenizer") / "tokenizer_config.json", required=False)
-        special = read_json(self.folder_of("tokenizer") / "special_tokens_map.json", required=False)
-
-        def token(name: str, default: str) -> str:
-            value = special.get(name) or config.get(name) or default
-            return str(value["content"] if isinstance(value, dict) else value)
-
-        length = config.get("model_max_length", 77)
-        return TokenizerSpec(
-            vocab="vocab.json",
-            merges="merges.txt",
-            max_length=min(int(length), int(self.text_encoder.get("max_position_embeddings", 77))),
-            bos_token=token("bos_token", "<|startoftext|>"),
-            eos_token=token("eos_token", "<|endoftext|>"),
-            unk_token=token("unk_token", "<|endoftext|>"),
-            pad_token=token("pad_token", "<|endoftext|>"),
-        )
+        """The tokenizer's special and added tokens; its two files are named as in a bundle."""
+        positions = int(self.text_encoder.get("max_position_embeddings", 77))
+        return read_spec(self.folder_of("tokenizer"), positions)
 
     def sha256(self) -> str:
         """SHA-256 over the names and contents of the configs and weights, in the order of their names.

@@ -2,7 +2,6 @@
 
 import gc
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,10 +25,10 @@ from pixrt.bundles.manifest import (
     Manifest,
     Source,
     TensorSpec,
+    TokenizerSpec,
 )
 from pixrt.bundles.store import sha256_file
-from pixrt.bundles.tokenizer import Tokenizer
-from pixrt.errors import BundleError, CheckpointError, OptionError, PixrtError
+from pixrt.errors import CheckpointError, OptionError, PixrtError
 from pixrt.files import atomic_write
 from pixrt.lora.merging import LoraSet, load_loras
 from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
@@ -38,7 +37,6 @@ from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.components import Traceable, scaling_of, traceables
 from pixrt_export.fused_step import check_step_graph, write_step_graph
-from pixrt_export.hub import read_json
 from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
 from pixrt_export.opening import open_checkpoint
 from pixrt_export.options import ExportOptions
@@ -46,6 +44,7 @@ from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16
 from pixrt_export.preview import fit_preview
 from pixrt_export.single_file import is_file, unpacked
+from pixrt_export.tokenizer import check_tokenizer, write_files
 from pixrt_export.tracing import files_of, trace
 from pixrt_export.weights import to_fp16_weights
 
@@ -95,11 +94,13 @@ def _opened(options: ExportOptions) -> Iterator[Checkpoint]:
 def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progress) -> ExportReport:
     scaling = scaling_of(checkpoint, options.source_scaling_factor)
     scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
-    _require_usable(checkpoint, scheduler, options)
+    build_table(scheduler, checkpoint.scheduler, options.steps)  # the default one, before hours are spent
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
     for note in loras.notes:
         on_progress(note)
     with bundle_folder(options.output, overwrite=options.overwrite) as folder:
+        on_progress("comparing the tokenizer")
+        tokenizer = write_tokenizer(checkpoint, folder)
         on_progress("hashing the checkpoint")
         source = _source(checkpoint, loras)
         components: dict[str, ComponentSpec] = {}
@@ -132,17 +133,25 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             size_multiple=checkpoint.vae_scale,
             native_resolution=checkpoint.sample_size * checkpoint.vae_scale,
             scheduler=checkpoint.scheduler,
-            tokenizers=(checkpoint.tokenizer(),),
+            tokenizers=(tokenizer,),
             defaults=Defaults(options.steps, options.guidance_scale, options.image_guidance_scale, scheduler),
             preview=fit_preview(encoder, checkpoint.vae_scale, scaling.factor),
             components=components,
-            files=_write_tokenizer_and_hash(checkpoint, folder),
+            files={path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())},
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
             examples=options.examples,
         )
         with atomic_write(folder / MANIFEST_NAME) as file:
             file.write(manifest.to_json().encode())
     return ExportReport(options.output, manifest, seconds)
+
+
+def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> TokenizerSpec:
+    """Write the tokenizer's files, and compare it with the checkpoint's own. Raises CheckpointError."""
+    spec, own = checkpoint.tokenizer(), checkpoint.folder_of("tokenizer")
+    write_files(own, folder)
+    check_tokenizer(own, folder, spec, int(checkpoint.text_encoder.get("vocab_size", 49408)))
+    return spec
 
 
 def _add_fused_step(
@@ -154,25 +163,6 @@ def _add_fused_step(
     result = check_step_graph(folder / unet.file, path)
     components[Component.UNET_STEP] = _spec(path, unet.kept_fp32, result)
     table[Component.UNET_STEP] = follow_weights(table[Component.UNET], folder / unet.file, path)
-
-
-def _require_usable(checkpoint: Checkpoint, scheduler: str, options: ExportOptions) -> None:
-    """Open the tokenizer and build the default table as the runtime will, before hours are spent on the networks.
-
-    Raises CheckpointError or OptionError.
-    """
-    build_table(scheduler, checkpoint.scheduler, options.steps)
-    try:
-        Tokenizer(checkpoint.folder_of("tokenizer"), checkpoint.tokenizer())
-    except BundleError as error:
-        raise CheckpointError(error.problem, remedy="Get the checkpoint's tokenizer again") from error
-    vocabulary = read_json(checkpoint.folder_of("tokenizer") / "vocab.json")
-    known = int(checkpoint.text_encoder.get("vocab_size", 49408))
-    if max(vocabulary.values()) >= known:
-        raise CheckpointError(
-            f"the tokenizer has ids up to {max(vocabulary.values())}, the text encoder {known} embeddings",
-            remedy="Check that the parts belong together",
-        )
 
 
 def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
@@ -256,10 +246,3 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(size.dim_param or size.dim_value for size in tensor.shape.dim)
     return TensorSpec(value.name, _DTYPES[tensor.elem_type], shape)  # type: ignore[arg-type]
-
-
-def _write_tokenizer_and_hash(checkpoint: Checkpoint, folder: Path) -> dict[str, FileSpec]:
-    spec = checkpoint.tokenizer()
-    for name in (spec.vocab, spec.merges):
-        shutil.copyfile(checkpoint.folder_of("tokenizer") / name, folder / name)
-    return {path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())}

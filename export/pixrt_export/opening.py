@@ -18,6 +18,7 @@ from pixrt_export.hub import (
     read_json,
     require_weights,
 )
+from pixrt_export.tokenizer import require_tokenizer
 
 
 def open_checkpoint(
@@ -56,9 +57,7 @@ def open_checkpoint(
         text_encoder=read_json(folder / "text_encoder" / "config.json"),
         scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
     )
-    for file in ("vocab.json", "merges.txt"):
-        if not (folder / "tokenizer" / file).is_file():
-            raise CheckpointError(f"{name} has no tokenizer/{file}", remedy="Download the whole checkpoint")
+    require_tokenizer(folder / "tokenizer", name)
     with _naming_values(name):
         _require_vae(checkpoint)
         _require_supported(checkpoint)

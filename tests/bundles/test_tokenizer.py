@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pixrt.bundles.manifest import TokenizerSpec
+from pixrt.bundles.manifest import AddedToken, TokenizerSpec
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.errors import BundleError
 
@@ -92,6 +92,40 @@ def test_ids_are_those_of_transformers(pad: str, monkeypatch: pytest.MonkeyPatch
         tokens = ours.encode(text)
         assert list(tokens.ids) == expected, ascii(text[:80])
         assert tokens.dropped == max(0, len(whole) - 75), ascii(text[:80])
+
+
+@pytest.mark.torch
+def test_added_tokens_are_found_as_transformers_finds_them() -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.CLIPTokenizer(str(FILES / "vocab.json"), str(FILES / "merges.txt"))
+    ways = {
+        **{"<sks>": {}, "<sks>_1": {}, "zwx": {"single_word": True}, "<l>": {"lstrip": True}, "<r>": {"rstrip": True}},
+        **{"Ünï côde": {}, "<w>": {"single_word": True, "lstrip": True, "rstrip": True}},
+    }
+    theirs.add_tokens([transformers.AddedToken(text, normalized=True, **how) for text, how in ways.items()])
+    added = [
+        AddedToken(
+            text,
+            (theirs.convert_tokens_to_ids(text),),
+            strip_left=how.get("lstrip", False),
+            strip_right=how.get("rstrip", False),
+            between="spaces" if how.get("single_word") else "anything",
+        )
+        for text, how in ways.items()
+    ]
+    ours = Tokenizer(FILES, spec(added=tuple(added)))
+    assert ours.ids("a photo of <sks>") == [320, 1125, 539, 49408]
+    generator = random.Random(0)
+    pieces = [*ways, EOS, " ", "  ", "a", "photo", "!", "É", "<", "zw"]
+    for _ in range(3000):
+        text = "".join(generator.choices(pieces, k=generator.randint(1, 8)))
+        assert ours.ids(text) == theirs(text, add_special_tokens=False).input_ids, text
+
+
+def test_given_tokens_of_several_ids_in_any_case() -> None:
+    given = [AddedToken("<Cat-Toy>", (-1, -2, -3), any_case=True)]
+    ids = Tokenizer(FILES, spec(), given).encode("a <cat-TOY>!").ids
+    assert ids[:7] == (49406, 320, -1, -2, -3, 256, 49407)
 
 
 def test_known_ids() -> None:

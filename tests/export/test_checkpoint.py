@@ -154,13 +154,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def refuse(folder: Path) -> None:
     """What an export does before it traces a network, for all of them."""
-    from pixrt.maths.solvers import scheduler_name
-    from pixrt_export.export import _require_usable
+    from pixrt.maths.solvers import build_table, scheduler_name
+    from pixrt_export.export import write_tokenizer
     from pixrt_export.opening import open_checkpoint
 
     checkpoint = open_checkpoint(str(folder))
-    options = ExportOptions(checkpoint=str(folder), output=folder)
-    _require_usable(checkpoint, scheduler_name(checkpoint.scheduler), options)
+    build_table(scheduler_name(checkpoint.scheduler), checkpoint.scheduler, 100)
+    written = folder / "bundle"
+    written.mkdir()
+    write_tokenizer(checkpoint, written)
     for part in ("text_encoder", "vae", "unet"):
         checkpoint.load(part)
 

@@ -6,7 +6,7 @@ is kept on disk (see `kept`), as long as no weights are replaced in them. In a w
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from kept import cache_folder
 from pixrt.backends.ort.backend import OrtBackend, OrtEngine
 from pixrt.backends.protocol import NewWeight
 from pixrt.bundles import store
-from pixrt.bundles.manifest import Component, TokenizerSpec
+from pixrt.bundles.manifest import AddedToken, Component, TokenizerSpec
 from pixrt.bundles.store import BUILT_IN, Bundle
 from pixrt.bundles.tokenizer import Tokenizer
 
@@ -53,12 +53,12 @@ def _share_tokenizers() -> None:
     made: dict[tuple[Path, TokenizerSpec], dict[str, Any]] = {}
     original = Tokenizer.__init__
 
-    def init(self: Tokenizer, folder: Path, spec: TokenizerSpec) -> None:
-        if (folder, spec) in made:
+    def init(self: Tokenizer, folder: Path, spec: TokenizerSpec, given: Sequence[AddedToken] = ()) -> None:
+        if (folder, spec) in made and not given:
             vars(self).update(made[folder, spec])
             return
-        original(self, folder, spec)
-        if never_changes(folder):
+        original(self, folder, spec, given)
+        if never_changes(folder) and not given:
             made[folder, spec] = dict(vars(self))
 
     Tokenizer.__init__ = init  # type: ignore[method-assign]

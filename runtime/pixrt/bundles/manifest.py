@@ -132,8 +132,25 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class AddedToken:
+    """A text that stands for token ids of its own wherever it is written, whatever the vocabulary makes of it.
+
+    `strip_left`, `strip_right`: white space on that side is dropped. `between`: only between spaces, as transformers'
+    tokenizers in Python mean a single word, or only where no letter touches it, as the tokenizers library means it.
+    `any_case`: in capitals and small letters alike.
+    """
+
+    content: str
+    ids: tuple[int, ...]
+    strip_left: bool = False
+    strip_right: bool = False
+    between: Literal["anything", "spaces", "words"] = "anything"
+    any_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizerSpec:
-    """CLIP's byte-pair tokenizer: its two files and its special tokens."""
+    """CLIP's byte-pair tokenizer: its two files, its special tokens, and those that were added to its vocabulary."""
 
     vocab: str
     merges: str
@@ -142,6 +159,7 @@ class TokenizerSpec:
     eos_token: str
     unk_token: str
     pad_token: str
+    added: tuple[AddedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +239,12 @@ class Manifest:
         """The manifest as JSON text, the form `parse_manifest` reads."""
         said = dataclasses.asdict(self)
         said["source"]["loras"] = [lora.facts() for lora in self.source.loras]
-        if not self.examples:  # so that an older pixrt, which does not know the key, reads what has none
+        # So that an older pixrt, which does not know a key, reads what has none of it.
+        if not self.examples:
             del said["examples"]
+        for tokenizer in said["tokenizers"]:
+            if not tokenizer["added"]:
+                del tokenizer["added"]
         return json.dumps(said, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -254,6 +276,7 @@ _RANKS = {
 MOST_MANIFEST_BYTES = 16 << 20
 _MOST_BYTES = 1 << 50
 _LONGEST_NAME = 200
+_MOST_ADDED = 1 << 16
 _LONGEST_NOTICE = 4000
 _MOST_SIZE = (1 << 31) - 1  # of a dimension: what the libraries count in
 _MOST_RANK = 8
@@ -347,6 +370,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if tokenizer.max_length < 3:
             raise unusable(where, f"tokenizers[{number}].max_length is {tokenizer.max_length}: no room for a word")
         require_within(tokenizer.max_length, 3, 1 << 16, where, f"tokenizers[{number}].max_length")
+        _check_added(tokenizer, f"tokenizers[{number}].added", where)
     for key, given in (("steps", manifest.defaults.steps), ("guidance_scale", manifest.defaults.guidance_scale)):
         require_within(given, 0, 1000, where, f"defaults.{key}")
     require_within(manifest.defaults.image_guidance_scale, 0, 1000, where, "defaults.image_guidance_scale")
@@ -360,6 +384,17 @@ def _check(manifest: Manifest, where: str) -> None:
         raise unusable(where, fault)
     _check_engines(manifest.engines, where)
     _check_files(manifest, where)
+
+
+def _check_added(tokenizer: TokenizerSpec, key: str, where: str) -> None:
+    require_within(len(tokenizer.added), 0, _MOST_ADDED, where, f"the length of {key}")
+    for token in tokenizer.added:
+        if not token.content.strip() or len(token.content) > _LONGEST_NAME:
+            raise unusable(where, f"{key} has {token.content!r:.60}, which is no text to be found")
+        if not 0 < len(token.ids) <= tokenizer.max_length:
+            raise unusable(where, f"{key} has {token.content!r:.60} with {len(token.ids)} ids")
+        for each in token.ids:
+            require_within(each, 0, _MOST_SIZE, where, f"an id of {token.content!r:.60} in {key}")
 
 
 def _check_components(manifest: Manifest, where: str) -> None:

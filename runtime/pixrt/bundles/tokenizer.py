@@ -6,14 +6,14 @@ the split into words, special tokens written out in the text.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Regex, pre_tokenizers
 from tokenizers.models import BPE
 
-from pixrt.bundles.manifest import TokenizerSpec
+from pixrt.bundles.manifest import AddedToken, TokenizerSpec
 from pixrt.errors import BundleError
 from pixrt.reading import read_json, read_text, shown
 
@@ -43,9 +43,12 @@ class Tokens:
 
 
 class Tokenizer:
-    """The tokenizer of a bundle. Raises BundleError if its files cannot be read or lack the special tokens."""
+    """The tokenizer of a bundle, and tokens that others bring along, whose ids may be below zero.
 
-    def __init__(self, folder: Path, spec: TokenizerSpec) -> None:
+    Raises BundleError if its files cannot be read or lack the special tokens.
+    """
+
+    def __init__(self, folder: Path, spec: TokenizerSpec, given: Sequence[AddedToken] = ()) -> None:
         vocab, merges = _read_vocab(folder / spec.vocab), _read_merges(folder / spec.merges)
         try:
             self._model = BPE(vocab, merges, end_of_word_suffix="</w>", unk_token=spec.unk_token)
@@ -59,13 +62,13 @@ class Tokenizer:
         )
         self._length = spec.max_length
         self._bos, self._eos, self._pad = (self._id(t) for t in (spec.bos_token, spec.eos_token, spec.pad_token))
-        special = {spec.bos_token, spec.eos_token, spec.unk_token, spec.pad_token}
-        # Longest first, so that a token that begins like another wins.
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+        special = dict.fromkeys((spec.bos_token, spec.eos_token, spec.unk_token, spec.pad_token))
+        own = [AddedToken(token, (self._id(token),)) for token in special]
+        self._added = Added((*own, *spec.added, *given))
 
     def encode(self, text: str) -> Tokens:
         """The ids of a text, cut and padded to the text encoder's length, 77 for CLIP."""
-        ids = list(self._text_ids(text))
+        ids = self.ids(text)
         room = self._length - 2
         kept = [self._bos, *ids[:room], self._eos]
         return Tokens(
@@ -73,13 +76,12 @@ class Tokenizer:
             dropped=max(0, len(ids) - room),
         )
 
-    def _text_ids(self, text: str) -> Iterator[int]:
-        start = 0
-        for match in self._special.finditer(text):
-            yield from self._plain_ids(text[start : match.start()])
-            yield self._id(match.group())
-            start = match.end()
-        yield from self._plain_ids(text[start:])
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text, all of them, without what begins, ends or fills it."""
+        found: list[int] = []
+        for piece in self._added.pieces(text):
+            found.extend(piece.ids if isinstance(piece, AddedToken) else self._plain_ids(piece))
+        return found
 
     def _plain_ids(self, text: str) -> Iterator[int]:
         for word, _ in self._words.pre_tokenize_str(_clean(text)):
@@ -93,6 +95,54 @@ class Tokenizer:
         if found is None:
             raise BundleError(f"the tokenizer's vocabulary lacks {token!r}", remedy=_AGAIN)
         return int(found)
+
+
+class Added:
+    """Finds added tokens in a text as transformers does, the longest first."""
+
+    def __init__(self, tokens: Sequence[AddedToken]) -> None:
+        self._plain = {token.content: token for token in tokens}
+        self._lower = {token.content.lower(): token for token in tokens if token.any_case}
+        # Longest first, so that a token that begins like another wins.
+        self._pattern = re.compile("|".join(map(_pattern, sorted(tokens, key=lambda t: len(t.content), reverse=True))))
+
+    def pieces(self, text: str) -> Iterator[str | AddedToken]:
+        """The text in its order: added tokens, and what stands between them."""
+        pieces = [piece for piece in self._split(text) if piece]
+        for at, token in enumerate(pieces):
+            if not isinstance(token, AddedToken):
+                continue
+            before, after = pieces[at - 1] if at else "", pieces[at + 1] if at + 1 < len(pieces) else ""
+            if token.strip_right and isinstance(after, str) and after:
+                pieces[at + 1] = after.lstrip()
+            if token.strip_left and isinstance(before, str) and before:
+                pieces[at - 1] = before.rstrip()
+            if token.between == "spaces" and _text(before)[-1:].strip(" "):
+                pieces[at - 1 : at + 1] = [_text(pieces[at - 1]) + token.content, ""]
+            elif token.between == "spaces" and _text(after)[:1].strip(" "):
+                pieces[at : at + 2] = ["", token.content + _text(pieces[at + 1])]
+        return (piece for piece in pieces if piece)
+
+    def _split(self, text: str) -> Iterator[str | AddedToken]:
+        start = 0
+        for match in self._pattern.finditer(text):
+            yield text[start : match.start()]
+            yield self._token(match.group())
+            start = match.end()
+        yield text[start:]
+
+    def _token(self, found: str) -> AddedToken:
+        return self._plain.get(found) or self._lower[found.lower()]
+
+
+def _text(piece: str | AddedToken) -> str:
+    return piece.content if isinstance(piece, AddedToken) else piece
+
+
+def _pattern(token: AddedToken) -> str:
+    text = re.escape(token.content)
+    text = f"(?i:{text})" if token.any_case else text
+    return rf"(?<!\w){text}(?!\w)" if token.between == "words" else text
 
 
 _AGAIN = "Export the checkpoint again with `pixrt export`"
