@@ -37,6 +37,11 @@ class Traceable:
     inputs: Callable[[int, int, int], Inputs]
     output: str
 
+    @property
+    def weights(self) -> torch.nn.Module:
+        """The module whose parameters have the names of the checkpoint's: encoder and decoder are of one VAE."""
+        return getattr(self.module, "vae", self.module)
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:

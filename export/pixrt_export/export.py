@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from pixrt._version import __version__
+from pixrt.bundles.engine_files import file_of_weights
 from pixrt.bundles.manifest import (
     MANIFEST_NAME,
     SCHEMA,
@@ -35,6 +36,7 @@ from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt.maths.solvers import build_table, scheduler_name
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
+from pixrt_export.compact import compact
 from pixrt_export.components import Traceable, scaling_of, traceables
 from pixrt_export.fused_step import check_step_graph, write_step_graph
 from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
@@ -198,6 +200,9 @@ def _export_component(
         expected = references(network)
         is_listed = component in (Component.UNET, Component.TEXT_ENCODER)
         places = find_weights(network.module, traced) if is_listed else {}
+        if options.compact:
+            stored = compact(traced, network.weights, folder / file_of_weights(component))
+            places = {name: stored[name] for name in places}
         del network
         gc.collect()
         result = check(component, traced, expected, "fp32")

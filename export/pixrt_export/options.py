@@ -39,6 +39,12 @@ class ExportOptions:
         choices=get_args(Precision),
         group="Bundle",
     )
+    compact: bool = option(
+        False,
+        "Store an FP16 checkpoint's weights as they are, with FP32 arithmetic: half the size, the same results.",
+        kind="flag",
+        group="Bundle",
+    )
     name: str | None = option(None, "The bundle's name; the output folder's by default.", kind="text", group="Bundle")
     notice: str = option("", "A line shown with every result of the model.", kind="text", group="Bundle")
     fused_step: bool = option(
@@ -101,5 +107,8 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         validate(self)
+        if self.compact and self.precision != "fp32":
+            problem = f"compact is given, and precision is {self.precision}"
+            raise OptionError(problem, remedy="Leave one of them out", option="compact")
         if fault := fault_of_examples(self.examples):
             raise OptionError(fault, remedy="Say fewer, or shorter ones", option="example")

@@ -61,10 +61,16 @@ def source_files(manifest: Manifest, component: str) -> tuple[str, ...]:
     if component not in manifest.components:
         raise EngineError(f"bundle {manifest.name!r} has no component {component}", remedy=_BUILD)
     files = [manifest.components[component].file]
-    outside = [f"{files[0]}_data"]
+    outside = [f"{files[0]}_data", file_of_weights(component)]
     if component == Component.UNET_STEP and Component.UNET in manifest.components:
         outside.append(f"{manifest.components[Component.UNET].file}_data")  # the step has the UNet's weights
     return (*files, *(name for name in outside if name in manifest.files))
+
+
+def file_of_weights(component: str) -> str:
+    """The file of a component's weights in a bundle that holds its checkpoint; several components may share one."""
+    owner = "vae" if component.startswith("vae") else component.removesuffix("_step")
+    return f"{owner}.safetensors"
 
 
 def source_digest(manifest: Manifest, component: str) -> str:
