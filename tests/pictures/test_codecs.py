@@ -134,7 +134,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_refused_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match="not a file"):
+    with pytest.raises(PictureError, match="not a regular file"):
         load_picture(tmp_path / "pipe.png")
 
 

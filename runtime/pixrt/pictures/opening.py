@@ -3,8 +3,8 @@
 Pillow is imported when the first picture is. Must not import a backend.
 """
 
+import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from pixrt.pictures.containers import Contained, contained, with_ends, without_a
 from pixrt.pictures.effort import BoundedFile, check_scans
 from pixrt.pictures.formats import HEIC, kind_of, readable_formats
 from pixrt.pictures.geometry import check_size
+from pixrt.reading import read_regular, shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,6 +25,7 @@ _ORIENTATION_TAG = 0x0112
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _LENGTHS = {1: 1, 3: 2, 4: 4}  # bytes of the types that an orientation may have: byte, short, long
 _INCH = 0.0254
+_MOST_BYTES = 2**31  # more than the largest picture takes that is not compressed
 _SAVE_ONE = "Save one of them as a picture"
 
 
@@ -195,21 +197,12 @@ def _orientation(exif: bytes) -> int:
 
 
 def _read(path: Path) -> bytes:
-    """A picture's file. Raises PictureError: a pipe or a device could keep the reader waiting for ever."""
-    try:
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            remedy = "Copy the picture into a file first"
-            raise PictureError(f"{path} is not a file but a pipe or a device", remedy=remedy)
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise PictureError(f"there is no file {path}", remedy="Check the path") from None
-    except IsADirectoryError:
-        raise PictureError(f"{path} is a folder", remedy="Give the pictures in it") from None
-    except PermissionError:
-        raise PictureError(f"{path} cannot be read: no permission", remedy="Change its permissions") from None
-    except (OSError, ValueError) as error:
-        raise broken_picture(str(path), error) from error
+    """A picture's file. Raises PictureError."""
+    if not os.path.lexists(path):
+        raise PictureError(f"there is no file {shown(path)}", remedy="Check the path")
+    if path.is_dir():
+        raise PictureError(f"{shown(path)} is a folder", remedy="Give the pictures in it")
+    return read_regular(path, _MOST_BYTES, lambda problem: PictureError(problem, remedy="Copy the picture into a file"))
 
 
 def broken_picture(name: str, error: Exception) -> PictureError:

@@ -79,9 +79,11 @@ class Refit:
                 raise self._refused(name)
 
     def _base(self, weight: NewWeight) -> Array:
+        """The bundle's own values. Raises EngineError; BundleAltered where the file is not that which was checked."""
         path = self._bundle.folder / weight.file
         try:
             values = np.fromfile(path, weight.values.dtype, weight.values.size, offset=weight.offset)
+            self._bundle.require_unchanged(weight.file)
             return values.reshape(weight.values.shape)
         except (OSError, ValueError) as error:
             raise EngineError(f"{path} cannot be read: {error}", remedy="Export again") from error
