@@ -35,3 +35,11 @@ class PairSet(Protocol):
     def load(self, index: int, size: int) -> Pair:
         """Load sample `index`, its pictures fitted to [size, size, 3]. Raises PictureError."""
         ...
+
+
+class JudgedPairs(PairSet, Protocol):
+    """A set that knows every right answer."""
+
+    def is_right(self, index: int, picture: NDArray[np.uint8]) -> bool:
+        """Whether a picture [size, size, 3] is nearer to what sample `index` asks for than to any other answer."""
+        ...

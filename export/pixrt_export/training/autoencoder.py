@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -28,7 +29,7 @@ class NoisyAutoencoder(nn.Module):
 
 
 class AutoencoderJob:
-    """Reconstruct the targets of a training set.
+    """Reconstruct the pictures of a training set: of every other sample the source, where it has one, else the target.
 
     The latents get a little noise of a fixed size rather than a full posterior sample: with few channels a posterior
     that starts wide wipes out flat colours. The log variance is led to that same size, so that a posterior sample
@@ -46,10 +47,10 @@ class AutoencoderJob:
 
     def load(self, samples: Sequence[int]) -> torch.Tensor:
         """Pictures [B, 3, H, W] in [-1, 1]."""
-        return to_tensor(np.stack([self.pairs.load(index, self.size).target for index in samples]))
+        return to_tensor(np.stack([self._picture(index) for index in samples]))
 
     def loss(self, network: nn.Module, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Mean of absolute and squared error, and what keeps the latents small and the variance at the noise's."""
+        """Mean of absolute and squared error, also at edges, and what keeps latents small and their variance fixed."""
         if self.options.recolor:
             chosen = torch.rand(len(batch), generator=generator) < self.options.recolor
             batch = torch.where(chosen[:, None, None, None], recolored(batch, generator), batch)
@@ -61,7 +62,13 @@ class AutoencoderJob:
         error = made - batch
         latents = mean.square().mean() + (logvar - wanted).square().mean()
         loss: torch.Tensor = error.abs().mean() + error.square().mean() + self.options.latent_decay * latents
+        if self.options.edges:
+            loss = loss + self.options.edges * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean())
         return loss
+
+    def _picture(self, index: int) -> NDArray[np.uint8]:
+        pair = self.pairs.load(index, self.size)
+        return pair.target if index % 2 or pair.source is None else pair.source
 
     def preview(self) -> Preview:
         """The first pictures of the set above what comes back."""

@@ -69,6 +69,9 @@ class AutoencoderOptions(LoopOptions):
     latent_decay: float = option(
         1e-4, "Weight of the mean square of the latents.", kind="number", low=0, group="Training"
     )
+    edges: float = option(
+        0.0, "Weight of the error of the differences between neighbors.", kind="number", low=0, group="Training"
+    )
     recolor: float = option(
         0.0, "Share of pictures that get other colors at random.", kind="number", low=0, high=1, group="Training"
     )

@@ -5,25 +5,28 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pixrt.errors import OptionError
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, option_fields, validate
 from pixrt.reading import read_toml
-from pixrt_export.data.pairs import PairSet
+from pixrt_export.data.pairs import JudgedPairs, PairSet
+from pixrt_export.photo.pairs import PhotoPairs
 from pixrt_export.training.options import LoopOptions
 from pixrt_export.world.pairs import WorldPairs
 
 Options = TypeVar("Options", bound=LoopOptions)
 Value = TypeVar("Value")
+World = Literal["shapes", "photo"]
 
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """What to learn from: a folder of pairs, or the procedural world where there is none; see `WorldPairs`."""
+    """What to learn from: a folder of pairs, or a world where there is none; see `WorldPairs` and `PhotoPairs`."""
 
     folder: str = option("", "A training set on disk, see `pixrt data check`.", kind="text")
+    world: World = option("shapes", "Drawn shapes, or photographs.", kind="choice", choices=get_args(World))
     size: int = option(256, "Side of the training pictures in pixels.", kind="whole", low=1)
     count: int = option(50_000, "Samples of the world.", kind="whole", low=1)
     seed: int = option(0, "Which samples of the world are drawn.", kind="whole", low=0)
@@ -39,7 +42,16 @@ class DataOptions:
             from pixrt_export.data.folders import open_pairs
 
             return open_pairs(Path(self.folder))
+        if self.world == "photo":
+            return PhotoPairs(self.count, self.seed, "train", self.kind or None)
         return WorldPairs(self.count, self.seed, "train", self.captions, self.kind or None)
+
+    def held_out(self, count: int) -> JudgedPairs | None:
+        """Samples of the world that training never shows; None for a folder, of which nobody knows what is right."""
+        if self.folder:
+            return None
+        pairs = PhotoPairs if self.world == "photo" else WorldPairs
+        return pairs(count, self.seed, "held-out", kind=self.kind or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,6 @@ from PIL import Image
 from pixrt_export.data.pairs import PairSet
 from pixrt_export.training.loop import Preview
 from pixrt_export.training.plan import DataOptions
-from pixrt_export.world.judge import nearest_is_right
-from pixrt_export.world.pairs import WorldPairs
 
 Edit = Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.uint8]]
 COLUMNS = 8
@@ -19,9 +17,9 @@ COLUMNS = 8
 def edit_preview(edit: Edit, pairs: PairSet, data: DataOptions, scenes: int) -> Callable[[], Preview]:
     """A function that edits some pictures and lays them out: source, result, right answer.
 
-    The pictures are held-out scenes if the data is the world, and then judged, else the first ones of the set.
+    The pictures are held-out ones if the data is a world, and then judged, else the first ones of the set.
     """
-    world = None if data.folder else WorldPairs(scenes, data.seed, "held-out", kind=data.kind or None)
+    world = data.held_out(scenes)
     shown = world or pairs
     samples = [shown.load(index, data.size) for index in range(min(scenes, len(shown)))]
     samples = [sample for sample in samples if sample.source is not None]
@@ -34,7 +32,7 @@ def edit_preview(edit: Edit, pairs: PairSet, data: DataOptions, scenes: int) -> 
         grid = _grid(np.concatenate([sources, results, targets], axis=1))
         if world is None:
             return Preview(grid)
-        right = [nearest_is_right(*world.draw(k)[:2], results[k]) for k in range(len(texts))]
+        right = [world.is_right(k, results[k]) for k in range(len(texts))]
         return Preview(grid, {"edit_accuracy": float(np.mean(right))})
 
     return preview

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixrt_export.data.pairs import Pair
 from pixrt_export.world.captions import caption
 from pixrt_export.world.drawing import draw
 from pixrt_export.world.instructions import Instruction, View, random_instruction
+from pixrt_export.world.judge import nearest_is_right
 from pixrt_export.world.scene import Scene, Split, random_scene_of
 
 VERSION = 1  # part of the fingerprint: raise it when the same seed gives other samples
@@ -58,3 +60,8 @@ class WorldPairs:
         if instruction is None:
             return Pair(text, None, source)
         return Pair(text, source, draw(instruction.apply(scene), size))
+
+    def is_right(self, index: int, picture: NDArray[np.uint8]) -> bool:
+        """Whether a picture [size, size, 3] is what sample `index`, no caption, asks for."""
+        scene, instruction, _ = self.draw(index)
+        return nearest_is_right(scene, instruction, picture)
