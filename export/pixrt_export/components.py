@@ -20,6 +20,8 @@ from pixrt.bundles.manifest import Component
 from pixrt.errors import CheckpointError
 from pixrt_export.checkpoint import Checkpoint
 
+# Rows of embeddings that the text encoder takes beside its own; a text has 75 at most.
+MOST_GIVEN = 128
 Inputs = dict[str, torch.Tensor]
 Axes = dict[str, dict[int, str]]
 
@@ -125,9 +127,36 @@ class _Decoder(torch.nn.Module):
         return {"sample": self.vae.decode(own).sample}
 
 
+class _GivenRows(torch.nn.Embedding):
+    """A table of embeddings in which an id below zero is a row of another one: -1 is the first of `given`."""
+
+    given: torch.Tensor
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        is_given, first = ids < 0, torch.zeros((), dtype=ids.dtype)
+        own = super().forward(torch.where(is_given, first, ids))
+        given = torch.nn.functional.embedding(torch.where(is_given, -1 - ids, first), self.given)
+        return torch.where(is_given[..., None], given, own)
+
+
+class _TextEncoder(torch.nn.Module):
+    """Token ids to the last hidden state, with room for embeddings that are given with them, `[MOST_GIVEN, D]`."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.text_model, self.config = model.text_model, model.config
+        embeddings = self.text_model.embeddings
+        table = embeddings.token_embedding.weight
+        self._rows = embeddings.token_embedding = _GivenRows(table.shape[0], table.shape[1], _weight=table)
+
+    def forward(self, input_ids: torch.Tensor, embeddings: torch.Tensor) -> Any:
+        self._rows.given = embeddings
+        return {"last_hidden_state": self.text_model(input_ids=input_ids).last_hidden_state}
+
+
 def _text_encoder(checkpoint: Checkpoint) -> Traceable:
-    module = checkpoint.load("text_encoder")
-    tokens = checkpoint.tokenizer().max_length
+    module = _TextEncoder(checkpoint.load("text_encoder"))
+    tokens, text = checkpoint.tokenizer().max_length, module.config
 
     class Config(CLIPTextOnnxConfig):  # type: ignore[misc]
         @property
@@ -136,16 +165,21 @@ def _text_encoder(checkpoint: Checkpoint) -> Traceable:
 
         @property
         def inputs(self) -> Axes:
-            return {"input_ids": {0: "batch", 1: "tokens"}}
+            return {"input_ids": {0: "batch", 1: "tokens"}, "embeddings": {}}
 
         def generate_dummy_inputs(self, framework: str = "pt", **kwargs: Any) -> Inputs:
             return inputs(2, 0, 0)
 
     def inputs(batch: int, height: int, width: int) -> Inputs:
-        return {"input_ids": torch.randint(0, module.config.vocab_size, (batch, tokens))}
+        ids = torch.randint(text.vocab_size, (batch, tokens))
+        ids[:, ::5] = torch.randint(-MOST_GIVEN, 0, ids[:, ::5].shape)
+        return {
+            "input_ids": ids,
+            "embeddings": torch.randn(MOST_GIVEN, text.hidden_size) * 0.02,  # about as large as CLIP's own
+        }
 
-    config = Config(module.config, task="feature-extraction")
-    return Traceable(Component.TEXT_ENCODER, module, config, inputs, "last_hidden_state")
+    config = Config(text, task="feature-extraction")
+    return Traceable(Component.TEXT_ENCODER, module.eval(), config, inputs, "last_hidden_state")
 
 
 def _unet(checkpoint: Checkpoint, factor: float) -> Traceable:

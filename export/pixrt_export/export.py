@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -31,6 +31,7 @@ from pixrt.bundles.manifest import (
 from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError, OptionError, PixrtError
 from pixrt.files import atomic_write
+from pixrt.lora.embeddings import Embedding
 from pixrt.lora.merging import LoraSet, load_loras
 from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt.maths.solvers import build_table, scheduler_name
@@ -38,6 +39,7 @@ from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.compact import compact
 from pixrt_export.components import Traceable, scaling_of, traceables
+from pixrt_export.embeddings import add_rows, added_tokens, read_embeddings
 from pixrt_export.fused_step import check_step_graph, write_step_graph
 from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
 from pixrt_export.opening import open_checkpoint
@@ -100,17 +102,20 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
     for note in loras.notes:
         on_progress(note)
+    embeddings = read_embeddings(options.embeddings, checkpoint, allow_pickle=options.allow_pickle)
     with bundle_folder(options.output, overwrite=options.overwrite) as folder:
         on_progress("comparing the tokenizer")
         tokenizer = write_tokenizer(checkpoint, folder)
+        rows = int(checkpoint.text_encoder.get("vocab_size", 49408))
+        tokenizer = replace(tokenizer, added=(*tokenizer.added, *added_tokens(embeddings, rows)))
         on_progress("hashing the checkpoint")
-        source = _source(checkpoint, loras)
+        source = _source(checkpoint, loras, embeddings)
         components: dict[str, ComponentSpec] = {}
         table: dict[str, dict[str, WeightPlace]] = {}
         seconds: dict[Component, float] = {}
         for load in traceables(checkpoint, scaling):
             started = time.perf_counter()
-            component, specs, places = _export_component(load, folder, loras, options, on_progress)
+            component, specs, places = _export_component(load, folder, loras, embeddings, options, on_progress)
             components |= specs
             if places:
                 table[component] = places
@@ -167,17 +172,23 @@ def _add_fused_step(
     table[Component.UNET_STEP] = follow_weights(table[Component.UNET], folder / unet.file, path)
 
 
-def _source(checkpoint: Checkpoint, loras: LoraSet) -> Source:
-    """The checkpoint's identity; with LoRAs in it, it is another."""
+def _source(checkpoint: Checkpoint, loras: LoraSet, embeddings: Sequence[Embedding]) -> Source:
+    """The checkpoint's identity; with LoRAs or embeddings in it, it is another."""
     sha256 = checkpoint.sha256()
-    if loras.specs:
-        named = [sha256, *(lora.identity for lora in loras.specs)]
-        sha256 = hashlib.sha256("\n".join(named).encode()).hexdigest()
-    return Source(checkpoint.id, sha256, loras.specs, checkpoint.other_vae.id if checkpoint.other_vae else "")
+    if loras.specs or embeddings:
+        given = [*(lora.identity for lora in loras.specs), *(each.spec.identity for each in embeddings)]
+        sha256 = hashlib.sha256("\n".join([sha256, *given]).encode()).hexdigest()
+    vae, specs = checkpoint.other_vae.id if checkpoint.other_vae else "", tuple(each.spec for each in embeddings)
+    return Source(checkpoint.id, sha256, loras.specs, vae, specs)
 
 
 def _export_component(
-    load: Callable[[], Traceable], folder: Path, loras: LoraSet, options: ExportOptions, on_progress: Progress
+    load: Callable[[], Traceable],
+    folder: Path,
+    loras: LoraSet,
+    embeddings: Sequence[Embedding],
+    options: ExportOptions,
+    on_progress: Progress,
 ) -> tuple[Component, dict[str, ComponentSpec], dict[str, WeightPlace]]:
     """Merge LoRAs, cut, trace, check, convert and check again one network; only one is in memory at a time.
 
@@ -192,6 +203,8 @@ def _export_component(
     specs: dict[str, ComponentSpec] = {}
     with _naming(component):
         merge_into(network.module, loras.factors.get(component, {}))
+        if component is Component.TEXT_ENCODER:
+            add_rows(network.module, embeddings)
         if options.without_source and component is Component.UNET:  # after LoRAs, which are made for the whole layer
             drop_source(network.module)
         on_progress(f"{component}: tracing")

@@ -10,6 +10,7 @@ from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, validate
 
 if TYPE_CHECKING:
+    from pixrt.lora.embeddings import EmbeddingInput
     from pixrt.lora.merging import LoraInput
 
 SingleFilePrediction = Literal["epsilon", "v_prediction"]
@@ -25,12 +26,14 @@ class ExportOptions:
         checkpoint: a diffusers-format folder, a hub id, or a single file in the original layout.
         output: the bundle's folder.
         loras: LoRA files, or pairs of a file and a scale, to merge into the weights.
+        embeddings: textual-inversion files, or pairs of a file and a token, to put into the text encoder.
         examples: instructions that the model knows, which a page shows to begin with.
     """
 
     checkpoint: str
     output: Path
     loras: "tuple[LoraInput, ...]" = ()
+    embeddings: "tuple[EmbeddingInput, ...]" = ()
     examples: tuple[str, ...] = ()
     precision: Precision = option(
         "fp32",

@@ -2,7 +2,8 @@
 
     PixrtError                   exit  1
     ├── OptionError              exit  2   a parameter is out of range, or does not fit this bundle
-    │   └── LoraError            exit  2   a LoRA file cannot be used, or does not fit this bundle
+    │   ├── LoraError            exit  2   a LoRA file cannot be used, or does not fit this bundle
+    │   └── EmbeddingError       exit  2   an embedding cannot be used, or does not fit this bundle
     ├── PictureError             exit  3   a picture cannot be used
     │   ├── ParametersMissing    exit  3   it does not say how it was made
     │   ├── PictureUnreadable    exit  3   it is no picture, or of a format that is not read
@@ -76,6 +77,10 @@ class OptionError(PixrtError):
 
 class LoraError(OptionError):
     """A LoRA file is missing, of another kind, or made for other layers than the bundle has."""
+
+
+class EmbeddingError(OptionError):
+    """A textual-inversion embedding is missing, of another kind, or as wide as another text encoder."""
 
 
 class PictureError(PixrtError):

@@ -178,7 +178,7 @@ def test_paths_are_never_texts() -> None:
     from pixrt.options.schema import json_schema
 
     paths = {name: each for name, each in option_fields(ServeOptions).items() if rule_of(each).kind == "path"}
-    assert set(paths) == {"keys_file", "lora_folder", "c2pa_cert", "c2pa_key"}
+    assert set(paths) == {"keys_file", "lora_folder", "embedding_folder", "c2pa_cert", "c2pa_key"}
     for each in paths.values():
         with pytest.raises(OptionError, match="no path"):
             parse(each, "/etc/passwd")

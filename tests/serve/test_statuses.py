@@ -34,6 +34,7 @@ def test_only_what_is_the_clients_is_told(kind: type[PixrtError]) -> None:
         (errors.OptionError("a", remedy="b", option="steps"), 400, "steps"),
         (errors.OptionError("a", remedy="b", option="text"), 400, "prompt"),
         (errors.LoraError("a", remedy="b"), 400, "lora"),
+        (errors.EmbeddingError("a", remedy="b"), 400, None),
         (errors.PictureError("a", remedy="b"), 400, "image"),
         (errors.PictureUnreadable("a", remedy="b", option="mask"), 415, "mask"),
         (errors.PictureTooLarge("a", remedy="b", option="style"), 413, "style"),

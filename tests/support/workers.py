@@ -25,6 +25,7 @@ def setup_of(*, lora_folder: str | None = None, variants: int = 2, **session: An
         slots=4,
         most_rows=24,
         lora_folder=lora_folder,
+        embedding_folder=None,
         variants=variants,
         log_format="text",
         marking=MarkingOptions(),

@@ -118,17 +118,32 @@ class LoraSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """A textual-inversion embedding in use: its file's name, what is written for it, and its SHA-256."""
+
+    name: str
+    token: str
+    sha256: str
+
+    @property
+    def identity(self) -> str:
+        """What it is, whatever its file is called."""
+        return f"{self.sha256}:{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The checkpoint a bundle was made from: its name, and a SHA-256 over its configs and weights.
 
-    `loras` were merged into it, and are in the SHA-256 too; so is `vae`, the name of a VAE that took the place of its
-    own ("" for none).
+    `loras` were merged into it, and are in the SHA-256 too; so are `embeddings`, and `vae`, the name of a VAE that took
+    the place of its own ("" for none).
     """
 
     id: str
     sha256: str
     loras: tuple[LoraSpec, ...] = ()
     vae: str = ""
+    embeddings: tuple[EmbeddingSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +257,8 @@ class Manifest:
         # So that an older pixrt, which does not know a key, reads what has none of it.
         if not self.examples:
             del said["examples"]
+        if not self.source.embeddings:
+            del said["source"]["embeddings"]
         for tokenizer in said["tokenizers"]:
             if not tokenizer["added"]:
                 del tokenizer["added"]
@@ -250,7 +267,7 @@ class Manifest:
 
 # The tensor names of every bundle, inputs and outputs in order: optimum's and diffusers' where they have any.
 TENSORS = {
-    Component.TEXT_ENCODER: (("input_ids",), ("last_hidden_state",)),
+    Component.TEXT_ENCODER: (("input_ids", "embeddings"), ("last_hidden_state",)),
     Component.UNET: (("sample", "timestep", "encoder_hidden_states"), ("out_sample",)),
     Component.VAE_ENCODER: (("sample",), ("latent_sample",)),
     Component.VAE_DECODER: (("latent_sample",), ("sample",)),
@@ -269,6 +286,7 @@ MOST_EXAMPLES, LONGEST_EXAMPLE = 24, 200
 # Dimensions of each of those tensors.
 _RANKS = {
     **{"row_to_latents": 1, "row_to_source": 1, "at": 1, "timestep": 1, "input_ids": 2, "branch_rows": 2},
+    **{"embeddings": 2},
     **{"last_hidden_state": 3, "encoder_hidden_states": 3, "context": 3, "table": 3, "history": 5, "next_history": 5},
     **{"sample": 4, "out_sample": 4, "latent_sample": 4, "latents": 4, "next_latents": 4, "noise": 4, "denoised": 4},
     **{"source": 4, "where": 4, "anchor": 4, "anchor_noise": 4},
@@ -405,6 +423,9 @@ def _check_components(manifest: Manifest, where: str) -> None:
     if manifest.unet_in_channels == manifest.latents.channels:  # the network takes no source
         inputs, outputs = TENSORS[Component.UNET_STEP]
         tensors[Component.UNET_STEP] = tuple(n for n in inputs if n not in ("source", "row_to_source")), outputs
+    encoder = manifest.components.get(Component.TEXT_ENCODER)
+    if encoder is not None and len(encoder.inputs) == 1:  # of a version that could not be given embeddings
+        tensors[Component.TEXT_ENCODER] = ("input_ids",), ("last_hidden_state",)
     for key, expected in tensors.items():
         component = manifest.components.get(key)
         if component is None:

@@ -8,6 +8,7 @@ import typer
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import total_bytes
 from pixrt.cli.console import errors, say
+from pixrt.cli.embeddings import EmbeddingFlag, embedding_inputs
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.parameters import with_flags
@@ -26,6 +27,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The bundle's folder.")],
     lora: LoraFlag = None,
+    embedding: EmbeddingFlag = None,
     example: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,7 +44,12 @@ def export(
     from pixrt_export import export_checkpoint
 
     options = ExportOptions(
-        checkpoint=checkpoint, output=output, loras=lora_inputs(lora), examples=(*(example or ()),), **parameters
+        checkpoint=checkpoint,
+        output=output,
+        loras=lora_inputs(lora),
+        embeddings=embedding_inputs(embedding),
+        examples=(*(example or ()),),
+        **parameters,
     )
     with errors.status("exporting") as status:
 

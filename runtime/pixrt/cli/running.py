@@ -12,6 +12,7 @@ import typer
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli.console import progress, warn
+from pixrt.cli.embeddings import EmbeddingFlag, embedding_inputs
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.outputs import STREAM
 from pixrt.cli.parameters import OUTPUT, TENSORRT
@@ -38,6 +39,7 @@ class Running:
         DEFAULT_BUNDLE
     )
     lora: LoraFlag = None
+    embedding: EmbeddingFlag = None
     session: SessionOptions = SessionOptions()  # a flag for each of its options
     marking: MarkingOptions = MarkingOptions()
     build_engines: Annotated[
@@ -76,7 +78,12 @@ class Running:
         """The bundle, opened as the flags say, or as `session` does."""
         from pixrt.editor.editor import Editor
 
-        return Editor(self.bundle, session or self.session, loras=lora_inputs(self.lora))
+        return Editor(
+            self.bundle,
+            session or self.session,
+            loras=lora_inputs(self.lora),
+            embeddings=embedding_inputs(self.embedding),
+        )
 
     def open_marking(self) -> "Marking":
         """What results are marked with, opened before any work; and what is given up for it, said."""

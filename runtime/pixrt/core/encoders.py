@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array, BoundCall
-from pixrt.bundles.manifest import Component, Manifest
+from pixrt.bundles.manifest import Component, Manifest, TensorSpec
 from pixrt.core.caches import Recent
 from pixrt.core.engines import Engines
 from pixrt.core.families.family import Family
@@ -39,6 +39,7 @@ class Encoders:
         self._texts: Recent[Array] = Recent(TEXT_BYTES, _nbytes)
         self._sources: Recent[Array] = Recent(SOURCE_BYTES, _nbytes)
         self._calls: dict[Component, Recent[_Bound]] = {}
+        self._embeddings: Array | None = None
 
     def text(self, ids: tuple[int, ...], clock: Stopwatch) -> Array:
         """The embedding `[L, D]` that the UNet sees of token ids."""
@@ -47,6 +48,12 @@ class Encoders:
             return self._call(component, "text", data, out_shape, clock)
 
         return self._texts.get(ids, lambda: _fixed(self._family.text(ids, call)))
+
+    def use_embeddings(self, rows: Array) -> None:
+        """From now on give the text encoder these rows, which ids below zero stand for: -1 for the first."""
+        self._embeddings = rows
+        self.forget(Component.TEXT_ENCODER)
+        self.forget_answers(Component.TEXT_ENCODER)
 
     def source(self, pixels: NDArray[np.float32], clock: Stopwatch, origin: bytes = b"") -> Array:
         """The posterior mean `[C, h, w]` of a picture `[3, H, W]` in [-1, 1], not scaled (parity with the paper).
@@ -100,15 +107,21 @@ class Encoders:
     def _call(
         self, component: Component, stage: str, data: Array, out_shape: tuple[int, ...], clock: Stopwatch
     ) -> Array:
-        """Run a network of one input and one output on one item; what is bound is kept for the next of that shape."""
+        """Run a network of one output on one item; what is bound is kept for the next of that shape.
+
+        An input beside the item is the same for all items: it is the embeddings that the text encoder is given.
+        """
         engine = self._engines.get(component, clock)
         with clock.stage(stage):
-            (source,), (target,) = engine.inputs, engine.outputs
+            (source, *beside), (target,) = engine.inputs, engine.outputs
 
             def bind() -> _Bound:
                 given = engine.allocate((1, *data.shape), source.dtype)
                 result = engine.allocate((1, *out_shape), target.dtype)
-                return given, result, engine.bind({source.name: given, target.name: result})
+                constant = {each.name: engine.allocate(_numbers(each), each.dtype) for each in beside}
+                for array in constant.values():
+                    array[...] = 0 if self._embeddings is None else self._embeddings
+                return given, result, engine.bind({source.name: given, target.name: result, **constant})
 
             calls = self._calls.setdefault(
                 component, Recent(CALL_BYTES, lambda bound: bound[0].nbytes + bound[1].nbytes)
@@ -130,6 +143,10 @@ class Encoders:
         given, made = (pixels, latents) if encodes else (latents, pixels)
         shape = (manifest.latents.channels if encodes else 3, *made.window)
         return blend(lambda window: self._call(component, stage, window, shape, clock), data, given, made)
+
+
+def _numbers(tensor: TensorSpec) -> tuple[int, ...]:
+    return tuple(tensor.fixed(axis) for axis in range(len(tensor.shape)))
 
 
 def _nbytes(array: Array) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 
-from pixrt.bundles.manifest import Component, LoraSpec, Manifest
+from pixrt.bundles.manifest import Component, EmbeddingSpec, LoraSpec, Manifest
 from pixrt.core.conditioning import Latents
 from pixrt.core.networks import Networks
 from pixrt.core.pool import Pool
@@ -37,6 +37,7 @@ class OpenBundle:
     networks: Networks
     backend: str
     loras: Callable[[], tuple[LoraSpec, ...]]
+    embeddings: tuple[EmbeddingSpec, ...]
     turn: Callable[[], AbstractContextManager[None]]
 
 
@@ -183,7 +184,8 @@ class Device:
                 raise Lost([number])
             latents = self._ended.pop(number)
             del self._makings[number]
-            return finish(making, latents, self._networks, opened.manifest, opened.backend, opened.loras())
+            weights = opened.loras(), opened.embeddings
+            return finish(making, latents, self._networks, opened.manifest, opened.backend, *weights)
 
     def drop(self, number: int) -> None:
         """Forget a picture, wherever it is; its place is free then. Nothing for one that is not here."""

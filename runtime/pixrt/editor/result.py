@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixrt._version import __version__
-from pixrt.bundles.manifest import LoraSpec
+from pixrt.bundles.manifest import EmbeddingSpec, LoraSpec
 from pixrt.core.timing import StageTimes
 from pixrt.options.tasks import Options
 from pixrt.pictures.codecs import encode_picture, save_picture
@@ -41,7 +41,7 @@ class EditResult:
             window where there are several.
         times: where the time went.
         model, model_sha256, precision, notice: which checkpoint it was, exported how, and what a user should know.
-        loras: the LoRAs that were in use.
+        loras, embeddings: those that were in use.
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
         tile: the longer side in pixels of the windows that the UNet ran on; None where it had the whole picture.
         inputs_sha256: of the mask and of the style picture, where there were any: their first 16 digits.
@@ -65,6 +65,7 @@ class EditResult:
     precision: str
     notice: str
     loras: tuple[LoraSpec, ...] = ()
+    embeddings: tuple[EmbeddingSpec, ...] = ()
     decoded_in_fp32: bool = False
     tile: int | None = None
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class EditResult:
             "precision": self.precision,
             **({"notice": self.notice} if self.notice else {}),
             **lora_parameters(self.loras),
+            **({"embeddings": [dataclasses.asdict(each) for each in self.embeddings]} if self.embeddings else {}),
             **({"tile": self.tile} if self.tile else {}),
             "instruction": self.instruction,
             **dataclasses.asdict(self.options),

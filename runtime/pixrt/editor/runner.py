@@ -23,6 +23,7 @@ from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
 from pixrt.editor.result import EditResult, Estimate
 from pixrt.editor.run import Run
 from pixrt.errors import Cancelled, PixrtError
+from pixrt.lora.embeddings import EmbeddingInput, give
 from pixrt.lora.merging import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.lora.weights import WeightTable, read_table
 from pixrt.maths.tiles import check_tile
@@ -45,8 +46,9 @@ class Runner:
         bundle: a bundle's folder, or a name that `pixrt models` lists.
         options: how it is opened; what is given by name comes first: `Editor("bundle", backend="ort-cpu", threads=4)`.
         loras: LoRA files, each by itself or as (file, scale) or (file, scale, text encoder's scale): see `set_loras`.
+        embeddings: textual-inversion files, or pairs of a file and what is to be written for it in texts.
 
-    Raises BundleError, BackendError, OptionError, LoraError.
+    Raises BundleError, BackendError, OptionError, LoraError, EmbeddingError.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Runner:
         options: SessionOptions | None = None,
         *,
         loras: Sequence[LoraInput] = (),
+        embeddings: Sequence[EmbeddingInput] = (),
         **session: Unpack[SessionParameters],
     ) -> None:
         options = dataclasses.replace(options or SessionOptions(), **session)
@@ -62,7 +65,9 @@ class Runner:
         check_tile(options.tile, self.manifest.size_multiple, self.manifest.latents.scale)
         self.tile = options.tile
         tokenizer = self.manifest.tokenizers[0]
-        self._tokenizer = Tokenizer(self._bundle.folder, tokenizer)
+        given = give(embeddings, self.manifest)
+        self.embeddings = given.specs
+        self._tokenizer = Tokenizer(self._bundle.folder, tokenizer, given.tokens)
         self._bundle.require_unchanged(tokenizer.vocab, tokenizer.merges)
         self._max_batch = options.max_batch
         self._lock = threading.Lock()
@@ -79,6 +84,8 @@ class Runner:
                 fused_step=options.fused_step,
                 tile=options.tile,
             )
+            if given.rows is not None:
+                self._networks.encoders.use_embeddings(given.rows)
             self.set_loras(loras)
         except BaseException:
             self._backend.close()
@@ -210,7 +217,9 @@ class Runner:
 
     @property
     def _opened(self) -> OpenBundle:
-        return OpenBundle(self.manifest, self._networks, self._backend.name, lambda: self._loras.specs, self._turn)
+        return OpenBundle(
+            self.manifest, self._networks, self._backend.name, lambda: self._loras.specs, self.embeddings, self._turn
+        )
 
     @property
     def caches(self) -> Mapping[str, Recent[Any]]:

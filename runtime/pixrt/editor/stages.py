@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pixrt.bundles.manifest import LoraSpec, Manifest
+from pixrt.bundles.manifest import EmbeddingSpec, LoraSpec, Manifest
 from pixrt.core.conditioning import Latents
 from pixrt.core.networks import Networks
 from pixrt.core.timing import Stopwatch
@@ -74,7 +74,13 @@ def encode(making: Making, networks: Networks, manifest: Manifest, styles: Style
 
 
 def finish(
-    making: Making, latents: Latents, networks: Networks, manifest: Manifest, backend: str, loras: tuple[LoraSpec, ...]
+    making: Making,
+    latents: Latents,
+    networks: Networks,
+    manifest: Manifest,
+    backend: str,
+    loras: tuple[LoraSpec, ...],
+    embeddings: tuple[EmbeddingSpec, ...],
 ) -> EditResult:
     """Decode a picture's last state. Raises PixrtError for one that is not finite."""
     request, clock, prepared, work = making.request, making.clock, making.prepared, making.work
@@ -97,6 +103,7 @@ def finish(
         precision=manifest.precision,
         notice=manifest.notice,
         loras=loras,
+        embeddings=embeddings,
         decoded_in_fp32=second_try,
         tile=work.tile,
         inputs_sha256=prepared.sha256,

@@ -77,6 +77,12 @@ class ServeOptions(MarkingOptions):
         kind="path",
         group=_QUEUE,
     )
+    embedding_folder: Path | None = option(
+        None,
+        "A folder of textual-inversion embeddings (.safetensors), for texts of every request.",
+        kind="path",
+        group=_QUEUE,
+    )
     max_loras: int = option(
         2,
         "Most sets of LoRAs that are open at once; each takes the memory of a UNet.",

@@ -19,6 +19,7 @@ _NO_OPTIONS = frozenset(
         "precision",
         "notice",
         "loras",
+        "embeddings",
         "tile",
         "instruction",
         "history",

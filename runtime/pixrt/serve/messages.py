@@ -28,6 +28,7 @@ class Setup:
     slots: int
     most_rows: int
     lora_folder: str | None
+    embedding_folder: str | None
     variants: int
     log_format: LogFormat
     marking: MarkingOptions

@@ -77,8 +77,10 @@ def check(settings: Settings) -> "Model":
 
 def check_files(options: ServeOptions) -> Keys | None:
     """The keys, if there are any, and whether the other files and folders are there. Raises OptionError."""
-    if options.lora_folder is not None and not options.lora_folder.is_dir():
-        raise OptionError(f"there is no folder {options.lora_folder}", remedy="Check it", option="lora_folder")
+    for name in ("lora_folder", "embedding_folder"):
+        folder = getattr(options, name)
+        if folder is not None and not folder.is_dir():
+            raise OptionError(f"there is no folder {folder}", remedy="Check it", option=name)
     for name in ("c2pa_cert", "c2pa_key"):
         file = getattr(options, name)
         if file is not None and not os.access(file, os.R_OK):

@@ -266,6 +266,7 @@ def _setup(settings: Settings) -> say.Setup:
         slots=settings.session.max_batch,
         most_rows=options.max_rows,
         lora_folder=None if options.lora_folder is None else str(options.lora_folder),
+        embedding_folder=None if options.embedding_folder is None else str(options.embedding_folder),
         variants=options.max_loras,
         log_format=options.log_format,
         marking=MarkingOptions(

@@ -16,6 +16,7 @@ STATUSES: Mapping[type[errors.PixrtError], tuple[int, str]] = {
     errors.PixrtError: (500, "internal_error"),
     errors.OptionError: (400, "invalid_value"),
     errors.LoraError: (400, "invalid_lora"),
+    errors.EmbeddingError: (400, "invalid_embedding"),
     errors.PictureError: (400, "invalid_image"),
     errors.ParametersMissing: (400, "no_parameters"),
     errors.PictureUnreadable: (415, "unsupported_image"),

@@ -15,9 +15,13 @@ SUFFIX = ".safetensors"
 
 def lora_names(folder: str | None) -> tuple[str, ...]:
     """The LoRAs that requests may name: the folder's files, without their suffix."""
+    return tuple(path.stem for path in _files_in(folder))
+
+
+def _files_in(folder: str | None) -> list[Path]:
     if folder is None:
-        return ()
-    return tuple(sorted(path.stem for path in Path(folder).iterdir() if path.suffix == SUFFIX and path.is_file()))
+        return []
+    return sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX and path.is_file())
 
 
 class Variants:
@@ -75,7 +79,8 @@ class Variants:
         verify = False if loras else setup.session.verify  # verified already
         session = dataclasses.replace(setup.session, verify=verify)
         files = [(folder / f"{name}{SUFFIX}", scale) for name, scale in loras]
-        editor = Editor(setup.bundle, session, loras=files)
+        embeddings = _files_in(setup.embedding_folder)
+        editor = Editor(setup.bundle, session, loras=files, embeddings=embeddings)
         device = editor.device(slots=setup.slots, most_rows=setup.most_rows)
         self._open[loras] = editor, device
         return editor, device
