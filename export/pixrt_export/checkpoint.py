@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pixrt.bundles.manifest import Prediction, TokenizerSpec
 from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError
-from pixrt_export.hub import PARTS, PICKLES, best_variant
+from pixrt_export.hub import PARTS, PICKLES, best_weights
 from pixrt_export.tokenizer import read_spec
 
 
@@ -137,12 +137,13 @@ class Checkpoint:
             "vae": getattr(diffusers, self.vae_kind),
             "text_encoder": transformers.CLIPTextModel,
         }
+        variant, safetensors = best_weights(self.folder_of(part), part, self.allow_pickle)
         try:
             module, found = classes[part].from_pretrained(
                 self.folder_of(part),
                 torch_dtype=torch.float32,
-                use_safetensors=not self.allow_pickle or None,
-                variant=best_variant(self.folder_of(part), part),
+                use_safetensors=safetensors,
+                variant=variant,
                 output_loading_info=True,
             )
         except Exception as error:  # the libraries raise many unrelated types on configs and weights

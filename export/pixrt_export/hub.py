@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pixrt.errors import CheckpointError
 from pixrt.reading import read_json as parse_file
+from pixrt.reading import read_text
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = {
@@ -15,7 +16,9 @@ WEIGHTS = {
     "text_encoder": "model",
 }
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
 _HUB_ANSWERS_IN_S = 15.0
+_MOST_REF_BYTES = 1 << 10
 _CONVERT = (
     "Convert it once with diffusers: `{}.from_single_file(...)` or `.from_pretrained(...)`, then"
     " `.save_pretrained(FOLDER, safe_serialization=True)`; or pass --allow-pickle to read .bin weights with PyTorch's"
@@ -51,14 +54,23 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
         if required:
             raise CheckpointError(f"{path.parent.name}/{path.name} is missing", remedy="Download the whole checkpoint")
         return {}
-    value = parse_file(path, refuse=lambda problem: CheckpointError(problem, remedy="Get it again"))
+    value = parse_file(path, refuse=_unreadable)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.parent.name}/{path.name} is not a JSON object", remedy="Get it again")
     return value
 
 
+def _unreadable(problem: str) -> CheckpointError:
+    return CheckpointError(problem, remedy="Get it again")
+
+
 Wanted = Callable[[Sequence[str]], list[str]]
 """Which of a hub repository's files are to be downloaded."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be that of a repository of the hub."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 
 def _find(name: str, wanted: Wanted, convert: str) -> tuple[Path, str]:
@@ -71,10 +83,35 @@ def _find(name: str, wanted: Wanted, convert: str) -> tuple[Path, str]:
         ) from error
     if folder.is_file():
         raise CheckpointError(f"{name} is a single file", remedy=convert)
-    id_ = folder.resolve().name if local else name
     if not local:
-        folder = _download(name, wanted)
-    return folder, id_
+        return _download(name, wanted), name
+    folder = _snapshot_of(folder)
+    return folder, _called(folder.resolve())
+
+
+def _snapshot_of(folder: Path) -> Path:
+    """The snapshot in a repository's folder of the hub's cache: that of its main branch; else the folder itself."""
+    snapshots = folder / "snapshots"
+    if not snapshots.is_dir() or (folder / "unet").exists():
+        return folder
+    found = sorted(path for path in snapshots.iterdir() if path.is_dir())
+    if (folder / "refs" / "main").is_file():
+        main = read_text(folder / "refs" / "main", _MOST_REF_BYTES, _unreadable).strip()
+        found = [path for path in found if path.name == main] or found
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{folder} holds {len(found)} snapshots, and its main branch names none of them",
+            remedy="Give the folder of one: snapshots/...",
+        )
+    return found[0]
+
+
+def _called(folder: Path) -> str:
+    """What to call a checkpoint in a folder: of a snapshot in the hub's cache, its repository."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/", 1)
+    return folder.name
 
 
 def _download(name: str, wanted: Wanted) -> Path:
@@ -112,41 +149,45 @@ def _wanted_in(folder: str, part: str, files: Sequence[str], allow_pickle: bool)
     names = {file: file.removeprefix(folder) for file in files if file.startswith(folder)}
     own = {file: name for file, name in names.items() if "/" not in name}
     wanted = [file for file in own if file.endswith((".json", ".txt"))]
-    variants = {file: _variant_of(name, part) for file, name in own.items()}
-    best = min((v for v in variants.values() if v is not None), key=_preference, default=None)
-    if best is not None:
-        wanted += [file for file, variant in variants.items() if variant == best]
-    elif allow_pickle:
-        wanted += [file for file in own if file.endswith(".bin")]
-    return wanted
+    best = _best(own.values(), part, allow_pickle)
+    return wanted + [file for file, name in own.items() if best is not None and _set_of(name, part) == best]
 
 
-def best_variant(folder: Path, part: str) -> str | None:
-    """Which variant of the weights in a part's folder to load, in diffusers' sense: None is the plain one, first."""
-    variants = (_variant_of(path.name, part) for path in folder.iterdir())
-    return min((v for v in variants if v is not None), key=_preference, default="") or None
+def best_weights(folder: Path, part: str, allow_pickle: bool) -> tuple[str | None, bool]:
+    """Which weights of a part's folder to load: the variant in diffusers' sense, and whether they are safetensors.
+
+    Those come before pickles, the plain variant, None, before others.
+    """
+    best = _best((path.name for path in folder.iterdir()), part, allow_pickle)
+    return (best.variant or None, best.safetensors) if best is not None else (None, not allow_pickle)
 
 
 def require_weights(folder: Path, part: str, called: str, allow_pickle: bool, convert: str = CONVERT) -> None:
     """Raise CheckpointError unless a part's folder has weights that may be read; `called` names the part."""
-    if any(_variant_of(path.name, part) is not None for path in folder.iterdir()):
+    if _best((path.name for path in folder.iterdir()), part, allow_pickle) is not None:
         return
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
     if pickles and not allow_pickle:
         raise CheckpointError(f"the weights of the {called} are a pickle ({pickles[0]})", remedy=convert)
-    if not pickles:
-        raise CheckpointError(
-            f"the {called} has no {WEIGHTS[part]}.safetensors", remedy="Download the whole checkpoint"
-        )
+    raise CheckpointError(f"the {called} has no {WEIGHTS[part]}.safetensors", remedy="Download the whole checkpoint")
 
 
-def _variant_of(name: str, part: str) -> str | None:
-    """The variant that a safetensors file of weights belongs to, "" for the plain one; None for any other file."""
-    match = (
-        re.fullmatch(rf"{WEIGHTS[part]}(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors", name) if part in WEIGHTS else None
-    )
-    return (match.group(1) or "") if match else None
+class _Set(NamedTuple):
+    """One set of weights among a part's files."""
+
+    safetensors: bool
+    variant: str  # "" is the plain one
 
 
-def _preference(variant: str) -> tuple[bool, bool, str]:
-    return variant != "", variant != "fp16", variant
+def _best(names: Iterable[str], part: str, allow_pickle: bool) -> _Set | None:
+    sets = {found for name in names if (found := _set_of(name, part)) and (found.safetensors or allow_pickle)}
+    return min(sets, key=lambda one: (not one.safetensors, one.variant != "", one.variant != "fp16", one), default=None)
+
+
+def _set_of(name: str, part: str) -> _Set | None:
+    """The set that a file of weights, or one of its shards, belongs to; None for any other file."""
+    for safetensors, stems, suffix in ((True, WEIGHTS, "safetensors"), (False, _PICKLED, "bin")):
+        match = re.fullmatch(rf"{stems.get(part, '(?!)')}(?:\.(\w+))?(?:-\d+-of-\d+)?(?:\.(\w+))?\.{suffix}", name)
+        if match:
+            return _Set(safetensors, match.group(1) or match.group(2) or "")
+    return None

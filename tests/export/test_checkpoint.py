@@ -96,6 +96,13 @@ def _drop_from(path: Path, ending: str) -> None:
     save_file({name: value for name, value in weights.items() if not name.endswith(ending)}, path, {"format": "pt"})
 
 
+def _exchange_unet(folder: Path) -> None:
+    (folder / "unet").rename(folder / "transformer")
+    (folder / "model_index.json").unlink(missing_ok=True)
+    _edit_json(folder / "transformer" / "config.json", _class_name="PixArtTransformer2DModel")
+
+
+SCHEDULER = "scheduler_config.json"
 UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -121,6 +128,32 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another vae": (lambda f: _edit_json(f / "vae" / "config.json", _class_name="VQModel"), "the vae of it is VQModel"),
     "another width": (lambda f: _edit_json(f / "unet" / "config.json", cross_attention_dim=768), "text of width 768"),
     "SDXL": (lambda f: (f / "text_encoder_2").mkdir(), "second text encoder"),
+    "SDXL by its name": (
+        lambda f: _edit_json(f / "model_index.json", _class_name="StableDiffusionXLPipeline"),
+        "it is Stable Diffusion XL (StableDiffusionXLPipeline)",
+    ),
+    "SDXL by its unet": (
+        lambda f: _edit_json(f / "unet" / "config.json", addition_embed_type="text_time"),
+        "the unet is Stable Diffusion XL's",
+    ),
+    "Flux": (lambda f: _edit_json(f / "model_index.json", _class_name="FluxPipeline"), "it is Flux (FluxPipeline)"),
+    "a transformer": (_exchange_unet, "it is PixArt (PixArtTransformer2DModel)"),
+    "flow matching": (
+        lambda f: _edit_json(f / "scheduler" / SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"),
+        "is FlowMatchEulerDiscreteScheduler, and its noise process is flow matching",
+    ),
+    "EDM": (
+        lambda f: _edit_json(f / "scheduler" / SCHEDULER, _class_name="EDMEulerScheduler", sigma_data=0.5),
+        "its noise process is EDM",
+    ),
+    "EDM in the guise of Euler": (
+        lambda f: _edit_json(f / "scheduler" / SCHEDULER, timestep_type="continuous", sigma_max=120.0),
+        "its noise process is EDM",
+    ),
+    "flow in the guise of DPM-Solver": (
+        lambda f: _edit_json(f / "scheduler" / SCHEDULER, use_flow_sigmas=True),
+        "its noise process is flow matching",
+    ),
     "class embedding": (
         lambda f: _edit_json(f / "unet" / "config.json", class_embed_type="timestep"),
         "class_embed_type",
@@ -188,6 +221,50 @@ def test_an_export_of_a_damaged_checkpoint_leaves_no_output(name: str, tmp_path:
     assert not list((tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else True
 
 
+def test_no_scheduler_changes_the_noise_process(tmp_path: Path) -> None:
+    _edit_json(copy_demo(tmp_path / "it") / "scheduler" / SCHEDULER, _class_name="EDMDPMSolverMultistepScheduler")
+    with pytest.raises(CheckpointError, match=r"EDM.*no --scheduler can change that"):
+        export(tmp_path / "it", tmp_path / "bundle", scheduler="euler")
+
+
+def test_variants_and_shards_of_pickles(tmp_path: Path) -> None:
+    """The weights of every form that diffusers and transformers write are those of safetensors."""
+    import torch
+
+    from pixrt_export.opening import open_checkpoint
+
+    made = make_checkpoint("sd1", tmp_path / "safe")
+    ways: dict[str, dict[str, Any]] = {
+        "variant": {"variant": "fp16"},
+        "shards": {"max_shard_size": "200KB"},
+        "both": {"variant": "ema", "max_shard_size": "200KB"},
+    }
+    for name, how in ways.items():
+        folder = make_checkpoint("sd1", tmp_path / name, safe_serialization=False, **how)
+        with pytest.raises(CheckpointError, match="--allow-pickle"):
+            open_checkpoint(str(folder))
+        opened = open_checkpoint(str(folder), allow_pickle=True)
+        for part in ("unet", "vae", "text_encoder"):
+            ours, theirs = opened.load(part).state_dict(), open_checkpoint(str(made)).load(part).state_dict()
+            assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_hubs_cache(tmp_path: Path) -> None:
+    """A repository's folder there, or a snapshot in it, is called as the repository is."""
+    from pixrt_export.opening import open_checkpoint
+
+    root = tmp_path / "models--timbrooks--instruct-pix2pix"
+    copy_demo(root / "snapshots" / "31519b5c")
+    assert open_checkpoint(str(root)).id == "timbrooks/instruct-pix2pix"
+    assert open_checkpoint(str(root / "snapshots" / "31519b5c")).id == "timbrooks/instruct-pix2pix"
+    shutil.copytree(root / "snapshots" / "31519b5c" / "unet", root / "snapshots" / "other" / "unet")
+    with pytest.raises(CheckpointError, match="holds 2 snapshots"):
+        open_checkpoint(str(root))
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("31519b5c")
+    assert open_checkpoint(str(root)).folder.name == "31519b5c"
+
+
 @pytest.mark.parametrize("name", ["nowhere", "owner/name", "a b c", "", "x" * 300, "../x/y"])
 def test_what_is_no_checkpoint(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -253,3 +330,7 @@ def test_the_same_weights_are_read_wherever_they_stand(tmp_path: Path) -> None:
         "vae/config.json",
     }
     assert set(wanted_files(hub, allow_pickle=True)) - wanted == {"vae/diffusion_pytorch_model.bin"}
+    shards = [f"vae/diffusion_pytorch_model.fp16-0000{n}-of-00002.bin" for n in (1, 2)]
+    plain, index = "vae/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.bin.index.fp16.json"
+    assert set(wanted_files([*shards, index], allow_pickle=True)) - {"model_index.json"} == {*shards, index}
+    assert set(wanted_files([*shards, plain], allow_pickle=True)) - {"model_index.json"} == {plain}
