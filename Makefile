@@ -82,7 +82,7 @@ check-slow: $(VENV)/.dev $(VENV)/.simulated
 
 # The built-in model out of its checkpoint. To ship another one, replace the checkpoint and run this.
 model: $(VENV)/.dev
-	$(BIN)/pixrt export tests/data/demo_checkpoint -o runtime/pixrt/models/demo --overwrite --name pixrt-demo \
+	$(BIN)/pixrt export tests/data/demo_checkpoint -o runtime/pixrt/models/demo --overwrite --compact --name pixrt-demo \
 		--notice "pixrt-demo is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
 		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m \
 		--example "make the background blue" --example "make the circle blue" \

@@ -10,7 +10,8 @@ import pytest
 
 pytestmark = pytest.mark.slow  # `make test` runs it after the rest
 ROOT = Path(__file__).parent.parent
-LARGEST_MIB = 60
+LARGEST_MIB = 25
+LARGEST_TREE_MIB = 60
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,17 @@ def test_what_is_in_it(wheel: Path) -> None:
     core = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     wanted = {"numpy", "pillow", "tokenizers", "typer", "rich", "platformdirs", "filelock"}
     assert {line.split(": ")[1].split("<")[0].split(">")[0] for line in core} == wanted
+
+
+def test_what_git_holds() -> None:
+    """The built-in model stands in it once: its checkpoint is links to the bundle's files."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    names = [name for name in listed.stdout.decode().split("\0") if name]
+    assert len(names) > 500
+    sizes = {name: (ROOT / name).lstat().st_size for name in names if os.path.lexists(ROOT / name)}
+    assert sum(sizes.values()) < LARGEST_TREE_MIB * 2**20, sorted(sizes, key=sizes.__getitem__)[-5:]
 
 
 def test_it_edits_from_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:

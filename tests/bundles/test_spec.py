@@ -89,10 +89,12 @@ class TestTheFirstSchema:
     def old(self) -> dict[str, Any]:
         return json.loads((Path(__file__).parent.parent / "data" / "manifest-schema-1.json").read_text())
 
-    def test_opens_as_the_same_bundle(self, old: dict[str, Any], value: dict[str, Any]) -> None:
+    def test_opens_as_the_same_bundle(self, old: dict[str, Any]) -> None:
+        """As the second schema's export of the same checkpoint does."""
         assert old["schema"] == 1
         manifest = parse_manifest(json.dumps(old), "m")
-        assert manifest == dataclasses.replace(parse_manifest(json.dumps(value), "m"), examples=())
+        second = (Path(__file__).parent.parent / "data" / "manifest-schema-2.json").read_text()
+        assert manifest == dataclasses.replace(parse_manifest(second, "m"), examples=())
         assert (manifest.schema, manifest.family, manifest.prediction) == (2, "stable-diffusion", "v")
         assert dataclasses.astuple(manifest.latents) == (4, 4, old["scaling_factor"], 0.0)
 
