@@ -6,7 +6,7 @@ only with PyTorch's `weights_only` loading.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class Checkpoint:
 
     `unet`, `vae`, `text_encoder` and `scheduler` are the JSON configs as they are; with `other_vae`, `vae` is that
     one's. `without_source`: the UNet is to lose the channels of an edit's source. `origin`: the single file that the
-    folder was unpacked from, and how.
+    folder was unpacked from, and how. `notes` grows while networks are loaded: what a user should know of them.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Checkpoint:
     other_vae: OtherVae | None = None
     without_source: bool = False
     origin: tuple[Path, str] | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     @property
     def in_channels(self) -> int:
@@ -159,6 +160,10 @@ class Checkpoint:
                 f"the weight {absent[0]} of the {self.called(part)} is missing or of another shape",
                 remedy="Get the checkpoint again",
             )
+        # Of old files of transformers: a table of the numbers from 0 to 76.
+        unused = sorted(key for key in found["unexpected_keys"] if not key.endswith("position_ids"))
+        if unused:
+            self.notes.append(f"of the {self.called(part)} {len(unused)} weights are not used, such as {unused[0]}")
         for name, values in module.named_parameters():
             if not bool(torch.isfinite(values).all()):
                 raise CheckpointError(

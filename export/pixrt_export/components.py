@@ -147,10 +147,10 @@ class _TextEncoder(torch.nn.Module):
         self.text_model, self.config = model.text_model, model.config
         embeddings = self.text_model.embeddings
         table = embeddings.token_embedding.weight
-        self._rows = embeddings.token_embedding = _GivenRows(table.shape[0], table.shape[1], _weight=table)
+        embeddings.token_embedding = _GivenRows(table.shape[0], table.shape[1], _weight=table)
 
     def forward(self, input_ids: torch.Tensor, embeddings: torch.Tensor) -> Any:
-        self._rows.given = embeddings
+        self.text_model.embeddings.token_embedding.given = embeddings
         return {"last_hidden_state": self.text_model(input_ids=input_ids).last_hidden_state}
 
 

@@ -19,7 +19,6 @@ from pixrt.bundles.manifest import (
     SCHEMA,
     Component,
     ComponentSpec,
-    Defaults,
     ExportCheck,
     FileSpec,
     LatentSpec,
@@ -34,11 +33,12 @@ from pixrt.files import atomic_write
 from pixrt.lora.embeddings import Embedding
 from pixrt.lora.merging import LoraSet, load_loras
 from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
-from pixrt.maths.solvers import build_table, scheduler_name
+from pixrt.maths.solvers import build_table
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.compact import compact
 from pixrt_export.components import Traceable, scaling_of, traceables
+from pixrt_export.defaults import said_by
 from pixrt_export.embeddings import add_rows, added_tokens, read_embeddings
 from pixrt_export.fused_step import check_step_graph, write_step_graph
 from pixrt_export.layers import drop_source, find_weights, follow_weights, layer_shapes, merge_into
@@ -64,11 +64,15 @@ _DTYPES: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how long each network took in seconds; an FP32 decoder that is kept is in its FP16's."""
+    """What was written, and how long each network took in seconds; an FP32 decoder that is kept is in its FP16's.
+
+    `notes` are what a user should know of the checkpoint, such as weights in it that nothing uses.
+    """
 
     folder: Path
     manifest: Manifest
     seconds: dict[Component, float]
+    notes: tuple[str, ...]
 
 
 def run_export(options: ExportOptions, on_progress: Progress) -> ExportReport:
@@ -89,16 +93,19 @@ def _opened(options: ExportOptions) -> Iterator[Checkpoint]:
             raise OptionError(problem, remedy="Leave it out: a folder's configs say it", option=name)
         yield open_checkpoint(options.checkpoint, **how, without_source=options.without_source)
         return
-    with unpacked(file, allow_pickle=options.allow_pickle, ema=options.ema, prediction=options.prediction) as folder:
+    notes: list[str] = []
+    what: dict[str, Any] = {"ema": options.ema, "prediction": options.prediction, "notes": notes}
+    with unpacked(file, allow_pickle=options.allow_pickle, **what) as folder:
         opened = open_checkpoint(str(folder), **how, without_source=options.without_source)
         kept = f"ema {options.ema}, {opened.scheduler['prediction_type']}"
-        yield replace(opened, id=file.stem, origin=(file, kept))
+        yield replace(opened, id=file.stem, origin=(file, kept), notes=notes)
 
 
 def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progress) -> ExportReport:
     scaling = scaling_of(checkpoint, options.source_scaling_factor)
-    scheduler = options.scheduler or scheduler_name(checkpoint.scheduler)
-    build_table(scheduler, checkpoint.scheduler, options.steps)  # the default one, before hours are spent
+    said = said_by(options, checkpoint.scheduler)
+    # The default one, before hours are spent.
+    build_table(said.defaults.scheduler, checkpoint.scheduler, said.defaults.steps)
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
     for note in loras.notes:
         on_progress(note)
@@ -130,7 +137,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
         manifest = Manifest(
             schema=SCHEMA,
             name=options.name or options.output.name,
-            notice=options.notice,
+            notice=said.notice,
             source=source,
             family="stable-diffusion",
             precision=options.precision,
@@ -141,16 +148,16 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             native_resolution=checkpoint.sample_size * checkpoint.vae_scale,
             scheduler=checkpoint.scheduler,
             tokenizers=(tokenizer,),
-            defaults=Defaults(options.steps, options.guidance_scale, options.image_guidance_scale, scheduler),
+            defaults=said.defaults,
             preview=fit_preview(encoder, checkpoint.vae_scale, scaling.factor),
             components=components,
             files={path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())},
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
-            examples=options.examples,
+            examples=said.examples,
         )
         with atomic_write(folder / MANIFEST_NAME) as file:
             file.write(manifest.to_json().encode())
-    return ExportReport(options.output, manifest, seconds)
+    return ExportReport(options.output, manifest, seconds, tuple(dict.fromkeys(checkpoint.notes)))
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> TokenizerSpec:

@@ -57,12 +57,25 @@ class ExportOptions:
         group="Bundle",
     )
     overwrite: bool = option(False, "Replace an existing bundle.", kind="flag", group="Bundle")
-    steps: int = option(100, "Steps.", kind="whole", low=1, high=1000, group="Defaults of the bundle")
-    guidance_scale: float = option(
-        7.5, "Guidance scale.", kind="number", low=0, high=100, group="Defaults of the bundle"
+    defaults_from: str | None = option(
+        None,
+        "Keep another bundle's defaults, notice and examples, where no flag says others: its folder or name.",
+        kind="text",
+        group="Defaults of the bundle",
     )
-    image_guidance_scale: float = option(
-        1.5, "Image guidance scale.", kind="number", low=0, high=100, group="Defaults of the bundle"
+    steps: int | None = option(
+        None, "Steps; 100 when not given.", kind="whole", low=1, high=1000, group="Defaults of the bundle"
+    )
+    guidance_scale: float | None = option(
+        None, "Guidance scale; 7.5 when not given.", kind="number", low=0, high=100, group="Defaults of the bundle"
+    )
+    image_guidance_scale: float | None = option(
+        None,
+        "Image guidance scale; 1.5 when not given.",
+        kind="number",
+        low=0,
+        high=100,
+        group="Defaults of the bundle",
     )
     scheduler: str | None = option(
         None,

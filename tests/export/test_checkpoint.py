@@ -249,6 +249,38 @@ def test_variants_and_shards_of_pickles(tmp_path: Path) -> None:
             assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_weights_that_are_not_used_are_told(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from pixrt_export.opening import open_checkpoint
+
+    path = copy_demo(tmp_path / "it") / "unet" / UNET_WEIGHTS
+    weights = load_file(path)
+    some = next(iter(weights.values()))
+    save_file({**weights, "a_teacher.weight": some.clone(), "z.bias": some.clone()}, path, {"format": "pt"})
+    opened = open_checkpoint(str(tmp_path / "it"))
+    opened.load("text_encoder")
+    assert not opened.notes
+    opened.load("unet")
+    assert opened.notes == ["of the unet of it 2 weights are not used, such as a_teacher.weight"]
+
+
+def test_defaults_are_kept(tmp_path: Path) -> None:
+    from pixrt.bundles.store import open_bundle
+    from pixrt_export.defaults import said_by
+
+    kept = open_bundle("demo").manifest
+    saved = {"_class_name": "DDIMScheduler"}
+    options: dict[str, Any] = {"checkpoint": "it", "output": tmp_path}
+    said = said_by(ExportOptions(**options, defaults_from="demo"), saved)
+    assert (said.defaults, said.notice, said.examples) == (kept.defaults, kept.notice, kept.examples)
+    said = said_by(ExportOptions(**options, defaults_from="demo", steps=7, scheduler="euler", examples=("a",)), saved)
+    assert (said.defaults.steps, said.defaults.scheduler, said.examples) == (7, "euler", ("a",))
+    assert said.defaults.guidance_scale == kept.defaults.guidance_scale
+    said = said_by(ExportOptions(**options), saved)
+    assert (said.defaults.steps, said.defaults.guidance_scale, said.defaults.scheduler) == (100, 7.5, "ddim")
+
+
 def test_the_hubs_cache(tmp_path: Path) -> None:
     """A repository's folder there, or a snapshot in it, is called as the repository is."""
     from pixrt_export.opening import open_checkpoint

@@ -81,6 +81,13 @@ def test_the_networks_are_the_folders(kind: str, suffix: str, folders: dict[str,
 
 def test_averaged_weights(folders: dict[str, Path], tmp_path: Path) -> None:
     file = single(folders["edit"], tmp_path / "it.safetensors", ema=True)
+    tensors = load_file(file)
+    save_file({**tensors, "control_model.a": torch.zeros(1), "control_model.b": torch.zeros(1)}, file)
+    notes: list[str] = []
+    with unpacked(file, allow_pickle=False, ema=False, prediction=None, notes=notes):
+        pass
+    assert "--ema takes them" in notes[0]
+    assert notes[1:] == ["the file holds control_model too (2 tensors), which is not used"]
     for ema, sign in ((False, 1), (True, -1)):
         with unpacked(file, allow_pickle=False, ema=ema, prediction=None) as made:
             ours, theirs = weights_of(made, "unet"), weights_of(folders["edit"], "unet")

@@ -68,5 +68,7 @@ def export(
         )
         if spec.kept_fp32:
             say(f"  kept in FP32: {', '.join(spec.kept_fp32)}")
+    for note in report.notes:
+        say(f"note: {note}")
     size = total_bytes(report.manifest.files.values()) / 2**20
     say(f"{report.folder}: {options.precision}, {size:.0f} MiB")
