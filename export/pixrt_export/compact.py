@@ -37,7 +37,9 @@ def compact(path: Path, module: torch.nn.Module, target: Path) -> dict[str, Weig
     stored = _stored(target)
     known = {key: name for name, values in reversed(state.items()) for key in _keys(values)}
     model = onnx.load(str(path))
-    graph, casts, places = model.graph, [], {}
+    graph = model.graph
+    casts: list[onnx.NodeProto] = []
+    places: dict[str, WeightPlace] = {}
     for tensor in graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
         name = known.get(_key(values))
