@@ -29,7 +29,7 @@ class NoisyAutoencoder(nn.Module):
 
 
 class AutoencoderJob:
-    """Reconstruct the pictures of a training set: of every other sample the source, where it has one, else the target.
+    """Reconstruct the targets of a training set, and of a share of its samples the sources.
 
     The latents get a little noise of a fixed size rather than a full posterior sample: with few channels a posterior
     that starts wide wipes out flat colours. The log variance is led to that same size, so that a posterior sample
@@ -68,7 +68,7 @@ class AutoencoderJob:
 
     def _picture(self, index: int) -> NDArray[np.uint8]:
         pair = self.pairs.load(index, self.size)
-        return pair.target if index % 2 or pair.source is None else pair.source
+        return pair.target if index % 100 >= 100 * self.options.sources or pair.source is None else pair.source
 
     def preview(self) -> Preview:
         """The first pictures of the set above what comes back."""

@@ -72,6 +72,12 @@ class AutoencoderOptions(LoopOptions):
     edges: float = option(
         0.0, "Weight of the error of the differences between neighbors.", kind="number", low=0, group="Training"
     )
+    decoder_only: bool = option(
+        False, "Keep the encoder, and so the latents of a trained UNet, as they are.", kind="flag", group="Training"
+    )
+    sources: float = option(
+        0.0, "Share of samples whose source is learned.", kind="number", low=0, high=1, group="Training"
+    )
     recolor: float = option(
         0.0, "Share of pictures that get other colors at random.", kind="number", low=0, high=1, group="Training"
     )
@@ -89,6 +95,7 @@ class EditTrainingOptions(LoopOptions):
     )
     drop_both: float = option(0.05, "Share of samples that lose both.", kind="number", low=0, below=1, group="Training")
     train_text_encoder: bool = option(False, "Train the text encoder too.", kind="flag", group="Training")
+    zero_unseen: bool = option(False, "Zero the embeddings of tokens that no sample has.", kind="flag", group="Output")
     gradient_checkpointing: bool = option(False, "Less memory for more time.", kind="flag", group="Memory")
 
     def __post_init__(self) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from diffusers import DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler
+from transformers import CLIPTextModel
 
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.options.tasks import EditOptions
@@ -30,20 +31,30 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer) -> Path | None:
     """Train the autoencoder of a model on the targets of a training set.
 
-    Returns the new checkpoint, whose VAE config has the scaling factor of its latents; None if the run was stopped.
-    Raises what `train` raises, CheckpointError and DataError.
+    Returns the new checkpoint, whose VAE config has the scaling factor of its latents (its own one if the encoder
+    stays as it is); None if the run was stopped. Raises what `train` raises, CheckpointError and DataError.
     """
     options, pairs = plan.training, plan.data.open()
     start = starting_point(plan)
     vae = start.load("vae")
+    if options.decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     job = AutoencoderJob(vae, pairs, plan.data.size, options)
     if not train(job, options, plan.output / "checkpoints", observer):
         return None
-    with torch.no_grad():
-        batches = (job.load(range(k, min(k + 32, len(pairs)))) for k in range(0, min(SCALING_SAMPLES, len(pairs)), 32))
-        means = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean.cpu() for batch in batches])
-    vae.register_to_config(scaling_factor=float(1 / means.std()))
+    if not options.decoder_only:
+        vae.register_to_config(scaling_factor=_scaling_factor(vae, job))
     return finish(plan, start, {"vae": vae})
+
+
+@torch.no_grad()
+def _scaling_factor(vae: AutoencoderKL, job: AutoencoderJob) -> float:
+    """What gives the latents of the job's pictures a standard deviation of 1."""
+    count = min(SCALING_SAMPLES, len(job))
+    batches = (job.load(range(k, min(k + 32, count))) for k in range(0, count, 32))
+    means = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean.cpu() for batch in batches])
+    return float(1 / means.std())
 
 
 def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> Path | None:
@@ -60,10 +71,22 @@ def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> P
     job = edit_job(plan, start, network, observer)
     if not train(job, options, plan.output / "checkpoints", observer):
         return None
+    if options.zero_unseen:
+        zero_unseen(network.text_encoder, job)
     trained = {"unet": network.unet}
-    if options.train_text_encoder:
+    if options.train_text_encoder or options.zero_unseen:
         trained["text_encoder"] = network.text_encoder
     return finish(plan, start, trained)
+
+
+@torch.no_grad()
+def zero_unseen(text_encoder: CLIPTextModel, job: EditJob) -> None:
+    """Zero the embeddings of tokens that no sample has: they are noise, and zeros compress."""
+    seen = {token for index in range(len(job)) for token in job.encode(job.pairs.instruction(index))}
+    table = text_encoder.get_input_embeddings().weight  # [V, D]
+    kept = torch.zeros(len(table), 1, dtype=table.dtype, device=table.device)
+    kept[sorted(seen | set(job.null.tolist()))] = 1
+    table *= kept
 
 
 def train_lora(plan: TrainingPlan[LoraOptions], observer: Observer) -> Path | None:
