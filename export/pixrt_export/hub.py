@@ -1,13 +1,14 @@
 """Where a checkpoint's files are, a folder here or the hub, and which of them are its weights. Imports no PyTorch."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pixrt.errors import CheckpointError
 from pixrt.reading import read_json as parse_file
 from pixrt.reading import read_text
+from pixrt_export.download import Plan, Wanted, download
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = {
@@ -17,7 +18,6 @@ WEIGHTS = {
 }
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _PICKLED = WEIGHTS | {"text_encoder": "pytorch_model"}
-_HUB_ANSWERS_IN_S = 15.0
 _MOST_REF_BYTES = 1 << 10
 _CONVERT = (
     "Convert it once with diffusers: `{}.from_single_file(...)` or `.from_pretrained(...)`, then"
@@ -28,9 +28,12 @@ CONVERT = _CONVERT.format("StableDiffusionInstructPix2PixPipeline")
 CONVERT_VAE = _CONVERT.format("AutoencoderKL")
 
 
-def find_checkpoint(name: str, allow_pickle: bool) -> tuple[Path, str]:
-    """A checkpoint's folder and what to call it. Raises CheckpointError if neither the disk nor the hub has it."""
-    return _find(name, lambda files: wanted_files(files, allow_pickle), CONVERT)
+def find_checkpoint(name: str, allow_pickle: bool, on_plan: Plan = lambda files, size: None) -> tuple[Path, str]:
+    """A checkpoint's folder and what to call it; `on_plan`: see `download`.
+
+    Raises CheckpointError if neither the disk nor the hub has it.
+    """
+    return _find(name, lambda files: wanted_files(files, allow_pickle), CONVERT, on_plan)
 
 
 def find_vae(name: str, allow_pickle: bool) -> tuple[Path, str]:
@@ -64,16 +67,7 @@ def _unreadable(problem: str) -> CheckpointError:
     return CheckpointError(problem, remedy="Get it again")
 
 
-Wanted = Callable[[Sequence[str]], list[str]]
-"""Which of a hub repository's files are to be downloaded."""
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name can be that of a repository of the hub."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
-
-
-def _find(name: str, wanted: Wanted, convert: str) -> tuple[Path, str]:
+def _find(name: str, wanted: Wanted, convert: str, on_plan: Plan = lambda files, size: None) -> tuple[Path, str]:
     folder = Path(name)
     try:
         local = folder.exists()
@@ -84,7 +78,7 @@ def _find(name: str, wanted: Wanted, convert: str) -> tuple[Path, str]:
     if folder.is_file():
         raise CheckpointError(f"{name} is a single file", remedy=convert)
     if not local:
-        return _download(name, wanted), name
+        return download(name, wanted, on_plan), name
     folder = _snapshot_of(folder)
     return folder, _called(folder.resolve())
 
@@ -112,25 +106,6 @@ def _called(folder: Path) -> str:
     if folder.parent.name == "snapshots" and repository.startswith("models--"):
         return repository.removeprefix("models--").replace("--", "/", 1)
     return folder.name
-
-
-def _download(name: str, wanted: Wanted) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        info = HfApi().repo_info(name, timeout=_HUB_ANSWERS_IN_S)
-        files = [file.rfilename for file in info.siblings or ()]
-        return Path(snapshot_download(name, allow_patterns=wanted(files)))
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"{name!r} is neither a folder nor a hub id", remedy="Give a diffusers folder, or a hub id like OWNER/NAME"
-        ) from error
-    except Exception as error:  # offline, unknown or private: the hub's clients raise many unrelated types
-        raise CheckpointError(
-            f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__})",
-            remedy="Download the checkpoint on a machine that reaches the hub, and pass its folder",
-        ) from error
 
 
 def wanted_files(files: Iterable[str], allow_pickle: bool) -> list[str]:

@@ -5,6 +5,7 @@ Must not import a backend.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from pixrt.errors import BundleAltered, BundleError
 from pixrt.reading import read_text
 
 DEFAULT_BUNDLE = "demo"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/([A-Za-z0-9][\w.-]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,13 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
             raise BundleError(f"{path} is a file", remedy="A bundle is a folder; `pixrt export` writes one")
     except (OSError, ValueError) as error:
         raise BundleError(f"the bundle {path} cannot be reached: {error}", remedy="Check the path") from error
+    repository = _HUB_ID.fullmatch(str(name_or_path))
+    remedy = "Give the folder that `pixrt export` wrote, or a name that `pixrt models` lists"
+    if repository is not None:  # the name of a checkpoint, as the hub has it
+        remedy = f"Of a checkpoint of the hub `pixrt pull {repository[0]}` makes one: -b {repository[1]}"
     raise BundleError(
         f"there is no bundle {str(name_or_path)!r}: it is neither a folder nor one of {', '.join(bundles) or '(none)'}",
-        remedy="Give the folder that `pixrt export` wrote, or a name that `pixrt models` lists",
+        remedy=remedy,
     )
 
 

@@ -17,6 +17,7 @@ from pixrt.cli.edit import edit, generate, img2img, inpaint, style
 from pixrt.cli.evaluate import evaluate
 from pixrt.cli.export import export
 from pixrt.cli.parameters import example
+from pixrt.cli.pull import pull
 from pixrt.cli.schema import schema
 from pixrt.cli.serve import serve
 from pixrt.cli.show import inspect, models
@@ -56,6 +57,7 @@ _PANELS: dict[str, dict[Callable[..., None], str]] = {
         inspect: "pixrt inspect demo",
         doctor: "pixrt doctor --bundle ./ip2p",
         schema: "pixrt schema edit --bundle ./ip2p",
+        pull: "pixrt pull timbrooks/instruct-pix2pix",
         export: "pixrt export instruct-pix2pix -o ip2p --precision fp16",
         build: "pixrt build ./ip2p --size 512x512 --batch 1-4",
     },

@@ -40,9 +40,6 @@ def export(
     parameters: dict[str, Any],
 ) -> None:
     """Export a checkpoint to a bundle of ONNX networks, each checked against PyTorch."""
-    require_packages(*_NEEDED, extra="export", purpose="exporting")
-    from pixrt_export import export_checkpoint
-
     options = ExportOptions(
         checkpoint=checkpoint,
         output=output,
@@ -51,6 +48,14 @@ def export(
         examples=(*(example or ()),),
         **parameters,
     )
+    export_checkpoint_to(options)
+
+
+def export_checkpoint_to(options: ExportOptions) -> None:
+    """Export with a progress line, and print how far each network is from PyTorch."""
+    require_packages(*_NEEDED, extra="export", purpose="exporting")
+    from pixrt_export import export_checkpoint
+
     with errors.status("exporting") as status:
 
         def on_progress(stage: str) -> None:
