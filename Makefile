@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime
 
 # What takes one core goes side by side, then what takes all of them.
 test: $(VENV)/.dev
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs test-simulated
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-bounds test-simulated lint docs
 	$(MAKE) --no-print-directory test-slow
 	$(MAKE) --no-print-directory test-page
 	$(MAKE) --no-print-directory test-unit
@@ -47,23 +47,16 @@ test-page: $(VENV)/.dev
 test-simulated: $(VENV)/.simulated
 	$(PYTEST) -m "simulated and not slow" tests/simulated
 
-# The runtime's tests at the lowest versions of its packages and at the newest, each in an environment of its own.
-BOUNDS := tests/bundles tests/core tests/lora tests/options tests/pictures tests/tasks tests/test_errors.py \
-	tests/test_files.py tests/test_reading.py
-test-bounds: $(VENV)-lowest/.done $(VENV)-newest/.done
-	for kind in lowest newest; do \
-		$(VENV)-$$kind/bin/python -m pytest $(WORKERS) --dist loadfile -p no:cacheprovider \
-			-m "not torch and not slow and not gpu and not simulated" $(BOUNDS) || exit 1; \
-	done
-
-$(VENV)-lowest/.done: constraints-lowest.txt pyproject.toml
-$(VENV)-newest/.done: pyproject.toml
-$(VENV)-lowest/.done: BOUND := -c constraints-lowest.txt
-$(VENV)-newest/.done: BOUND := --upgrade
-$(VENV)-lowest/.done $(VENV)-newest/.done:
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile $(BOUND) -e ".[cpu,test]"
-	@touch $@
+# The runtime's tests at the lowest versions of its packages, then at the newest, in an environment of their own.
+BOUNDS := tests/bundles tests/core tests/lora tests/options tests/pictures tests/test_files.py tests/test_reading.py
+OF_BOUNDS := $(VENV)-bounds/bin/python -m
+test-bounds:
+	$(PYTHON) -m venv --clear $(VENV)-bounds
+	$(OF_BOUNDS) pip --disable-pip-version-check --quiet install --no-compile -c constraints-lowest.txt -e ".[cpu,test]"
+	$(OF_BOUNDS) pytest $(AT_BOUNDS)
+	$(OF_BOUNDS) pip --disable-pip-version-check --quiet install --no-compile --upgrade --upgrade-strategy eager -e ".[cpu,test]"
+	$(OF_BOUNDS) pytest $(AT_BOUNDS)
+AT_BOUNDS = $(WORKERS) --dist loadfile -p no:cacheprovider -m "not torch and not slow and not gpu and not simulated" $(BOUNDS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -116,4 +109,4 @@ $(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt 
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest out dist
+	rm -rf $(VENV) $(VENV)-bounds out dist

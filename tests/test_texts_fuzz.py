@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ from pixrt.pictures.codecs import _parsed
 from pixrt.reading import Malformed, parse_json, parse_toml
 from pixrt_export.data.image_folder import read_image_folder
 from pixrt_export.data.original import read_original
+from pixrt_export.data.rows import BadRow, Row
 from pixrt_export.opening import open_checkpoint
 from pixrt_export.training.options import EditTrainingOptions
 from pixrt_export.training.plan import read_plan
@@ -246,6 +247,14 @@ def _read_seeds(text: bytes, folder: Path) -> object:
     return list(read_original(folder))
 
 
+def _good(rows: Iterable[Row | BadRow]) -> list[Row]:
+    """All rows. Raises Malformed if one is refused: whoever uses a set tells the row, and goes on."""
+    found = list(rows)
+    if bad := [row for row in found if isinstance(row, BadRow)]:
+        raise Malformed(bad[0].reason)
+    return [row for row in found if isinstance(row, Row)]
+
+
 READERS = {
     "json": Reader(
         6, lambda _: [(DEMO / "manifest.json").read_bytes(), b'[1, "a", {"b": null}]'], lambda t, _: parse_json(t)
@@ -261,7 +270,7 @@ READERS = {
         _read_manifest,
     ),
     "weights": Reader(4, lambda _: [(DEMO / "weights.json").read_bytes()], _read_weights),
-    "graph": Reader(4, lambda _: [(DEMO / "unet.onnx").read_bytes()[:30_000]], _read_graph),
+    "graph": Reader(4, lambda _: [(DEMO / "vae_encoder.onnx").read_bytes()], _read_graph),
     "lora": Reader(8, _lora_texts, _read_lora_header),
     "lora header": Reader(8, _lora_headers, _read_lora_json),
     "lora metadata": Reader(
@@ -291,7 +300,7 @@ READERS = {
     "training lines": Reader(
         4,
         lambda _: [json.dumps(ROW).encode(), b"\n".join([json.dumps(ROW).encode()] * 3)],
-        _file("set/metadata.jsonl", lambda path: list(read_image_folder(path.parent))),
+        _file("set/metadata.jsonl", lambda path: _good(read_image_folder(path.parent))),
     ),
     "seeds": Reader(2, lambda _: [b'[["one", ["1", "2"]], ["one", [3]]]', b'{"edit": "x", "input": "y"}'], _read_seeds),
     "manifest on disk": Reader(2, lambda _: [b"{}"], _file("m/manifest.json", lambda path: open_bundle(path.parent))),
