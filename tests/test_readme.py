@@ -36,6 +36,7 @@ WITH_COMMANDS = {
             "masks",
             "options",
             "page",
+            "photo-model",
             "presets",
             "provenance",
             "serving",
