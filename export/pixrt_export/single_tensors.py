@@ -80,8 +80,8 @@ class _Lazy(Mapping[str, "Tensor"]):
 
 
 def only(tensors: Mapping[str, "Tensor"], *prefixes: str) -> dict[str, "Tensor"]:
-    """Tensors in FP32, of one network: the others are not read."""
-    return {name: tensors[name].float() for name in tensors if name.startswith(prefixes)}
+    """The tensors of one network: the others are not read."""
+    return {name: tensors[name] for name in tensors if name.startswith(prefixes)}
 
 
 def shape_of(tensors: Mapping[str, "Tensor"], name: str) -> tuple[int, ...]:

@@ -15,10 +15,11 @@ SUFFIX = ".safetensors"
 
 def lora_names(folder: str | None) -> tuple[str, ...]:
     """The LoRAs that requests may name: the folder's files, without their suffix."""
-    return tuple(path.stem for path in _files_in(folder))
+    return tuple(path.stem for path in files_in(folder))
 
 
-def _files_in(folder: str | None) -> list[Path]:
+def files_in(folder: str | None) -> list[Path]:
+    """The safetensors files in a folder, none without one."""
     if folder is None:
         return []
     return sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX and path.is_file())
@@ -79,7 +80,7 @@ class Variants:
         verify = False if loras else setup.session.verify  # verified already
         session = dataclasses.replace(setup.session, verify=verify)
         files = [(folder / f"{name}{SUFFIX}", scale) for name, scale in loras]
-        embeddings = _files_in(setup.embedding_folder)
+        embeddings = files_in(setup.embedding_folder)
         editor = Editor(setup.bundle, session, loras=files, embeddings=embeddings)
         device = editor.device(slots=setup.slots, most_rows=setup.most_rows)
         self._open[loras] = editor, device
