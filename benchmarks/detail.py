@@ -4,7 +4,7 @@
 
 Every edit of `pixrt_export.photo` is computed on the picture scaled down to a quarter, as a network that makes no
 mistake would, and once more softened and noisy (Gaussian of 0.6 pixels, 4 levels), as a small network does.
-Printed: PSNR to the same edit computed at full size, in dB, for the small result scaled up (Lanczos) and for the carried
+Printed: PSNR to the same edit computed at full size, in dB, of the small result scaled up (Lanczos) and of the carried
 one; then what a picture of 12 megapixels takes in time and memory.
 """
 
