@@ -197,8 +197,9 @@ def test_the_built_in_bundle_is_this_exporters(exports: Exports, tmp_path: Path)
     Its files follow the umask and name no machine.
     """
     shipped = open_bundle("demo").manifest
-    defaults = dataclasses.asdict(shipped.defaults)
-    report = export(exports.checkpoint("demo"), tmp_path / "demo", name=shipped.name, notice=shipped.notice, **defaults)
+    kept = {"name": shipped.name, "defaults_from": "demo"}
+    report = export(exports.checkpoint("demo"), tmp_path / "demo", compact=True, **kept)
+    assert dataclasses.replace(report.manifest, components=shipped.components, tools=shipped.tools) == shipped
     assert report.manifest.source.sha256 == shipped.source.sha256
     assert {name: report.manifest.files[name].sha256 for name in shipped.files} == {
         name: file.sha256 for name, file in shipped.files.items()
