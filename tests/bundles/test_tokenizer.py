@@ -126,6 +126,8 @@ def test_given_tokens_of_several_ids_in_any_case() -> None:
     given = [AddedToken("<Cat-Toy>", (-1, -2, -3), any_case=True)]
     ids = Tokenizer(FILES, spec(), given).encode("a <cat-TOY>!").ids
     assert ids[:7] == (49406, 320, -1, -2, -3, 256, 49407)
+    # Letters that are one only to those who ignore case.
+    assert Tokenizer(FILES, spec(), [AddedToken("<sks>", (-1,), any_case=True)]).ids("<\u017fk\u017f>") == [-1]
 
 
 def test_known_ids() -> None:

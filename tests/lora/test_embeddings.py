@@ -39,6 +39,11 @@ def test_more_than_the_graph_takes(tmp_path: Path) -> None:
         give([tmp_path / "all.safetensors"], open_bundle("demo").manifest)
 
 
+def test_a_token_of_the_bundles_own(file: Path) -> None:
+    with pytest.raises(EmbeddingError, match=r"'<\|endoftext\|>', which is a token of the bundle"):
+        give([(file, "<|endoftext|>")], open_bundle("demo").manifest)
+
+
 def test_the_command_line_gives_them_and_the_picture_says_so(file: Path, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = ("edit", "scene.png", "make it <toy>", "--seed", 1, "--steps", 2, "-o")
     assert run(*words, "plain.png").code == 0

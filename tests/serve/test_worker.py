@@ -383,6 +383,19 @@ def with_loras(folder: Path) -> Iterator[Front]:
         yield front
 
 
+def test_embeddings_of_the_servers_folder(tmp_path: Path, editor: Editor) -> None:
+    file = tmp_path / "toy.safetensors"
+    write(file, {"blue": np.full((2, 128), 0.7, np.float32)})  # a word of the instruction
+    with Front(embedding_folder=str(tmp_path)) as front:
+        result = front.make(1, asks())
+    with Editor(backend="ort-cpu", threads=1, embeddings=[file]) as other:
+        single = other.edit(SCENE, BLUE, steps=STEPS, seed=5)
+    assert "blue" in BLUE
+    assert np.array_equal(shown(result.data), pixels(single.image))
+    assert result.parameters == single.parameters
+    assert not np.array_equal(pixels(single.image), pixels(editor.edit(SCENE, BLUE, steps=STEPS, seed=5).image))
+
+
 def test_names_of_loras(with_loras: Front) -> None:
     assert with_loras.ready.model.loras == ("false", "ink", "oil", "wash")
 

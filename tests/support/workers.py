@@ -17,7 +17,9 @@ SECONDS = 60
 Message = TypeVar("Message")
 
 
-def setup_of(*, lora_folder: str | None = None, variants: int = 2, **session: Any) -> Setup:
+def setup_of(
+    *, lora_folder: str | None = None, embedding_folder: str | None = None, variants: int = 2, **session: Any
+) -> Setup:
     """The built-in model on one thread."""
     return Setup(
         bundle="demo",
@@ -25,7 +27,7 @@ def setup_of(*, lora_folder: str | None = None, variants: int = 2, **session: An
         slots=4,
         most_rows=24,
         lora_folder=lora_folder,
-        embedding_folder=None,
+        embedding_folder=embedding_folder,
         variants=variants,
         log_format="text",
         marking=MarkingOptions(),
@@ -37,13 +39,15 @@ class Front:
 
     worker: Worker
 
-    def __init__(self, *, lora_folder: str | None = None, variants: int = 2, **session: Any) -> None:
+    def __init__(
+        self, *, lora_folder: str | None = None, embedding_folder: str | None = None, variants: int = 2, **session: Any
+    ) -> None:
         ours, theirs = socket.socketpair()
         ours.settimeout(SECONDS)
         self._socket = ours
         self._end = WorkerEnd(ours)
         self._heard: list[Any] = []
-        self._setup = setup_of(lora_folder=lora_folder, variants=variants, **session)
+        self._setup = setup_of(lora_folder=lora_folder, embedding_folder=embedding_folder, variants=variants, **session)
         self._thread = threading.Thread(target=self._work, args=(theirs,))
         self._thread.start()
         self.ready = self.expect(Ready)

@@ -101,10 +101,9 @@ class Added:
     """Finds added tokens in a text as transformers does, the longest first."""
 
     def __init__(self, tokens: Sequence[AddedToken]) -> None:
-        self._plain = {token.content: token for token in tokens}
-        self._lower = {token.content.lower(): token for token in tokens if token.any_case}
-        # Longest first, so that a token that begins like another wins.
-        self._pattern = re.compile("|".join(map(_pattern, sorted(tokens, key=lambda t: len(t.content), reverse=True))))
+        # Longest first, so that a token that begins like another wins; the group that matched tells which it is.
+        self._tokens = sorted(tokens, key=lambda token: len(token.content), reverse=True)
+        self._pattern = re.compile("|".join(f"({_pattern(token)})" for token in self._tokens))
 
     def pieces(self, text: str) -> Iterator[str | AddedToken]:
         """The text in its order: added tokens, and what stands between them."""
@@ -127,12 +126,10 @@ class Added:
         start = 0
         for match in self._pattern.finditer(text):
             yield text[start : match.start()]
-            yield self._token(match.group())
+            assert match.lastindex is not None
+            yield self._tokens[match.lastindex - 1]
             start = match.end()
         yield text[start:]
-
-    def _token(self, found: str) -> AddedToken:
-        return self._plain.get(found) or self._lower[found.lower()]
 
 
 def _text(piece: str | AddedToken) -> str:

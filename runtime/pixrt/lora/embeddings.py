@@ -77,6 +77,14 @@ def give(given: Sequence[EmbeddingInput], manifest: Manifest) -> Given:
         )
     most, width = room.fixed(0), room.fixed(1)
     embeddings = load_embeddings(given, width, target)
+    tokenizer = manifest.tokenizers[0]
+    own = {tokenizer.bos_token, tokenizer.eos_token, *(each.content for each in tokenizer.added)}
+    for each in embeddings:
+        if each.spec.token in own:
+            problem = (
+                f"{each.spec.name} is to be written as {each.spec.token!r:.60}, which is a token of {target} already"
+            )
+            raise EmbeddingError(problem, remedy="Name another: FILE:TOKEN")
     total = sum(len(each.vectors) for each in embeddings)
     if total > most:
         raise EmbeddingError(f"the embeddings have {total} vectors, more than {most}", remedy="Use fewer of them")
