@@ -3,9 +3,9 @@
     python benchmarks/task_parity.py CHECKPOINT BUNDLE
 
 prints the worst deviation per task over schedulers x steps x sizes x batches x strengths, for the tasks that the
-checkpoint's UNet can do: 4 and 9 input channels, and 8, of which 4 are zeros in text-to-image. `compare` does one
-case and is what the tests call. diffusers draws img2img's and inpainting's
-source latents from the encoder's distribution; here it takes their mean, as pixrt does.
+checkpoint's UNet can do: 4 and 9 input channels, and 8, of which 4 are zeros. `compare` does one case and is what the
+tests call. diffusers draws img2img's and inpainting's source latents from the encoder's distribution; here it takes
+their mean, as pixrt does.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import diffusers
 import numpy as np
 import torch
 import typer
+from diffusers.configuration_utils import FrozenDict
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
@@ -33,7 +34,7 @@ PIPELINES = {
     "img2img": "StableDiffusionImg2ImgPipeline",
     "inpaint": "StableDiffusionInpaintPipeline",
 }
-TASKS_OF = {4: ("generate", "img2img", "inpaint"), 8: ("generate",), 9: ("inpaint",)}
+TASKS_OF = {4: ("generate", "img2img", "inpaint"), 8: ("generate", "img2img", "inpaint"), 9: ("inpaint",)}
 PROMPTS = ("a red circle on a blue background", "two green squares", "a yellow star")
 STEPS = (1, 7, 20)
 STRENGTHS = (0.3, 0.75, 1.0)
@@ -155,7 +156,8 @@ class _WithoutSource(torch.nn.Module):
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        self.unet, self.config, self.dtype = unet, unet.config, unet.dtype
+        config = {**unet.config, "in_channels": unet.config["in_channels"] // 2}
+        self.unet, self.config, self.dtype = unet, FrozenDict(config), unet.dtype
 
     def forward(self, sample: Any, *args: Any, **more: Any) -> Any:
         return self.unet(torch.cat([sample, torch.zeros_like(sample)], 1), *args, **more)

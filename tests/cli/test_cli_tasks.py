@@ -76,8 +76,9 @@ def test_a_style(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_with_a_text_to_image_bundle(run: Run, exports: Exports, tmp_path: Path) -> None:
-    bundle = exports.bundle("text_to_image", "fp32")
+@pytest.mark.parametrize("kind", ["built-in", "text-to-image"])
+def test_begun_with_a_picture(run: Run, exports: Exports, tmp_path: Path, kind: str) -> None:
+    bundle = exports.bundle("text_to_image", "fp32") if kind == "text-to-image" else "demo"
     common = ["-b", bundle, "--steps", 4, "--seed", 1]
     assert run("img2img", "scene.png", "a star", "-o", "a.png", "--strength", 0.5, *common).code == 0
     assert run("inpaint", "scene.png", "a star", "-o", "b.png", "--mask", "mask.png", *common).code == 0
@@ -88,12 +89,13 @@ def test_with_a_text_to_image_bundle(run: Run, exports: Exports, tmp_path: Path)
     assert (without.code, "there is no mask, and inpaint takes one" in without.err) == (2, True)
 
 
-def test_tasks_that_the_bundle_cannot_do(run: Run, tmp_path: Path) -> None:
-    before = files(tmp_path)
-    for words in (["img2img", "scene.png", "x"], ["inpaint", "scene.png", "x", "--mask", "mask.png"]):
-        outcome = run(*words, "-o", "out.png")
+@pytest.mark.torch
+def test_tasks_that_the_bundle_cannot_do(run: Run, exports: Exports, tmp_path: Path) -> None:
+    before, bundle = files(tmp_path), exports.bundle("inpainting", "fp32")
+    for words in (["img2img", "scene.png", "x"], ["edit", "scene.png", "x"]):
+        outcome = run(*words, "-o", "out.png", "-b", bundle)
         assert outcome.code == 2
-        assert "--without-source" in outcome.err
+        assert "input channels" in outcome.err
     assert files(tmp_path) == before
 
 

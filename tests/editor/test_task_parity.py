@@ -16,6 +16,8 @@ pytestmark = pytest.mark.torch
 KINDS = [
     ("text_to_image", "generate"),
     ("sd1", "generate"),
+    ("sd1", "img2img"),
+    ("sd1", "inpaint"),
     ("text_to_image", "img2img"),
     ("text_to_image", "inpaint"),
     ("inpainting", "inpaint"),

@@ -41,7 +41,7 @@ class TestWhatFits:
     @pytest.mark.parametrize(
         ("kind", "fitting"),
         [
-            ("sd1", {"edit", "generate", "style"}),
+            ("sd1", {"edit", "generate", "img2img", "inpaint", "style"}),
             ("text_to_image", {"generate", "img2img", "inpaint", "style"}),
             ("inpainting", {"inpaint"}),
         ],
@@ -58,12 +58,9 @@ class TestWhatFits:
                     call(editor, steps=2)
                 assert "input channels" in caught.value.remedy
 
-    def test_inpainting_with_an_edit_bundle(self, null: Editor) -> None:
-        with pytest.raises(OptionError, match="wants a source picture") as caught:
-            CALLS["inpaint"](null)
-        assert caught.value.remedy.startswith(
-            "Use a bundle with 9 or 4 input channels; `pixrt export --without-source`"
-        )
+    @pytest.mark.parametrize("task", CALLS)
+    def test_the_built_in_bundle_does_every_task(self, null: Editor, task: str) -> None:
+        assert CALLS[task](null, steps=2)
 
     @pytest.mark.parametrize(
         ("task", "wrong", "named", "option"),

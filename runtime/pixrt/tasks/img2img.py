@@ -1,4 +1,7 @@
-"""Pictures out of others and text: SDEdit (Meng et al. 2022, arXiv:2108.01073). Must not import a backend."""
+"""Pictures out of others and text: SDEdit (Meng et al. 2022, arXiv:2108.01073); editing ones see none.
+
+Must not import a backend.
+"""
 
 from pixrt.core.conditioning import Conditioning
 from pixrt.tasks.task import Task, TaskInputs
@@ -8,4 +11,4 @@ def _condition(given: TaskInputs) -> Conditioning:
     return Conditioning(given.contexts, initial=given.scaled(given.encode(given.picture)))
 
 
-IMG2IMG = Task(("generate",), _condition)
+IMG2IMG = Task(("generate", "edit"), _condition)

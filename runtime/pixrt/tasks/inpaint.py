@@ -9,8 +9,9 @@ from pixrt.tasks.task import Task, TaskInputs
 
 
 def _condition(given: TaskInputs) -> Conditioning:
-    """A network made for it sees the mask and the picture without what the mask covers; for another one the rest of the
-    picture is put back after every step (Lugmayr et al. 2022, arXiv:2201.09865, equation 8, without resampling).
+    """A network made for it sees the mask and the picture without what the mask covers; for another one, which
+    as an edit checkpoint's sees a source of zero, the rest of the picture is put back after every step (Lugmayr et al.
+    2022, arXiv:2201.09865, equation 8, without resampling).
     """
     starts_anew = not given.options.start
     sees_mask = given.manifest.task == "inpaint"
@@ -32,4 +33,4 @@ def _masked(given: TaskInputs) -> Array:
     return np.concatenate([latents, given.scaled(given.encode(kept))])
 
 
-INPAINT = Task(("inpaint", "generate"), _condition)
+INPAINT = Task(("inpaint", "generate", "edit"), _condition)

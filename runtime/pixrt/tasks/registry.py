@@ -3,8 +3,8 @@
 task      bundle's UNet channels   takes                 noise only at first    held after each step
 edit      8                        image, mask?          yes                    the image outside the mask
 generate  4, 8 (source zero)                             yes
-img2img   4                        image                 no: the image
-inpaint   9, 4                     image, mask           if strength is 1       4: the image outside the mask
+img2img   4, 8 (source zero)       image                 no: the image
+inpaint   9, 4, 8 (source zero)    image, mask           if strength is 1       4, 8: the image outside the mask
 style     4, 8                     image, style          no: the image          the image in the style
 """
 
@@ -40,12 +40,9 @@ _SEES: dict[BundleTask, str] = {
     "edit": "its network wants a source picture beside them (instruction edits)",
     "inpaint": "its network wants a mask beside the source (inpainting)",
 }
-_WITHOUT_SOURCE = "; `pixrt export --without-source` makes one of 4 out of this one's checkpoint"
 _ADVICE = {
     ("edit", "generate"): ", such as InstructPix2Pix",
     ("edit", "inpaint"): ", such as InstructPix2Pix",
-    ("img2img", "edit"): _WITHOUT_SOURCE,
-    ("inpaint", "edit"): _WITHOUT_SOURCE,
 }
 
 
