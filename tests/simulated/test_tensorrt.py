@@ -296,8 +296,8 @@ class TestTraffic:
             edit(editor)
             same = spent(driver, editor, 3, seed=[8, 9])
             fresh = spent(driver, editor, 3, texts=["another text", TEXTS[1]])
-        context, tokens = 77 * 24 * 4, 77 * 8
-        assert fresh.htod_bytes - same.htod_bytes == context + tokens
+        context, tokens, embeddings = 77 * 24 * 4, 77 * 8, 128 * 24 * 4
+        assert fresh.htod_bytes - same.htod_bytes == context + tokens + embeddings
         assert same.device_allocations == 0
 
     @pytest.mark.parametrize("fused", [True, False])
