@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 pytest.importorskip("scipy")
@@ -62,10 +63,29 @@ def test_one_bad_corner_is_in_the_worst_square(cases: list[PhotoCase]) -> None:
 def test_the_command(tmp_path: Path) -> None:
     """The model of drawn shapes knows black and white, and no fog."""
     figures, sheet = tmp_path / "photo.json", tmp_path / "photo.png"
-    options = ["--edits", "2", "--size", "64", "--steps", "2", "--json", str(figures), "--sheet", str(sheet)]
+    options = ["--edits", "2", "--size", "70", "--steps", "2", "--json", str(figures), "--sheet", str(sheet)]
     outcome = CliRunner().invoke(app, ["eval", "photo", *options, "--kind", "fog"])
     assert outcome.exit_code == 0, outcome.output
     facts = json.loads(figures.read_text())
-    assert (facts["edits"], facts["size"], facts["kind"]) == (2, 64, "fog")
+    assert (facts["edits"], facts["size"], facts["kind"]) == (2, 70, "fog")
     assert facts["overall"]["accuracy"]["count"] == 2
+    assert 10 < facts["reconstruction_psnr_db"]["mean"] < 60
     assert sheet.stat().st_size > 1000
+
+
+def test_what_an_autoencoder_keeps_is_what_the_runtime_decodes() -> None:
+    """The demo's encoder and decoder run by hand: the latents' scale cancels."""
+    ort = pytest.importorskip("onnxruntime")
+    from pixrt.bundles.store import BUILT_IN
+    from pixrt.options.session import SessionOptions
+    from pixrt_export.evaluation.reconstruction import reconstruct
+
+    picture = np.asarray(Image.open(Path(__file__).parents[2] / "examples" / "scene.png").convert("RGB"))[:64, :64]
+    data = picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1
+    for name in ("vae_encoder", "vae_decoder"):
+        network = ort.InferenceSession(BUILT_IN / "demo" / f"{name}.onnx")
+        (put,) = network.get_inputs()
+        (data,) = network.run(None, {put.name: data.astype(np.float16 if "float16" in put.type else np.float32)})
+    expected = np.clip((data[0].astype(np.float32).transpose(1, 2, 0) + 1) * 127.5, 0, 255)
+    (made,) = reconstruct("demo", SessionOptions(backend="ort-cpu"), [picture])
+    assert np.abs(made - expected).max() < 2

@@ -138,6 +138,12 @@ def photo_accuracy(
     return PhotoReport(tuple(verdicts))
 
 
+def reconstruction_psnr_db(cases: Sequence[PhotoCase], reconstructed: Sequence[Picture]) -> Mean:
+    """PSNR of what an autoencoder makes of the first sources, or of their parts: the most that edits can come to."""
+    pairs = zip(cases, reconstructed, strict=False)
+    return Mean.of(psnr_db(made, case.source[: made.shape[0], : made.shape[1]]) for case, made in pairs)
+
+
 def photo_sheet(verdicts: Iterable[PhotoVerdict]) -> Image.Image:
     """The edits whose pictures were kept: source, edit, right answer, and whether the edit is right."""
     rows = [

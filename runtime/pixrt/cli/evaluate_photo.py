@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pixrt_export.evaluation.photo import PhotoReport
 
 SHEET_ROWS = 2  # of each kind
+RECONSTRUCTED = 64  # sources that the autoencoder is measured on
 
 
 @with_session(SessionOptions(max_batch=4), MEASURING)
@@ -51,12 +52,15 @@ def photo(
     from pixrt_export.evaluation.accuracy import editor_function
     from pixrt_export.evaluation.files import describe_model, write_json, write_png
     from pixrt_export.evaluation.gate import Gate
-    from pixrt_export.evaluation.photo import photo_accuracy, photo_cases, photo_sheet
+    from pixrt_export.evaluation.photo import photo_accuracy, photo_cases, photo_sheet, reconstruction_psnr_db
+    from pixrt_export.evaluation.reconstruction import reconstruct
 
     gate = Gate(min_accuracy, min_kind_accuracy, min_psnr, max_worst_block)
     require_outputs(json_file=json_file, pictures=(sheet,))
     seed = parameters.pop("seed", 0)
     cases = photo_cases(edits, size, seed=seed, kind=kind)
+    shown = [case.source for case in cases[:RECONSTRUCTED]]
+    reconstruction = reconstruction_psnr_db(cases, reconstruct(bundle, session, shown))
     with Editor(bundle, session, loras=lora_inputs(lora)) as editor:
         options = EditOptions(**parameters).resolve(editor.manifest.defaults)
         with progress("editing") as on_progress:
@@ -69,10 +73,12 @@ def photo(
             )
         about = {**describe_model(editor.manifest, options, editor.loras), "edits": edits, "size": size, "seed": seed}
     if json_file is not None:
-        write_json(json_file, {**about, "kind": kind, **report.facts()})
+        facts = {"kind": kind, "reconstruction_psnr_db": reconstruction.facts(), **report.facts()}
+        write_json(json_file, {**about, **facts})
     if sheet is not None:
         write_png(sheet, photo_sheet(report.verdicts))
     _print(report)
+    results.print(f"PSNR of the autoencoder alone, dB: {reconstruction.text(1)}")
     gate.require(report)
 
 
