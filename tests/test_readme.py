@@ -30,6 +30,7 @@ WITH_COMMANDS = {
             "checkpoints",
             "command-line",
             "evaluation",
+            "first-minutes",
             "galleries",
             "jetson",
             "lora",

@@ -38,7 +38,7 @@ def test_wrong_calls(editor: Editor, call: tuple[Any, Any, dict[str, Any]]) -> N
 
 
 def test_an_unknown_parameter(editor: Editor, scene: Image.Image) -> None:
-    with pytest.raises(TypeError, match="guidance"):
+    with pytest.raises(OptionError, match="edit has no parameter 'guidance'"):
         editor.edit(scene, BLUE, guidance=3)  # type: ignore[call-overload]
 
 

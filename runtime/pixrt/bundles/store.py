@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import platformdirs
@@ -98,13 +99,18 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
         if path.is_dir():
             return path
         if path.is_file():
-            raise BundleError(f"{path} is a file", remedy="A bundle is a folder; `pixrt export` writes one")
+            remedy = "A bundle is a folder; `pixrt export` writes one"
+            if path.suffix.lower() in (".safetensors", ".ckpt"):
+                remedy = f"A LoRA goes with --lora {path}; of a checkpoint `pixrt export {path} -o BUNDLE` makes one"
+            raise BundleError(f"{path} is a file", remedy=remedy)
     except (OSError, ValueError) as error:
         raise BundleError(f"the bundle {path} cannot be reached: {error}", remedy="Check the path") from error
     repository = _HUB_ID.fullmatch(str(name_or_path))
     remedy = "Give the folder that `pixrt export` wrote, or a name that `pixrt models` lists"
     if repository is not None:  # the name of a checkpoint, as the hub has it
         remedy = f"Of a checkpoint of the hub `pixrt pull {repository[0]}` makes one: -b {repository[1]}"
+    elif near := get_close_matches(str(name_or_path)[:100], bundles, 1):
+        remedy = f"The nearest name is {near[0]}; {remedy[0].lower()}{remedy[1:]}"
     raise BundleError(
         f"there is no bundle {str(name_or_path)!r}: it is neither a folder nor one of {', '.join(bundles) or '(none)'}",
         remedy=remedy,
@@ -121,9 +127,15 @@ def open_bundle(name_or_path: str | os.PathLike[str], *, verify: bool | None = N
     folder = find_bundle(name_or_path)
     path = folder / MANIFEST_NAME
     if not os.path.lexists(path):
+        if any((folder / name).exists() for name in ("model_index.json", "unet")):
+            raise BundleError(
+                f"{folder} is a checkpoint, not a bundle yet", remedy=f"Run `pixrt export {folder} -o BUNDLE` first"
+            )
+        if (folder / "adapter_config.json").exists():
+            raise BundleError(f"{folder} is a LoRA, not a bundle", remedy=f"Give it with --lora {folder}")
         raise BundleError(
             f"{folder} has no {MANIFEST_NAME}, so it is not a bundle, or its export did not finish",
-            remedy="Run `pixrt export CHECKPOINT -o BUNDLE`; a checkpoint folder must be exported first",
+            remedy="Run `pixrt export CHECKPOINT -o BUNDLE`",
         )
     manifest = read_manifest(path)
     checked = _check_files(folder, manifest.files, verify)

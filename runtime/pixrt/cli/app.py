@@ -26,6 +26,7 @@ from pixrt.cli.streams import print_problem
 from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
 from pixrt.cli.ui import ui
+from pixrt.cli.usage import explain_usage
 from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
 
 app = typer.Typer(
@@ -122,8 +123,7 @@ def _explain(error: Exception) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a wrong command line has one
             raise
-        remedy = "See `pixrt --help`, and `pixrt COMMAND --help`"
-        return _report(PixrtError(error.format_message().rstrip("."), remedy=remedy), 2)
+        return _report(explain_usage(error), 2)
 
 
 def _show(message: Warning | str, *_: object, **__: object) -> None:

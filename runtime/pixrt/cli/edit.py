@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pixrt.cli.console import warn
 from pixrt.cli.inputs import read_input
 from pixrt.cli.outputs import number_outputs, plan_outputs, split_text
 from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
@@ -175,6 +176,8 @@ def _make(
     kept = [Path(path) for paths in further.values() for path in paths]
     kept += [repeat] if repeat else []
     targets = plan_outputs(pictures, output, keep=kept, overwrite=running.overwrite)
+    if len(targets) == 1 and targets[0].parent == output and not output.exists() and not running.quiet:
+        warn(f"{output} has no picture's suffix: it becomes a folder. For a file write -o {output}.png")
     read = functools.cache(read_input)  # standard input may be both a picture and its mask
     sources = {name: [read(str(path)) for path in paths] for name, paths in {"image": pictures, **further}.items()}
     jobs = pair(options, parameters, text=said or "", **sources)

@@ -1,6 +1,7 @@
 """Where results go: decided and checked before any work, so that no edit is lost to a bad path."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,16 +39,38 @@ def plan_outputs(
 def split_text(words: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[str], str]:
     """Files and the text after them, out of a command's arguments.
 
-    Raises OptionError for fewer than two words, and where the last one looks like a file, by its suffix.
+    Raises OptionError for fewer than two words, a text without quotes, an empty one, and one that looks like a file.
     """
-    if len(words) < 2:
-        raise OptionError(f"{words[0]!r} alone is not enough", remedy="Give pictures, then the text, in quotes")
-    if Path(words[-1]).suffix.lower() in suffixes:
+    *files, text = words
+    if not files:
+        raise OptionError(f"{text!r} alone is not enough", remedy="Give pictures, then the text, in quotes")
+    plain = [word for word in files if not _names_file(word, suffixes)]
+    if Path(text).suffix.lower() in suffixes:
+        if plain and plain == files[: len(plain)]:
+            raise OptionError(
+                f"the text {' '.join(plain)!r:.60} stands before the pictures", remedy="Give it last, in quotes"
+            )
         raise OptionError(
-            f"the last argument, {words[-1]!r}, looks like a file, and it must be the text",
+            f"the last argument, {text!r}, looks like a file, and it must be the text",
             remedy="Give pictures, then the text, in quotes",
         )
-    return list(words[:-1]), words[-1]
+    if 0 < len(plain) < len(files) and plain == files[-len(plain) :]:
+        said = " ".join([*plain, text])
+        problem = f"the text came as {len(plain) + 1} arguments"
+        raise OptionError(problem, remedy=f'Put it in quotes: "{said}"')
+    if not text.strip():
+        raise OptionError("the text is empty", remedy='Say what you want, in quotes, such as "make it winter"')
+    return files, text
+
+
+def _names_file(word: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether an argument is meant to be a file or a folder, by its looks or because there is one."""
+    if word == str(STREAM) or any(mark in word for mark in "/\\*?[") or word.lower().endswith(suffixes):
+        return True
+    try:
+        return Path(word).exists() or bool(re.fullmatch(r"\S+\.\w{1,6}", word))
+    except (OSError, ValueError):
+        return False
 
 
 def number_outputs(count: int, output: Path, *, keep: Sequence[Path] = (), overwrite: bool = False) -> list[Path]:

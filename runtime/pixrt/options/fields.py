@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pixrt.errors import OptionError
+from pixrt.options.names import choose, nearest
 
 Kind = Literal["whole", "number", "choice", "window", "text", "flag", "pairs", "path"]
 Field = dataclasses.Field[Any]
@@ -137,10 +138,12 @@ def _is_within(rule: Rule, value: Any) -> bool:
 
 def _check_choice(field: Field, value: object) -> str:
     choices: Collection[str] = rule_of(field).choices
-    if not isinstance(value, str) or value not in choices:
-        remedy = f"Choose one of {', '.join(choices)}"
+    chosen = choose(value, choices) if isinstance(value, str) else None
+    if chosen is None:
+        near = nearest(value, choices) if isinstance(value, str) else ""
+        remedy = f"Choose one of {', '.join(choices)}{f'; the nearest is {near}' if near else ''}"
         raise OptionError(f"{field.name} is {value!r:.60}", remedy=remedy, option=field.name)
-    return value
+    return chosen
 
 
 def _check_window(field: Field, value: object) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pixrt.errors import OptionError
 from pixrt.options.fields import Field, Kind, check, option_fields, rule_of
+from pixrt.options.names import unknown_option
 
 
 def parse(field: Field, value: object) -> Any:
@@ -29,8 +30,7 @@ def parse_all(options: type[Any], values: Mapping[str, object]) -> dict[str, Any
     fields = option_fields(options)
     for name in values:
         if name not in fields:
-            remedy = f"Known are {', '.join(fields)}"
-            raise OptionError(f"there is no option {name!r:.60}", remedy=remedy, option=name)
+            raise unknown_option(name, fields)
     return {name: parse(fields[name], value) for name, value in values.items()}
 
 

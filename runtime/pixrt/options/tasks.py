@@ -68,7 +68,14 @@ class Options:
     )
     scheduler: SchedulerName | None = option(None, "The solver.", kind="choice", choices=SCHEDULERS)
     eta: float = option(0.0, "DDIM's eta: 0 is deterministic, 1 is as noisy as DDPM.", kind="number", low=0, high=1)
-    seed: int | None = option(None, "Seed of the noise; random when not given.", kind="whole", low=0, high=MAX_SEED)
+    seed: int | None = option(
+        None,
+        "Seed of the noise; random when not given.",
+        kind="whole",
+        low=0,
+        high=MAX_SEED,
+        remedy=f"It must be from 0 to {MAX_SEED}; leave it out for a random one",
+    )
     negative_prompt: str = option("", "What the picture should not show.", kind="text")
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,19 @@ from pixrt.pictures.opening import Opened, broken_picture, open_picture, opened_
 if TYPE_CHECKING:
     from PIL import Image
 
+
+class SupportsArray(Protocol):
+    """What NumPy makes an array of."""
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
 # A Union, for a name in quotes (Pillow is not imported yet) takes no |.
-PictureSource: TypeAlias = Union[str, os.PathLike[str], bytes, NDArray[Any], "Image.Image"]
-"""A path, an encoded file's bytes, an array `[H, W]` or `[H, W, 1|3|4]` (uint8, or float in [0, 1]), or a PIL image."""
+PictureSource: TypeAlias = Union[str, os.PathLike[str], bytes, NDArray[Any], SupportsArray, "Image.Image"]
+"""A path, an encoded file's bytes, an array `[H, W]` or `[H, W, 1|3|4]` (uint8, or float in [0, 1]), or a PIL image.
+
+What has `__array__`, such as a PyTorch tensor on the CPU, is an array.
+"""
 
 _FIRST_ON_ITS_SIDE = 5
 
@@ -97,6 +107,8 @@ def _opened(source: PictureSource) -> Iterator[Opened]:
     elif isinstance(source, Image.Image):
         check_size(*source.size, "the picture")
         yield opened_image(source)
+    elif hasattr(source, "__array__"):
+        yield Opened(_from_array(as_array(source)), "the array")
     else:
         raise PictureError(
             f"a picture is a {type(source).__name__}",
@@ -154,14 +166,27 @@ def with_alpha(image: "Image.Image", alpha: NDArray[np.uint8] | None, geometry: 
     return image
 
 
+def as_array(source: PictureSource) -> Any:
+    """A PyTorch tensor, or what else becomes an array, as one; any other source as it is. Raises PictureError."""
+    if isinstance(source, np.ndarray) or not hasattr(source, "__array__"):
+        return source
+    try:
+        return np.asarray(source)
+    except Exception as error:  # whatever its library raises, such as for a tensor on a GPU
+        kind = type(source).__name__
+        problem = f"a picture is a {kind} that does not become a NumPy array: {str(error)[:200]}"
+        raise PictureError(problem, remedy="Pass it as an array, such as tensor.detach().cpu().numpy()") from error
+
+
 def _from_array(array: NDArray[Any]) -> "Image.Image":
     from PIL import Image
 
     shape = array.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-        raise PictureError(
-            f"the array has shape {list(shape)}", remedy="Pass [H, W] or [H, W, C] with 1, 3 or 4 channels"
-        )
+        remedy = "Pass [H, W] or [H, W, C] with 1, 3 or 4 channels"
+        if len(shape) == 3 and shape[0] in (1, 3, 4):
+            remedy = "Its channels come first: pass it with .transpose(1, 2, 0), a tensor with .permute(1, 2, 0)"
+        raise PictureError(f"the array has shape {list(shape)}", remedy=remedy)
     check_size(shape[1], shape[0], "the array")
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(array.min()), float(array.max())

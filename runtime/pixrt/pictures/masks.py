@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pixrt.errors import PictureError
 from pixrt.pictures.geometry import Geometry, Size
-from pixrt.pictures.images import Picture, PictureSource, load_picture
+from pixrt.pictures.images import Picture, PictureSource, as_array, load_picture
 
 Mask: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]
@@ -37,6 +37,7 @@ def load_mask(source: PictureSource, size: Size, *, inverted: bool = False) -> M
     turns it around. Raises PictureError for what is no picture, another size than the picture's, and a mask that
     selects nothing.
     """
+    source = as_array(source)
     if isinstance(source, np.ndarray) and source.dtype == np.bool_:
         if source.ndim != 2:
             raise PictureError(f"the mask has shape {list(source.shape)}", remedy="Pass bool [H, W]", option="mask")
@@ -89,6 +90,7 @@ def _without_traces(mask: Mask) -> Mask:
 
 def is_of_white_strokes(source: PictureSource) -> bool:
     """Whether a mask picture is white where it is opaque: who paints so means the strokes, and selects the rest."""
+    source = as_array(source)
     if isinstance(source, np.ndarray) and source.dtype == np.bool_:
         return False
     picture = load_picture(source)

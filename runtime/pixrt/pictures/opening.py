@@ -27,6 +27,7 @@ _LENGTHS = {1: 1, 3: 2, 4: 4}  # bytes of the types that an orientation may have
 _INCH = 0.0254
 _MOST_BYTES = 2**31  # more than the largest picture takes that is not compressed
 _SAVE_ONE = "Save one of them as a picture"
+_FOLDER = "Give the pictures in it, or edit all of them: `pixrt batch FOLDER INSTRUCTION -o RESULTS`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +200,12 @@ def _orientation(exif: bytes) -> int:
 def _read(path: Path) -> bytes:
     """A picture's file. Raises PictureError."""
     if not os.path.lexists(path):
+        if str(path).lower().startswith(("http:/", "https:/")):  # pathlib makes one slash of two
+            problem = f"{shown(path).replace(':/', '://', 1)} is an address, and pixrt downloads no pictures"
+            raise PictureError(problem, remedy="Download it first, and give the file")
         raise PictureError(f"there is no file {shown(path)}", remedy="Check the path")
     if path.is_dir():
-        raise PictureError(f"{shown(path)} is a folder", remedy="Give the pictures in it")
+        raise PictureError(f"{shown(path)} is a folder", remedy=_FOLDER)
     return read_regular(path, _MOST_BYTES, lambda problem: PictureError(problem, remedy="Copy the picture into a file"))
 
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pixrt.errors import OptionError
+from pixrt.options.fields import option_fields
+from pixrt.options.names import unknown_option
 from pixrt.options.tasks import Options
+from pixrt.pictures.formats import READABLE_SUFFIXES
 from pixrt.pictures.images import PictureSource
 
 Item = TypeVar("Item")
@@ -38,6 +41,10 @@ def pair(options: type[Options], parameters: Mapping[str, Any], **given: object)
     Lists are paired one to one; one of anything goes with all of the others. One seed serves every picture, so that a
     picture's result does not depend on its company. Raises OptionError.
     """
+    known = option_fields(options)
+    for name in parameters:
+        if name not in known:
+            raise unknown_option(name, known, task=options.task)
     lists = {name: _as_list(value) for name, value in given.items()}
     seeds = list(parameters["seed"]) if has_several_seeds(parameters) else [parameters.get("seed")]
     count = max(map(len, (*lists.values(), seeds)))
@@ -46,6 +53,8 @@ def pair(options: type[Options], parameters: Mapping[str, Any], **given: object)
         raise OptionError(f"the call has {counts}", remedy=f"Pass from 1 to {MAX_PICTURES} of each")
     each = _spread([options(**{**parameters, "seed": seed}) for seed in seeds], count, "seed")
     columns = {name: _spread(values, count, name) for name, values in lists.items()}
+    for picture, text in zip(columns.get("image", ()), columns["text"], strict=False):
+        _require_order(picture, text)
     return [
         Job(options=each[index], **{name: values[index] for name, values in columns.items()}) for index in range(count)
     ]
@@ -55,6 +64,20 @@ def has_several_seeds(parameters: Mapping[str, Any]) -> bool:
     """Whether a call has several seeds: any sequence of numbers, a NumPy array too."""
     seed = parameters.get("seed")
     return isinstance(seed, Iterable) and not isinstance(seed, str | bytes)
+
+
+def _require_order(picture: object, text: object) -> None:
+    """Raise OptionError where a picture's name stands for the text, and the text for the picture."""
+
+    def names_picture(value: object) -> bool:
+        return not isinstance(value, str) or value.lower().endswith(READABLE_SUFFIXES)
+
+    if isinstance(picture, str) and names_picture(text) and not names_picture(picture):
+        raise OptionError(
+            f"the picture is {picture!r:.60}, and the text is a picture: they are swapped",
+            remedy="Pass the picture first, then the text",
+            option="text",
+        )
 
 
 def _as_list(value: Any) -> list[Any]:
