@@ -25,6 +25,10 @@ def test_draw_then_check(run: Run, tmp_path: Path) -> None:
     assert ["samples", "5"] in [line[:2] for line in lines]
     assert ["source", "size", "5", "32", "x", "32"] in lines
     assert json.loads((tmp_path / "report.json").read_text())["samples"] == 5
+    (tmp_path / "report.json").write_text("mine")
+    assert run("data", "check", "border", "--size", 32, "--json", "report.json").code == 7
+    assert (tmp_path / "report.json").read_text() == "mine"
+    assert run("data", "check", "border", "--size", 32, "--json", "report.json", "--overwrite").code == 0
     assert files(tmp_path) == {"scene.png", "border", "report.json"}
 
 

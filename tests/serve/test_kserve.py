@@ -186,7 +186,7 @@ def test_binary_data_both_ways() -> None:
         ([IMAGE, TEXT], {"n": 2}, "no parameter n"),
         ([IMAGE, TEXT], {"priority": 2}, "'priority'"),
         ([IMAGE, TEXT], {"timeout": "1"}, "timeout is '1'"),
-        ([IMAGE, TEXT], {"task": "inpaint"}, "there is no mask"),
+        ([IMAGE, TEXT], {"task": "inpaint"}, "cannot inpaint"),
         ([IMAGE, TEXT], {"output_format": "gif"}, "output_format"),
         ([IMAGE, TEXT], {"lora": "oil"}, "no LoRA 'oil'"),
         ([IMAGE, TEXT], {"prompt": "x"}, "no parameter prompt"),

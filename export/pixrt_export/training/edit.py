@@ -25,6 +25,7 @@ class EditNetwork(nn.Module):
 
     def forward(self, sample: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Noisy and source latents [B, 2C, h, w], timesteps [B] and token ids [B, L] to the prediction [B, C, h, w]."""
+        sample = sample[:, : self.unet.config["in_channels"]]  # a text-to-image network sees no source
         prediction: torch.Tensor = self.unet(sample, timesteps, self.text_encoder(ids).last_hidden_state).sample
         return prediction
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from numpy.typing import NDArray
 
 from pixrt.files import atomic_write, make_folder
@@ -58,11 +58,18 @@ def _encode(vae: AutoencoderKL, pairs: Sequence[Pair]) -> NDArray[np.float16]:
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
         pictures = [picture for pair in batch for picture in (_or_black(pair), pair.target)]
-        means = vae.encode(to_tensor(np.stack(pictures)).to(vae.device)).latent_dist.mean
+        means = encoded_mean(vae, to_tensor(np.stack(pictures)).to(vae.device))
         both = means.reshape(len(batch), 2, *means.shape[1:]).cpu().numpy()
         both[[i for i, pair in enumerate(batch) if pair.source is None], 0] = 0
         encoded.append(both.astype(np.float16))
     return np.concatenate(encoded)
+
+
+def encoded_mean(vae: AutoencoderKL | AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
+    """What an autoencoder makes of pictures [B, 3, H, W]: [B, C, h, w]; a tiny one has no distribution."""
+    encoded = vae.encode(pictures)
+    mean: torch.Tensor = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
+    return mean
 
 
 def _or_black(pair: Pair) -> NDArray[np.uint8]:

@@ -36,8 +36,9 @@ class RunLog:
         self.observer.started(step, steps)
 
     def stepped(self, report: StepReport) -> None:
-        """Log loss and learning rate."""
-        self.metric(report.step, loss=report.loss, learning_rate=report.learning_rate)
+        """Log loss, learning rate and where the time went."""
+        seconds = {name: round(getattr(report, name), 4) for name in ("data_s", "passes_s", "optimizer_s")}
+        self.metric(report.step, loss=report.loss, learning_rate=report.learning_rate, **seconds)
         self.observer.stepped(report)
 
     def sampled(self, step: int, preview: Preview) -> None:

@@ -5,6 +5,7 @@ nothing: it reports to an `Observer`.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -60,12 +61,19 @@ class Job(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One finished step: its number from 1, the mean loss of its forward passes, the learning rate and the speed."""
+    """One finished step: its number from 1, the mean loss of its forward passes, the learning rate and the speed.
+
+    Seconds are what the step waited for data, its forward and backward passes, and the optimiser with the averaging;
+    on a GPU, which runs behind, they are when the work was given to it.
+    """
 
     step: int
     loss: float
     learning_rate: float
     samples: int
+    data_s: float = 0.0
+    passes_s: float = 0.0
+    optimizer_s: float = 0.0
 
 
 class Observer(Protocol):
@@ -149,12 +157,18 @@ class _Run:
             ahead = self.read(reader, self.step)
             while self.step < options.steps:
                 batches, ahead = ahead, self.read(reader, self.step + 1)
-                loss = self.one_step([batch.result() for batch in batches])
+                began = time.perf_counter()
+                given = [batch.result() for batch in batches]
+                read = time.perf_counter()
+                loss, passes_s = self.one_step(given)
                 self.average.update(self.job.network, self.step)
+                rest_s = time.perf_counter() - read - passes_s
                 self.step += 1
                 if main:
                     rate = learning_rate(options, self.step - 1)
-                    self.observer.stepped(StepReport(self.step, loss, rate, self.samples_per_step))
+                    self.observer.stepped(
+                        StepReport(self.step, loss, rate, self.samples_per_step, read - began, passes_s, rest_s)
+                    )
                 stop = self.stopping()
                 if main and (stop or self.step % options.checkpoint_every == 0 or self.step == options.steps):
                     self.observer.saved(self.step, save_state(self.folder, self.state(), options.keep_checkpoints))
@@ -183,17 +197,19 @@ class _Run:
             for k in range(self.options.accumulate)
         ]
 
-    def one_step(self, batches: list[Any]) -> float:
-        """Forward and backward for every batch, then one step of the optimiser; the mean loss."""
+    def one_step(self, batches: list[Any]) -> tuple[float, float]:
+        """Forward and backward for every batch, then one step of the optimiser; mean loss, seconds of the passes."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.options, self.step)
-        total = torch.zeros((), device=self.accelerator.device)
+        total, passes_s = torch.zeros((), device=self.accelerator.device), 0.0
         for k, batch in enumerate(batches):
             place = seed_of(self.options.seed, self.step, k, self.accelerator.process_index)
             torch.manual_seed(place)  # for dropout inside the network
+            began = time.perf_counter()
             with self.accelerator.accumulate(self.network):
                 loss = self.job.loss(self.network, batch, torch.Generator().manual_seed(place))
                 self.accelerator.backward(loss)
+                passes_s += time.perf_counter() - began
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.network.parameters(), self.options.max_grad_norm)
                 self.stepper.step()
@@ -205,7 +221,7 @@ class _Run:
                 f"the loss of step {self.step + 1} is {mean} at learning rate {learning_rate(self.options, self.step)}",
                 remedy="Lower learning_rate or use mixed_precision no; the newest checkpoint is kept",
             )
-        return mean
+        return mean, passes_s
 
     def preview(self) -> None:
         """Report a grid of samples made with the averaged weights."""

@@ -1,6 +1,6 @@
 """Learning a LoRA (arXiv:2106.09685): low-rank changes of the attention's weights, saved in diffusers' format."""
 
-import shutil
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from pixrt.errors import OptionError, OutputError
 from pixrt.files import atomic_write
 from pixrt.folders import temporary_folder
+from pixrt.lora.scales import METADATA_KEY
 from pixrt.reading import read_text
 from pixrt_export.training.edit import EditNetwork, Prior
 from pixrt_export.training.options import LoraOptions
@@ -83,11 +84,30 @@ def save_lora(network: EditNetwork, folder: Path) -> Path:
                     for name, part in adapted.items()
                 },
             )
-            with atomic_write(folder / FILE) as file, (aside / FILE).open("rb") as made:
-                shutil.copyfileobj(made, file)
+            with atomic_write(folder / FILE) as file:
+                file.write(_ordered((aside / FILE).read_bytes()))
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write {folder / FILE}: {error}", remedy="Free some space and start again") from error
     return folder / FILE
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order: equal trainings write equal files.
+
+    The library writes metadata, and peft its sets of names, in another order each time.
+    """
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    said = header.pop("__metadata__", {})
+    if METADATA_KEY in said:
+        config = {
+            name: sorted(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+            for name, value in json.loads(said[METADATA_KEY]).items()
+        }
+        said[METADATA_KEY] = json.dumps(config, indent=2, sort_keys=True)
+    text = json.dumps({"__metadata__": dict(sorted(said.items())), **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[begin:]
 
 
 def _config(options: LoraOptions, targets: list[str]) -> LoraConfig:

@@ -57,8 +57,37 @@ def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return wide
 
 
+def load_for_lora(checkpoint: Checkpoint) -> UNet2DConditionModel:
+    """The checkpoint's UNet as it is. Raises CheckpointError for inpainting, and for sources of no known scale."""
+    channels, latents = int(checkpoint.unet["in_channels"]), checkpoint.latent_channels
+    if channels not in (latents, 2 * latents):
+        raise CheckpointError(
+            f"the unet has {channels} input channels for latents of {latents}, and training sets have no masks",
+            remedy=f"Train on the text-to-image ({latents}) or editing ({2 * latents}) checkpoint that it came from:"
+            " its LoRA fits this one too",
+        )
+    if checkpoint.vae_kind == "AutoencoderTiny" and channels != latents:
+        raise CheckpointError(
+            "the checkpoint has an AutoencoderTiny, which does not say how its source latents are scaled",
+            remedy="Train with the checkpoint's own AutoencoderKL: the LoRA fits both",
+        )
+    unet: UNet2DConditionModel = checkpoint.load("unet")
+    return unet
+
+
+def load_autoencoder(checkpoint: Checkpoint) -> AutoencoderKL:
+    """The checkpoint's autoencoder, to be trained. Raises CheckpointError for a tiny one, which has no distribution."""
+    if checkpoint.vae_kind != "AutoencoderKL":
+        raise CheckpointError(
+            f"the checkpoint has an {checkpoint.vae_kind}", remedy="Start from a checkpoint with an AutoencoderKL"
+        )
+    vae: AutoencoderKL = checkpoint.load("vae")
+    return vae
+
+
 def load_for_editing(checkpoint: Checkpoint) -> UNet2DConditionModel:
     """The checkpoint's UNet, widened if it makes pictures from text. Raises CheckpointError for inpainting."""
+    load_autoencoder(checkpoint)
     unet: UNet2DConditionModel = checkpoint.load("unet")
     channels, latents = int(checkpoint.unet["in_channels"]), checkpoint.latent_channels
     if channels == latents:

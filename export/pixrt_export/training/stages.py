@@ -17,7 +17,7 @@ from pixrt_export.training.edit import EditJob, EditNetwork
 from pixrt_export.training.latents import Latents, cached_latents
 from pixrt_export.training.loop import Observer, train
 from pixrt_export.training.lora import FILE, add_lora, lora_prior, save_lora
-from pixrt_export.training.networks import load_for_editing, new_checkpoint
+from pixrt_export.training.networks import load_autoencoder, load_for_editing, load_for_lora, new_checkpoint
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoraOptions
 from pixrt_export.training.output import write_checkpoint
 from pixrt_export.training.plan import TrainingPlan
@@ -36,7 +36,7 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer
     """
     options, pairs = plan.training, plan.data.open()
     start = starting_point(plan)
-    vae = start.load("vae")
+    vae = load_autoencoder(start)
     if options.decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
@@ -97,7 +97,7 @@ def train_lora(plan: TrainingPlan[LoraOptions], observer: Observer) -> Path | No
     """
     options = plan.training
     start = starting_point(plan)
-    network = EditNetwork(start.load("unet"), start.load("text_encoder"))
+    network = EditNetwork(load_for_lora(start), start.load("text_encoder"))
     torch.manual_seed(options.seed)
     add_lora(network, options)
     job = edit_job(plan, start, network, observer)

@@ -20,6 +20,7 @@ from pixrt.core.rows import Rows
 from pixrt.core.track import make_steps, make_track
 from pixrt.maths.guidance import Branch
 from pixrt.options.tasks import EditOptions
+from pixrt_export.training.latents import encoded_mean
 from pixrt_export.training.pictures import to_pictures, to_tensor
 
 
@@ -73,15 +74,17 @@ class TorchEditor:
     def __call__(self, pictures: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.uint8]:
         """Edit pictures uint8 [B, H, W, 3], one text each; picture k gets the seed k."""
         device = self.unet.device
-        sources = self.vae.encode(to_tensor(pictures).to(device)).latent_dist.mean.cpu().float().numpy()
+        sources = encoded_mean(self.vae, to_tensor(pictures).to(device)).cpu().float().numpy()
         ids = torch.tensor([self.tokenizer.encode(text).ids for text in ("", *texts)])
         null, *contexts = self.text_encoder(ids.to(device)).last_hidden_state.cpu().float().numpy()
         steps, shape = make_steps(self.options, self.scheduler), (sources.shape[1], *sources.shape[2:])
         rows = Rows(TorchUNet(self.unet), len(texts) * steps.most_branches, sources.shape[2:], ids.shape[1])
         pool = HostPool(rows, len(texts), shape)
+        sees_source = self.unet.config["in_channels"] != sources.shape[1]
         for seed, (context, source) in enumerate(zip(contexts, sources, strict=True)):
             contexts_of = {Branch.TEXT: context, Branch.IMAGE: null, Branch.UNCOND: null}
-            conditioning = Conditioning(contexts_of, {Branch.TEXT: source, Branch.IMAGE: source})
+            beside = {Branch.TEXT: source, Branch.IMAGE: source} if sees_source else {}
+            conditioning = Conditioning(contexts_of, beside)
             pool.join(make_track(steps, seed, conditioning, shape))
         for _ in range(len(steps)):
             pool.step()

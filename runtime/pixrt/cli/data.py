@@ -31,6 +31,7 @@ _Split = Annotated[
     ),
 ]
 _Size = Annotated[int, typer.Option(metavar="N", min=16, max=2048, help="Side of the pictures in pixels.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace a file that is there already.")]
 
 
 @data.command(epilog=example("pixrt data check pairs/ --size 256 --json report.json"))
@@ -39,14 +40,17 @@ def check(
     size: Annotated[int, typer.Option(metavar="N", min=1, help="The side in pixels that it will be trained at.")] = 256,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Threads that read pictures.")] = 2,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Read every picture of a training set and list what is wrong; exit code 9 where training would fail."""
     from pixrt_export.data.check import check_pairs
 
+    if json_file is not None:
+        require_free(json_file, overwrite=overwrite)
     with progress("checking") as on_progress:
         report = check_pairs(folder, size=size, workers=workers, on_progress=on_progress)
     if json_file is not None:
-        with atomic_write(json_file) as file:
+        with atomic_write(json_file, overwrite=overwrite) as file:
             file.write(json.dumps(report.to_json(), indent=1).encode())
     _print_report(report)
     if report.fatal:
@@ -64,9 +68,7 @@ def sheet(
     seed: _Seed = 0,
     split: _Split = "train",
     size: _Size = 64,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace a file that is there already.")
-    ] = False,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Draw a contact sheet of the procedural world: pictures before and after, and the instruction."""
     from pixrt_export.world.sheet import world_sheet

@@ -103,6 +103,7 @@ class ProgressObserver:
         assert self._task is not None
         speed = self._progress.tasks[0].speed or 0.0
         facts = f"loss {report.loss:.4f}  lr {report.learning_rate:.1e}  {speed * report.samples:.1f} samples/s"
+        facts += f"  data {report.data_s:.2f} s, passes {report.passes_s:.2f} s, optimiser {report.optimizer_s:.2f} s"
         self._progress.update(self._task, completed=report.step, facts=facts)
         if not errors.is_terminal and report.step % 100 == 0:
             errors.print(f"step {report.step}: {facts}")
