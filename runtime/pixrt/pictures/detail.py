@@ -65,7 +65,7 @@ def _gains(source: Planes, edit: Planes) -> Planes:
     return (local.transpose(3, 2, 0, 1) + whole[:, :, None, None]).astype(np.float32)
 
 
-def _mean(values: Planes, radius: int) -> Planes:
+def _mean(values: NDArray[Any], radius: int) -> Planes:
     """The mean over a square of `2 radius + 1` pixels around each, less at the borders; over the last two axes."""
     for axis in (-2, -1):
         length = values.shape[axis]
