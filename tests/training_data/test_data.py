@@ -1,5 +1,6 @@
 """Training sets on disk: every layout is read as it was written, and what does not fit is refused with its row."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -71,6 +72,30 @@ def test_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
     index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes().replace(b"\n", b"\r\n\r\n"))
     pairs = open_pairs(tmp_path)
     assert (len(pairs), pairs.where(1)) == (2, "metadata.jsonl line 3")
+
+
+def test_a_table_of_commas(tmp_path: Path) -> None:
+    """As the `imagefolder` loader reads it too: the same samples as out of lines of JSON."""
+    write_table(tmp_path, samples(2))
+    expected, index = open_pairs(tmp_path), tmp_path / "metadata.jsonl"
+    rows = [json.loads(line) for line in index.read_text().splitlines()]
+    rows[1] |= {"edit_prompt": 'a "quoted", text\nof two lines'}
+    index.unlink()
+    with (tmp_path / "metadata.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        table = csv.DictWriter(file, sorted({name for row in rows for name in row}))
+        table.writeheader()
+        table.writerows(rows)
+    pairs = open_pairs(tmp_path)
+    assert (len(pairs), pairs.where(0), pairs.where(1)) == (2, "metadata.csv line 2", "metadata.csv line 4")
+    assert (pairs.instruction(0), pairs.instruction(1)) == (expected.instruction(0), rows[1]["edit_prompt"])
+    assert [pairs.pictures(index) for index in range(2)] == [expected.pictures(index) for index in range(2)]
+    with (tmp_path / "metadata.csv").open("a") as file:
+        file.write("one cell\n")
+    with pytest.raises(DataError, match=r"metadata\.csv line 5: has more or fewer cells"):
+        open_pairs(tmp_path)
+    (tmp_path / "metadata.csv").write_text('edit_prompt,edited_image\n"x')
+    with pytest.raises(DataError, match="unexpected end of data"):
+        open_pairs(tmp_path)
 
 
 GOOD = {"input_image": "0a.png", "edit_prompt": "x", "edited_image": "0b.png"}

@@ -5,7 +5,7 @@ from pathlib import Path
 from pixrt.errors import DataError
 from pixrt_export.data import hugging_face, image_folder, original
 from pixrt_export.data.hugging_face import HuggingFacePairs
-from pixrt_export.data.image_folder import read_image_folder
+from pixrt_export.data.image_folder import read_image_folder, read_image_table
 from pixrt_export.data.original import read_original
 from pixrt_export.data.rows import StoredPairs
 from pixrt_export.data.stored import FolderPairs
@@ -48,11 +48,13 @@ def _read(folder: Path) -> StoredPairs:
         return FolderPairs(folder, original.INDEX, "entry", read_original(folder))
     if (folder / image_folder.INDEX).is_file():
         return FolderPairs(folder, image_folder.INDEX, "line", read_image_folder(folder))
+    if (folder / image_folder.CSV_INDEX).is_file():
+        return FolderPairs(folder, image_folder.CSV_INDEX, "line", read_image_table(folder))
     if any((folder / name).is_file() for name in (hugging_face.INDEX, hugging_face.SPLITS_INDEX)):
         return HuggingFacePairs(folder)
     raise DataError(
         f"{folder} is no training set that is known: it has no {original.INDEX} (InstructPix2Pix's own layout), no"
-        f" {image_folder.INDEX} (pictures and a table) and no {hugging_face.INDEX} or {hugging_face.SPLITS_INDEX}"
-        " (saved by Hugging Face datasets)",
+        f" {image_folder.INDEX} or {image_folder.CSV_INDEX} (pictures and a table) and no {hugging_face.INDEX} or"
+        f" {hugging_face.SPLITS_INDEX} (saved by Hugging Face datasets)",
         remedy="Give the folder that holds one of them",
     )

@@ -1,19 +1,23 @@
-"""A folder with `metadata.jsonl`, as the `imagefolder` loader of Hugging Face `datasets` reads it.
+"""A folder with `metadata.jsonl` or `metadata.csv`, as the `imagefolder` loader of Hugging Face `datasets` reads it.
 
 That loader takes the pictures' paths from the columns `file_name` and `NAME_file_name`; InstructPix2Pix sets also name
 them without the suffix. Must not import PyTorch.
 """
 
+import csv
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pixrt.errors import DataError
-from pixrt.reading import Malformed, parse_json, read_lines
+from pixrt.reading import Malformed, parse_json, read_lines, read_text
 from pixrt_export.data.rows import BadRow, Row, captions_of, malformed, path_fault, text_fault
 
 INDEX = "metadata.jsonl"
+CSV_INDEX = "metadata.csv"
 LONGEST_LINE = 1 << 20
+_MOST_CSV_BYTES = 1 << 30
 # Names of one thing, the first that a row has is taken. A `text` is what the loader's documentation calls a caption.
 SOURCE = ("input_image", "input_image_file_name", "original_image", "original_image_file_name")
 TARGET = ("edited_image", "edited_image_file_name")
@@ -32,6 +36,24 @@ def read_image_folder(folder: Path) -> Iterator[Row | BadRow]:
             yield _row(number, line)
 
 
+def read_image_table(folder: Path) -> Iterator[Row | BadRow]:
+    """The same out of a table with a line of column names; an empty cell is none. Raises DataError."""
+    path = folder / CSV_INDEX
+
+    def refuse(problem: str) -> DataError:
+        return DataError(problem, remedy="Save the table again as CSV in UTF-8, with column names in its first line")
+
+    table = csv.DictReader(io.StringIO(read_text(path, _MOST_CSV_BYTES, refuse), newline=""), strict=True)
+    try:
+        for cells in table:
+            if None in cells or None in cells.values():
+                yield BadRow(table.line_num, "has more or fewer cells than there are columns")
+            else:
+                yield _sample(table.line_num, {name: cell for name, cell in cells.items() if cell})
+    except csv.Error as error:
+        raise refuse(f"{path} line {table.line_num}: {error}") from error
+
+
 def _row(number: int, line: bytes) -> Row | BadRow:
     try:
         cells = parse_json(line)
@@ -39,6 +61,10 @@ def _row(number: int, line: bytes) -> Row | BadRow:
         return BadRow(number, malformed(error))
     if not isinstance(cells, dict):
         return BadRow(number, "is not an object")
+    return _sample(number, cells)
+
+
+def _sample(number: int, cells: Mapping[str, Any]) -> Row | BadRow:
     text_column, source_column, target_column = (_first(cells, names) for names in (TEXT, SOURCE, TARGET))
     # The bare `file_name` is the picture that no other column is.
     if target_column is None and cells.get("file_name") is not None:
