@@ -290,7 +290,9 @@ def test_of_a_repository_the_vae_alone_is_downloaded() -> None:
     assert set(wanted_vae_files(alone, False)) == {"config.json", WEIGHTS}
     whole = ["model_index.json", f"unet/{WEIGHTS}", "unet/config.json", "vae/config.json", f"vae/{WEIGHTS}"]
     assert set(wanted_vae_files(whole, False)) == {"vae/config.json", f"vae/{WEIGHTS}"}
-    assert wanted_vae_files(["vae/config.json", "vae/x.bin"], True) == ["vae/config.json", "vae/x.bin"]
+    pickled = ["vae/config.json", "vae/diffusion_pytorch_model.bin"]
+    assert wanted_vae_files(pickled, True) == pickled
+    assert wanted_vae_files([*pickled, "vae/x.bin"], False) == ["vae/config.json"]
 
 
 def test_the_command_line_names_the_vae(exports: Exports, run: Run, tmp_path: Path) -> None:
