@@ -22,8 +22,10 @@ def export_checkpoint(options: ExportOptions, *, on_progress: Callable[[str], No
 
     Raises CheckpointError, ExportMismatch, OptionError, OutputError.
     """
+    from pixrt_export.beforehand import require_export_paths
     from pixrt_export.quiet import quiet_libraries
 
+    require_export_paths(options)
     quiet_libraries()
     from pixrt_export.export import run_export
 

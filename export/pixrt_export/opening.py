@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from pixrt.errors import CheckpointError
 from pixrt_export.checkpoint import Checkpoint, OtherVae
@@ -28,6 +29,29 @@ def open_checkpoint(
 
     `vae` is where to take the VAE from instead: see `hub.find_vae`. Its own VAE's weights need not be there then.
     """
+    folder, id_ = find_parts(name, allow_pickle=allow_pickle, other_vae=vae is not None)
+    checkpoint = Checkpoint(
+        id=id_,
+        folder=folder,
+        allow_pickle=allow_pickle,
+        unet=read_json(folder / "unet" / "config.json"),
+        vae=read_json(folder / "vae" / "config.json"),
+        text_encoder=read_json(folder / "text_encoder" / "config.json"),
+        scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
+    )
+    require_tokenizer(folder / "tokenizer", name)
+    with _naming_values(name):
+        require_vae(checkpoint)
+        require_supported(checkpoint)
+        checkpoint.tokenizer()
+        _ = checkpoint.sample_size
+    if vae is not None:
+        checkpoint = _with_vae(checkpoint, vae)
+    return _without_source(checkpoint) if without_source else checkpoint
+
+
+def find_parts(name: str, *, allow_pickle: bool = False, other_vae: bool = False) -> tuple[Path, str]:
+    """A checkpoint's folder and what to call it, with every part that is needed. Raises CheckpointError."""
     folder, id_ = find_checkpoint(name, allow_pickle)
     if not any((folder / part).exists() for part in ("model_index.json", "unet", "transformer")):
         files = sorted(path.name for path in folder.iterdir())
@@ -47,26 +71,9 @@ def open_checkpoint(
         if not (folder / part).is_dir():
             raise CheckpointError(f"{name} has no folder {part}/", remedy="Download the whole checkpoint")
     for part in WEIGHTS:
-        if part != "vae" or vae is None:
+        if part != "vae" or not other_vae:
             require_weights(folder / part, part, f"{part} of {id_}", allow_pickle)
-    checkpoint = Checkpoint(
-        id=id_,
-        folder=folder,
-        allow_pickle=allow_pickle,
-        unet=read_json(folder / "unet" / "config.json"),
-        vae=read_json(folder / "vae" / "config.json"),
-        text_encoder=read_json(folder / "text_encoder" / "config.json"),
-        scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
-    )
-    require_tokenizer(folder / "tokenizer", name)
-    with _naming_values(name):
-        require_vae(checkpoint)
-        require_supported(checkpoint)
-        checkpoint.tokenizer()
-        _ = checkpoint.sample_size
-    if vae is not None:
-        checkpoint = _with_vae(checkpoint, vae)
-    return _without_source(checkpoint) if without_source else checkpoint
+    return folder, id_
 
 
 @contextmanager

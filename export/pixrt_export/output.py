@@ -20,16 +20,22 @@ def bundle_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     work begins if the output cannot be used: it is a file or a mount point, is not empty, or (with `overwrite`) is not
     a bundle and nothing but a bundle.
     """
+    target = require_output(output, overwrite=overwrite)
+    with atomic_folder(output, overwrite=overwrite) as folder:
+        yield folder
+        _open_to_readers(folder)
+        _require_replaceable(target, overwrite)  # again: a long time has passed
+
+
+def require_output(output: Path, *, overwrite: bool) -> Path:
+    """Where a bundle is to be, links followed. Raises OutputError if it cannot be used: see `bundle_folder`."""
     try:
         target = target_of(output)
         restore(target)
         _require_replaceable(target, overwrite)
     except (OSError, ValueError) as error:
         raise _refused(output, error) from error
-    with atomic_folder(output, overwrite=overwrite) as folder:
-        yield folder
-        _open_to_readers(folder)
-        _require_replaceable(target, overwrite)  # again: a long time has passed
+    return target
 
 
 def _require_replaceable(target: Path, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pixrt_export.beforehand import require_training_paths
 from pixrt_export.training.plan import TrainingPlan
 from pixrt_export.training.run_folder import run_folder
 
@@ -21,6 +22,7 @@ def run_stage(stage: Stage, plan: TrainingPlan[Any], observer: "Observer") -> Pa
     """
     from pixrt_export.quiet import quiet_libraries
 
+    require_training_paths(plan.checkpoint, plan.data.folder, plan.output)
     quiet_libraries()
     from accelerate import PartialState
 
