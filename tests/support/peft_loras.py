@@ -7,6 +7,7 @@ import numpy as np
 
 from pixrt import Editor
 from pixrt.bundles.manifest import Component
+from pixrt.core.prompts import Piece, Prompt
 from pixrt.core.timing import Stopwatch
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +56,8 @@ def export(checkpoint: Path, output: Path, **options: Any) -> Path:
 def outputs(editor: Editor) -> tuple[Array, Array]:
     """What the UNet and the text encoder of an editor compute on fixed inputs."""
     networks, clock = editor._networks, Stopwatch()
-    text = networks.encoders.text(tuple(range(77)), clock)
+    ids = tuple(range(77))
+    text = networks.encoders.text(Prompt(((1.0, (Piece(ids),)),), ids), clock)
     feeds = unet_inputs(text)
     engine = networks._engines.get(Component.UNET, clock)
     result = np.zeros((2, 4, 8, 8), np.dtype(engine.outputs[0].dtype))

@@ -16,6 +16,7 @@ from pixrt.bundles.manifest import Component, Manifest, TensorSpec
 from pixrt.core.caches import Recent
 from pixrt.core.engines import Engines
 from pixrt.core.families.family import Family
+from pixrt.core.prompts import Ids, Prompt, embed
 from pixrt.core.timing import Stopwatch
 from pixrt.core.windows import Windows
 from pixrt.errors import PixrtError
@@ -41,8 +42,15 @@ class Encoders:
         self._calls: dict[Component, Recent[_Bound]] = {}
         self._embeddings: Array | None = None
 
-    def text(self, ids: tuple[int, ...], clock: Stopwatch) -> Array:
-        """The embedding `[L, D]` that the UNet sees of token ids."""
+    def text(self, prompt: Prompt, clock: Stopwatch) -> Array:
+        """The embedding `[L, D]` that the UNet sees of a text, L rows for each of its pieces."""
+        ((_, (first, *rest)), *others) = prompt.versions
+        if not (rest or others or first.weights):
+            return self._run(first.ids, clock)
+        return self._texts.get(prompt, lambda: _fixed(embed(prompt, lambda ids: self._run(ids, clock))))
+
+    def _run(self, ids: Ids, clock: Stopwatch) -> Array:
+        """The text encoder's own embedding of ids."""
 
         def call(component: Component, data: Array, out_shape: tuple[int, ...]) -> Array:
             return self._call(component, "text", data, out_shape, clock)

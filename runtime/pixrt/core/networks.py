@@ -64,12 +64,14 @@ class Networks:
         """What is kept for its next use."""
         return {**self.encoders.caches, "pools": self._pools}
 
-    def work(self, branches: int, size: Sides, *, refit: bool = False) -> Work:
-        """How a picture of h x w latents runs that has so many branches at most: see `Windows.work`.
+    def work(self, branches: int, size: Sides, *, pieces: int = 1, refit: bool = False) -> Work:
+        """How a picture of h x w latents runs that has so many branches at most, and texts in so many pieces.
+
+        See `Windows.work`.
 
         `refit`: as if the loop's network had other weights than its own already.
         """
-        return self._windows.work(branches, size, self._refitted(refit))
+        return self._windows.work(branches, size, self._refitted(refit), pieces)
 
     def _refitted(self, refit: bool) -> frozenset[Component]:
         return frozenset(LOOPS) if refit else self._engines.refitted
@@ -97,7 +99,7 @@ class Networks:
     def _make_pool(self, work: Work, slots: int, clock: Stopwatch, most_rows: int | None) -> Pool:
         engine = self._engines.get(work.network, clock)
         capacity = self.capacity(work, slots, most_rows)
-        tokens, tiling = self.family.tokens, work.tiling
+        tokens, tiling = self.family.tokens * work.pieces, work.tiling
         room = max(capacity.most, self.family.branches)  # what is too much for the engine, it says itself
         with clock.stage("denoise"):
             if work.network is Component.UNET_STEP:

@@ -19,12 +19,13 @@ from pixrt.maths.tiles import Sides, Tiling, fit_tiling, make_tiling
 class Work:
     """How a picture's loop runs: by which network, on which tiles. Pictures of the same work can share a call.
 
-    The tiles are in latents of `scale` x `scale` pixels.
+    The tiles are in latents of `scale` x `scale` pixels. Texts are in so many `pieces` of the text encoder's length.
     """
 
     network: Component
     tiling: Tiling
     scale: int
+    pieces: int = 1
 
     @property
     def tile_size(self) -> tuple[int, int]:
@@ -81,21 +82,24 @@ class Windows:
 
         return fit_tiling(size, max(1, self._manifest.size_multiple // scale), takes)
 
-    def work(self, branches: int, size: Sides, refitted: Container[Component]) -> Work:
-        """How the loop of a picture of h x w latents runs, with so many branches at most.
+    def work(self, branches: int, size: Sides, refitted: Container[Component], pieces: int = 1) -> Work:
+        """How the loop of a picture of h x w latents runs, with so many branches at most, and texts in so many pieces.
 
         `refitted` are the networks with other weights. Raises EngineError if it needs several tiles, and the backend
-        has only the fused step.
+        has only the fused step; and if no engine takes so long a text.
         """
         scale = self._manifest.latents.scale
         if self._unet is Component.UNET_STEP:
             axes = 1, self._manifest.latents.channels
             tiling = self.tiling(self._unet, size, axes, refit=self._unet in refitted)
             if tiling.count == 1:
-                return Work(self._unet, tiling, scale)
+                self._require_rows(self._unet, pieces, refit=self._unet in refitted)
+                return Work(self._unet, tiling, scale, pieces)
             self._require_unet(size, Component.UNET in refitted)
         axes = branches, self._manifest.unet_in_channels
-        return Work(Component.UNET, self.tiling(Component.UNET, size, axes, refit=Component.UNET in refitted), scale)
+        refit = Component.UNET in refitted
+        self._require_rows(Component.UNET, pieces, refit=refit)
+        return Work(Component.UNET, self.tiling(Component.UNET, size, axes, refit=refit), scale, pieces)
 
     def capacity(
         self, work: Work, slots: int, branches: int, refitted: Container[Component], most_rows: int | None = None
@@ -133,6 +137,17 @@ class Windows:
         if not isinstance(self._backend, HasShapes):
             return ()
         return self._backend.shapes(self._bundle, component, refit=refit, tensor=tensor)
+
+    def _require_rows(self, network: Component, pieces: int, *, refit: bool) -> None:
+        """Raise EngineError if a backend's engines take no text in so many pieces."""
+        context = "context" if network is Component.UNET_STEP else "encoder_hidden_states"
+        rows = pieces * self._manifest.tokenizers[0].max_length
+        most = [shape.max[1] for shape in self._shapes(network, refit, context)] if pieces > 1 else []
+        if most and max(most) < rows:
+            raise EngineError(
+                f"the text takes {rows} rows, and the engines of {network} take {max(most)}",
+                remedy="Shorten the text, leave long_prompts out, or choose another backend",
+            )
 
     def _require_unet(self, size: Sides, refit: bool) -> None:
         problem = self._backend.problem(self._bundle, Component.UNET, refit=refit)

@@ -93,10 +93,10 @@ class Device:
         """
         steps, refit = make_steps(request.options, self._opened.manifest.scheduler), bool(variant)
         size = request.latents_size(self._opened.manifest)
-        work = self._networks.work(steps.most_branches, size, refit=refit)
+        work = self._networks.work(steps.most_branches, size, pieces=request.tokens.pieces, refit=refit)
         capacity = self._networks.capacity(work, self._slots, self._most_rows, refit=refit)
         tiling = work.tiling
-        key = (str(work.network), tiling.size, tiling.window)
+        key = (str(work.network), tiling.size, tiling.window, work.pieces)
         area = float(tiling.count * tiling.window[0] * tiling.window[1])
         width, height = request.geometry.padded
         bucket = Bucket(key, capacity.slots, capacity.most, area, variant, f"{width}x{height}")
@@ -107,7 +107,8 @@ class Device:
         self._enter("encode")
         steps = make_steps(request.options, self._opened.manifest.scheduler)
         with self._opened.turn():
-            work = self._networks.work(steps.most_branches, request.latents_size(self._opened.manifest))
+            size, pieces = request.latents_size(self._opened.manifest), request.tokens.pieces
+            work = self._networks.work(steps.most_branches, size, pieces=pieces)
             making = Making(request, steps, work, self._networks.generation)
             self._tracks[number] = encode(making, self._networks, self._opened.manifest, self._styles)
         self._makings[number] = making

@@ -250,7 +250,8 @@ class Runner:
         groups: dict[Work, list[Request]] = {}
         for request in requests:
             branches = make_steps(request.options, self.manifest.scheduler).most_branches
-            work = self._networks.work(branches, request.latents_size(self.manifest))
+            size, pieces = request.latents_size(self.manifest), request.tokens.pieces
+            work = self._networks.work(branches, size, pieces=pieces)
             groups.setdefault(work, []).append(request)
         return groups
 

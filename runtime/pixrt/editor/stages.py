@@ -16,6 +16,7 @@ from pixrt.core.timing import Stopwatch
 from pixrt.core.track import Steps, Track, make_track
 from pixrt.core.windows import Work
 from pixrt.editor.result import EditResult
+from pixrt.pictures.detail import carry
 from pixrt.pictures.images import from_network, with_alpha
 from pixrt.pictures.inputs import Prepared, Styles
 from pixrt.pictures.masks import paste
@@ -53,8 +54,8 @@ def encode(making: Making, networks: Networks, manifest: Manifest, styles: Style
     request, clock, encoders = making.request, making.clock, networks.encoders
     with clock.stage("prepare"):
         making.prepared = prepared = request.prepare(manifest, styles)
-    null_text = encoders.text(request.negative_tokens.ids, clock)
-    text = encoders.text(request.tokens.ids, clock)
+    null_text = encoders.text(request.negative_tokens, clock)
+    text = encoders.text(request.tokens, clock)
     with clock.stage("prepare"):
         given = TaskInputs(
             options=request.options,
@@ -115,7 +116,13 @@ def _finish(pixels: NDArray[np.float32], prepared: Prepared, request: Request) -
     """The result: with a mask over the original, which stays as it is outside the mask, else by itself."""
     from PIL import Image
 
-    image, geometry = from_network(pixels, request.geometry), request.geometry
+    geometry = request.geometry
+    if prepared.full is None or prepared.pixels is None:
+        image = from_network(pixels, geometry)
+    else:
+        width, height = geometry.scaled
+        small = [planes[:, :height, :width] for planes in (prepared.pixels, pixels)]
+        image = Image.fromarray(carry(prepared.full, small[0], np.clip(small[1], -1, 1)))
     if prepared.under is None or prepared.opacity is None:
         return with_alpha(image, prepared.alpha, geometry)
     left, top, right, bottom = map(int, geometry.crop)

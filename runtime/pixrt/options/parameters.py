@@ -34,6 +34,8 @@ class Parameters(TypedDict, total=False):
     eta: float
     seed: int | Sequence[int] | None
     negative_prompt: str
+    prompt_weighting: bool
+    long_prompts: bool
 
 
 class PictureParameters(Parameters, total=False):
@@ -41,6 +43,7 @@ class PictureParameters(Parameters, total=False):
 
     resize: ResizeMode
     resolution: int | None
+    detail: bool
 
 
 class EditParameters(PictureParameters, total=False):

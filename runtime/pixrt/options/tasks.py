@@ -77,6 +77,12 @@ class Options:
         remedy=f"It must be from 0 to {MAX_SEED}; leave it out for a random one",
     )
     negative_prompt: str = option("", "What the picture should not show.", kind="text")
+    prompt_weighting: bool = option(
+        True, "In texts (words:1.3) weighs words, as compel does; \\( is a parenthesis.", kind="flag"
+    )
+    long_prompts: bool = option(
+        False, "Read texts to their end, in pieces of 75 tokens; by default what is beyond is left out.", kind="flag"
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -138,6 +144,20 @@ class PictureOptions(Options):
         low=16,
         high=8192,
     )
+    detail: bool = option(
+        False,
+        "Carry the change to the picture's full size, whose detail it keeps; by default the result is scaled up.",
+        kind="flag",
+    )
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        if self.detail and self.resize != "exact":
+            raise OptionError(
+                f"detail is given, and resize is {self.resize}, which does not come back to the picture's size",
+                remedy="Leave one of them out",
+                option="detail",
+            )
 
 
 def _image_guidance() -> Any:

@@ -41,6 +41,7 @@ class Prepared:
         mask: how far working pixels may change, `[H, W]` uint8.
         under: with a mask the picture's own pixels `[H, W, 3]`, over which the result is put, and
         opacity: how much of the result shows, `[H, W]` uint8.
+        full: the pixels `[H, W, 3]` that the change is to be carried to: those that `pixels` were scaled from.
         alpha: the picture's transparency `[H, W]` uint8, if it has any.
         sha256: of the mask and of the style as they were decoded (16 digits): which ones a result was made with.
         origin: a digest of all that `pixels` were made of, if that is a file's bytes: much less than the pixels.
@@ -52,17 +53,23 @@ class Prepared:
     mask: Mask | None = None
     under: NDArray[np.uint8] | None = None
     opacity: NDArray[np.uint8] | None = None
+    full: NDArray[np.uint8] | None = None
     alpha: NDArray[np.uint8] | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     origin: bytes = b""
     facts: SourceFacts = SourceFacts()
 
 
-def prepare_picture(source: PictureSource, size: Size, geometry: Geometry) -> Prepared:
+def prepare_picture(source: PictureSource, size: Size, geometry: Geometry, *, detail: bool = False) -> Prepared:
     """A picture that the result replaces in whole. Raises PictureError, also if it is no longer of `size`."""
     picture = _load(source, size)
-    pixels = to_network(picture, geometry)
-    return Prepared(pixels=pixels, alpha=picture.alpha, origin=_origin(source, geometry), facts=picture.facts)
+    return Prepared(
+        pixels=to_network(picture, geometry),
+        full=_full(picture, geometry) if detail else None,
+        alpha=picture.alpha,
+        origin=_origin(source, geometry),
+        facts=picture.facts,
+    )
 
 
 def prepare_masked(
@@ -73,6 +80,7 @@ def prepare_masked(
     *,
     blur: int,
     inverted: bool,
+    detail: bool = False,
 ) -> Prepared:
     """A picture of which a mask says what may change; `blur` is that of `masks.feather`. Raises PictureError."""
     picture, mask = _load(source, size), load_mask(mask_source, size, inverted=inverted)
@@ -81,6 +89,7 @@ def prepare_masked(
         mask=to_working(mask, geometry),
         under=picture.straight,
         opacity=feather(mask, blur),
+        full=_full(picture, geometry) if detail else None,
         alpha=picture.alpha,
         sha256={"mask": digest_of_mask(mask)},
         origin=_origin(source, geometry),
@@ -98,6 +107,14 @@ def prepare_style(source: PictureSource, manifest: Manifest, known: Styles) -> S
         geometry = plan_geometry(rgb.shape[1], rgb.shape[0], "exact", resolution=resolution, multiple=multiple)
         known[id(source)] = StylePicture(source, to_network(picture, geometry), _digest(rgb))
     return known[id(source)]
+
+
+def _full(picture: Picture, geometry: Geometry) -> NDArray[np.uint8] | None:
+    """The part that is worked on as it was, where it was scaled down."""
+    if geometry.output[0] <= geometry.scaled[0] and geometry.output[1] <= geometry.scaled[1]:
+        return None
+    left, top, right, bottom = map(int, geometry.crop)
+    return picture.rgb[top:bottom, left:right]
 
 
 def _load(source: PictureSource, size: Size) -> Picture:

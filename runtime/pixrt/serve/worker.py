@@ -248,7 +248,9 @@ def _without_harm() -> Iterator[None]:
 def _bytes(request: Request) -> int:
     """What is decoded of a request."""
     ready = request.prepared
-    arrays = () if ready is None else (ready.pixels, ready.style, ready.mask, ready.under, ready.opacity, ready.alpha)
+    if ready is None:
+        return 0
+    arrays = (ready.pixels, ready.style, ready.mask, ready.under, ready.full, ready.opacity, ready.alpha)
     return sum(each.nbytes for each in arrays if each is not None)
 
 

@@ -7,10 +7,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from pixrt.bundles.manifest import Manifest
-from pixrt.bundles.tokenizer import Tokenizer, Tokens
+from pixrt.bundles.tokenizer import Tokenizer
+from pixrt.core.prompts import Prompt
 from pixrt.errors import OptionError, PictureError
 from pixrt.options.tasks import GenerateOptions, Options, PictureOptions, draw_seed
 from pixrt.pictures.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
@@ -18,10 +19,13 @@ from pixrt.pictures.images import PictureSource, measure_picture
 from pixrt.pictures.inputs import Prepared, Styles, prepare_masked, prepare_picture, prepare_style
 from pixrt.pictures.masks import load_mask, mask_region
 from pixrt.tasks.jobs import Job
+from pixrt.tasks.prompts import read_prompt
 
 # Of the instruction and the negative prompt together, so that the parameters fit into every format's metadata.
 MAX_TEXT_BYTES = 60_000
 _BLUR_SHARE = 128  # a mask fades in over 4 pixels of 512
+
+_Reading: TypeAlias = tuple[str, bool, bool]  # a text, whether its weights are read, and all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ class Request:
     job: Job
     size: Size
     geometry: Geometry
-    tokens: Tokens
-    negative_tokens: Tokens
+    tokens: Prompt
+    negative_tokens: Prompt
     options: Options
     prepared: Prepared | None = None
 
@@ -56,12 +60,14 @@ class Request:
         """Decode the pictures, where that has not been done. Raises PictureError, also for one that has changed."""
         if self.prepared is not None:
             return self.prepared
-        job, ready = self.job, Prepared()
+        job, ready, detail = self.job, Prepared(), getattr(self.options, "detail", False)
         if job.image is not None and job.mask is not None:
             blur, inverted = getattr(self.options, "mask_blur", 0), _inverts(self.options)
-            ready = prepare_masked(job.image, job.mask, self.size, self.geometry, blur=blur, inverted=inverted)
+            ready = prepare_masked(
+                job.image, job.mask, self.size, self.geometry, blur=blur, inverted=inverted, detail=detail
+            )
         elif job.image is not None:
-            ready = prepare_picture(job.image, self.size, self.geometry)
+            ready = prepare_picture(job.image, self.size, self.geometry, detail=detail)
         if job.style is None:
             return ready
         style = prepare_style(job.style, manifest, styles)
@@ -84,7 +90,7 @@ def make_requests(
 
     Raises OptionError; without `on_refused` also PictureError, as for a working picture of more than `most_pixels`.
     """
-    tokens: dict[str, Tokens] = {}
+    tokens: dict[_Reading, Prompt] = {}
     sizes: dict[int, Size] = {}
     requests = []
     for index, job in enumerate(jobs):
@@ -102,23 +108,31 @@ def _make_request(
     job: Job,
     manifest: Manifest,
     tokenizer: Tokenizer,
-    tokens: dict[str, Tokens],
+    tokens: dict[_Reading, Prompt],
     sizes: dict[int, Size],
     most_pixels: int,
 ) -> Request:
     """One job's; texts and pictures that stand in several are looked at once."""
     options = _with_seed(_for_bundle(job.options, manifest))
     _check_texts(job.text, options.negative_prompt)
-    for text in (job.text, options.negative_prompt):
-        if text not in tokens:
-            tokens[text] = tokenizer.encode(text)
+    texts = [_read(each, options, tokenizer, tokens) for each in (job.text, options.negative_prompt)]
+    pieces = max(each.pieces for each in texts)
+    text, negative = (each.filled(pieces) for each in texts)
     for name, source in (("image", job.image), ("style", job.style)):
         if source is not None and id(source) not in sizes:
             sizes[id(source)] = _measure(source, name)
     size = sizes.get(id(job.image), (0, 0))
     options = _with_mask(job, size, options)
     geometry = _geometry(job, size, options, manifest, most_pixels)
-    return Request(index, job, size, geometry, tokens[job.text], tokens[options.negative_prompt], options)
+    return Request(index, job, size, geometry, text, negative, options)
+
+
+def _read(text: str, options: Options, tokenizer: Tokenizer, known: dict[_Reading, Prompt]) -> Prompt:
+    """A text as its options have it read, once for all jobs."""
+    key = text, options.prompt_weighting, options.long_prompts
+    if key not in known:
+        known[key] = read_prompt(text, tokenizer, weighting=options.prompt_weighting, long=options.long_prompts)
+    return known[key]
 
 
 def _measure(source: PictureSource, name: str) -> Size:
