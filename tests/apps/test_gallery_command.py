@@ -42,6 +42,7 @@ class TestCommand:
         assert (again.code, again.out) == (0, "")
         assert "0 edited" in again.err
         assert "2 finished before" in again.err
+        assert "results and journal are in out" in again.err
         assert files(tmp_path / "out") >= {"one.png", "two.png", JOURNAL_NAME}
         other = run("batch", "in", "make it darker", "-o", "out", "--steps", 2)
         assert other.code == 7

@@ -12,6 +12,8 @@ from PIL import Image
 
 import pixrt
 from demo import BLUE, SCENE, Run, files
+from exported import Exports
+from pixrt.backends.registry import LADDER
 from pixrt.cli import edit as edit_module
 
 
@@ -109,6 +111,26 @@ def test_doctor(run: Run) -> None:
     assert "backend ort-cuda" in outcome.out
     openvino = r"yes, openvino \d" if find_spec("openvino") else "no, openvino is not available"
     assert re.search(f"backend openvino +{openvino}", outcome.out)
+    # What is no terminal has no width: a row is a line, however long.
+    row = next(line for line in outcome.out.splitlines() if "backend auto" in line)
+    assert all(info.name in row for info in LADDER)
+
+
+def test_doctor_as_json(run: Run) -> None:
+    outcome = run("doctor", "--json")
+    facts = json.loads(outcome.out)
+    assert (outcome.code, facts["pixrt"], facts["test"]["backend"]) == (0, pixrt.__version__, "ort-cpu")
+    assert facts["backends"]["ort-cpu"]["available"] is True
+    assert facts["libraries"]["numpy"] == np.__version__
+    assert facts["bundle"]["task"] == "edit"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["text_to_image", "inpainting"])
+def test_doctor_passes_on_other_bundles(run: Run, exports: Exports, kind: str) -> None:
+    outcome = run("doctor", "--json", "-b", exports.bundle(kind, "fp32"))
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["test"]["model_ms"] > 0
 
 
 def test_every_option_has_a_flag(run: Run) -> None:

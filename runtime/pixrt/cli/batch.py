@@ -113,7 +113,7 @@ def batch(
                 retry_failed=retry_failed,
                 overwrite=running.overwrite,
             )
-            tally = _Tally(running, total)
+            tally = _Tally(running, total, output)
             with tally.bar:
                 for outcome in gallery.run(entries()):
                     tally.tell(outcome)
@@ -123,8 +123,8 @@ def batch(
 class _Tally:
     """Counts outcomes and tells of them: a bar, a line each, and the sum."""
 
-    def __init__(self, running: Running, total: int) -> None:
-        self._running = running
+    def __init__(self, running: Running, total: int, output: Path) -> None:
+        self._running, self._output = running, output
         hidden = running.quiet or running.as_json or not errors.is_terminal
         columns = (
             *(TextColumn("editing"), BarColumn(), MofNCompleteColumn()),
@@ -164,6 +164,7 @@ class _Tally:
                 f"{self._done} edited in {seconds:.2f} s ({self._done / seconds:.2f} pictures/s),"
                 f" {self._skipped} finished before, {self._failed} failed"
                 + (f", {len(self._refused)} not made" if self._refused else "")
+                + f"; results and journal are in {self._output}"
             )
         if self._refused:
             raise OutputError(

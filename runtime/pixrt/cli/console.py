@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 results = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+_endless = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=10_000)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
@@ -50,6 +51,11 @@ def _tell(line: str) -> None:
 def add_row(table: Table, *cells: object) -> None:
     """A row of plain texts; long ones are folded, never cut."""
     table.add_row(*(Text(_plain(str(cell)), overflow="fold") for cell in cells))
+
+
+def print_table(table: Table) -> None:
+    """A table of results; what is no terminal has no width, and a program that reads it wants every row in one line."""
+    (results if results.is_terminal else _endless).print(table)
 
 
 def facts_table(facts: Sequence[tuple[str, object]]) -> Table:

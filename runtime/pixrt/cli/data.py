@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, progress, results, say
+from pixrt.cli.console import add_row, print_table, progress, say
 from pixrt.cli.parameters import example
 from pixrt.errors import DataError, OptionError, OutputError
 from pixrt.files import atomic_write, require_free
@@ -122,7 +122,7 @@ def _print_report(report: "DataReport") -> None:
             add_row(table, f"{role} size", sum(list(sizes.values())[SHOWN:]), f"{len(sizes) - SHOWN} more sizes")
     for fault, count in report.counts.items():
         add_row(table, fault, count, MEANINGS[fault])
-    results.print(table)
+    print_table(table)
     for fault, found in report.findings.items():
         if found:
             say("")

@@ -1,16 +1,19 @@
-"""`pixrt doctor`: what is installed, which backends open and why the others do not, and a one-step edit as a test."""
+"""`pixrt doctor`: what is installed, which backends open and why others do not, and a picture of one step as a test."""
 
+import dataclasses
+import json
 import os
 import platform
+from collections.abc import Iterator
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pixrt._version import __version__
 from pixrt.backends.registry import BACKENDS, LADDER, backend_statuses
-from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
-from pixrt.cli.console import facts_table, results, say
+from pixrt.bundles.store import DEFAULT_BUNDLE, Bundle, open_bundle
+from pixrt.cli.console import facts_table, print_table, say
 from pixrt.errors import BackendError, PixrtError
 
 _LIBRARIES = dict.fromkeys(
@@ -26,45 +29,76 @@ def doctor(
     bundle: Annotated[
         str, typer.Option("--bundle", "-b", metavar="BUNDLE", help="A bundle's folder or name.")
     ] = DEFAULT_BUNDLE,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")] = False,
 ) -> None:
-    """Print versions, which backends can run a bundle and why the others cannot, and edit one picture with one step."""
+    """Print versions, which backends can run a bundle and why the others cannot, and make one picture with one step."""
+    opened = open_bundle(bundle)
+    facts: dict[str, object] = {
+        "pixrt": __version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "threads": os.cpu_count(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "CUDA": _devices(),
+        "bundle": {"name": opened.manifest.name, "task": opened.manifest.task, "folder": str(opened.folder)},
+        "backends": {
+            status.name: {"available": status.available, "reason": status.reason} for status in backend_statuses(opened)
+        },
+        "auto": [info.name for info in LADDER],
+    }
+    if not as_json:
+        print_table(facts_table([*_lines(facts)]))
+    try:
+        tested = _test(opened)
+    except PixrtError as error:
+        say(json.dumps({**facts, "test": {"error": str(error)}}) if as_json else f"self-test: failed: {error}")
+        raise typer.Exit(error.exit_code) from error
+    if as_json:
+        say(json.dumps({**facts, "test": tested}))
+        return
+    took = f"{tested['model_ms']:.0f} ms (opening the networks {tested['load_ms']:.0f} ms)"
+    say(f"self-test: one step at {tested['size']} px on {tested['backend']}: {took}")
+    for engine in tested["engines"]:
+        weights, scratch, arrays = (
+            f"{engine[name] / 2**20:.1f} MiB" for name in ("weights_bytes", "scratch_bytes", "array_bytes")
+        )
+        say(f"  {engine['name']}: weights {weights}, scratch {scratch} (shared), inputs and outputs {arrays}")
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """The facts for people, in the order in which they depend on each other."""
+    yield from ((name, facts[name]) for name in ("pixrt", "python"))
+    yield "threads", f"{facts['threads']}, one per core unless --threads says otherwise"
+    yield from ((name, version or "not installed") for name, version in facts["libraries"].items())
+    yield "CUDA", facts["CUDA"]
+    for name, status in facts["backends"].items():
+        yield f"backend {name}", f"{'yes' if status['available'] else 'no'}, {status['reason']}"
+    yield "backend auto", f"the first of these that opens: {', '.join(facts['auto'])}"
+
+
+def _test(bundle: Bundle) -> dict[str, Any]:
+    """Make one picture with one step, of what the bundle's network takes. Raises PixrtError."""
     import numpy as np
 
     from pixrt.editor.editor import Editor
 
-    facts = [
-        ("pixrt", __version__),
-        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        ("threads", f"{os.cpu_count()}, one per core unless --threads says otherwise"),
-        *((name, _version(name)) for name in _LIBRARIES),
-    ]
-    facts.append(("CUDA", _devices()))
-    opened = open_bundle(bundle)
-    for status in backend_statuses(opened):
-        facts.append((f"backend {status.name}", f"{'yes' if status.available else 'no'}, {status.reason}"))
-    facts.append(("backend auto", f"the first of these that opens: {', '.join(info.name for info in LADDER)}"))
-    results.print(facts_table(facts))
-    try:
-        with Editor(opened.folder, verify=False) as editor:
-            size = editor.manifest.native_resolution
-            picture = np.full((size, size, 3), 128, np.uint8)
-            result = editor.edit(picture, "make the background blue", steps=1, seed=0)
-            engines = editor.memory
-    except PixrtError as error:
-        say(f"self-test: failed: {error}")
-        raise typer.Exit(error.exit_code) from error
+    with Editor(bundle.folder, verify=False) as editor:
+        size = editor.manifest.native_resolution
+        picture = np.full((size, size, 3), 128, np.uint8)
+        text = "make the background blue"
+        match editor.manifest.task:
+            case "edit":
+                result = editor.edit(picture, text, steps=1, seed=0)
+            case "inpaint":
+                mask = np.arange(size * size).reshape(size, size) % size < size // 2
+                result = editor.inpaint(picture, mask, text, steps=1, seed=0)
+            case _:
+                result = editor.generate(text, steps=1, seed=0)
+        engines = [dataclasses.asdict(engine) for engine in editor.memory]
     pixels = np.asarray(result.image)
     if pixels.shape != picture.shape or np.array_equal(pixels, picture):
         raise BackendError("the self-test gave back a wrong picture", remedy="Reinstall pixrt and onnxruntime")
-    say(
-        f"self-test: one step at {size} px on {result.backend}: {result.times.model_ms:.0f} ms"
-        f" (opening the networks {result.times.load_ms:.0f} ms)",
-    )
-    for engine in engines:
-        weights, scratch, arrays = (
-            f"{size / 2**20:.1f} MiB" for size in (engine.weights_bytes, engine.scratch_bytes, engine.array_bytes)
-        )
-        say(f"  {engine.name}: weights {weights}, scratch {scratch} (shared), inputs and outputs {arrays}")
+    times = {"model_ms": result.times.model_ms, "load_ms": result.times.load_ms}
+    return {"size": size, "backend": result.backend, **times, "engines": engines}
 
 
 def _devices() -> str:
@@ -79,8 +113,8 @@ def _devices() -> str:
         return f"cannot be used: {str(error).splitlines()[0]}"
 
 
-def _version(name: str) -> str:
+def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return None

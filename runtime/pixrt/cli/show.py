@@ -12,7 +12,7 @@ from rich.table import Table
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest
 from pixrt.bundles.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
-from pixrt.cli.console import add_row, cut, facts_table, results, say
+from pixrt.cli.console import add_row, cut, facts_table, print_table, say
 from pixrt.errors import BundleError, PictureError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def models(
         if as_json:
             say(json.dumps(row))
     if not as_json:
-        results.print(table)
+        print_table(table)
         say(f"Bundles in {models_folder()} are found by name.")
 
 
@@ -103,7 +103,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
         "files": f"{len(manifest.files)}, {total_bytes(manifest.files.values()) / 2**20:.1f} MiB, as in the manifest",
     }
-    results.print(facts_table([*facts.items()]))
+    print_table(facts_table([*facts.items()]))
     for name, component in manifest.components.items():
         say("")
         say(f"{name}  ({component.file})")
