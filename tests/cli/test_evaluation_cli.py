@@ -53,7 +53,9 @@ def test_the_gate(run: Run, tmp_path: Path) -> None:
     assert "error: not good enough: the edit accuracy is 0.0 % (0 of 2), below 90 %; the PSNR is" in outcome.err
     assert "border" in outcome.out  # the figures are printed all the same
     assert (tmp_path / "kept.json").exists()
-    assert run(*words, "--min-accuracy", 0, "--min-kind-accuracy", 0, "--min-psnr", 1).code == 0
+    again = run(*words, "--min-accuracy", 0, "--min-kind-accuracy", 0, "--min-psnr", 1, "--json", "kept.json")
+    assert (again.code, "pass --overwrite" in again.err) == (7, True)
+    assert run(*words, "--min-accuracy", 0, "--json", "kept.json", "--overwrite").code == 0
 
 
 def test_a_sweep(run: Run, tmp_path: Path) -> None:
@@ -113,6 +115,11 @@ def test_clip(run: Run, scene: Image.Image, tmp_path: Path) -> None:
         (["world", "--min-accuracy", "90"], 2, "from 0 to 1"),
         (["world", "--sheet", "a.jpg"], 7, "not a .png"),
         (["world", "--json", "missing/a.json"], 7, "missing is no folder"),
+        (["world", "--json", "scene.png"], 7, "scene.png exists already"),
+        (["world", "--sheet", "scene.png"], 7, "scene.png exists already"),
+        (["world", "--sweep", "--plot", "scene.png"], 7, "scene.png exists already"),
+        (["text-to-image", "--sheet", "scene.png"], 7, "scene.png exists already"),
+        (["photo", "--sheet", "scene.png"], 7, "scene.png exists already"),
         (["world", "no-such-bundle"], 4, "no-such-bundle"),
         (["world", "--resolution", "3"], 2, "resolution is 3"),
         (["world", "--scenes", "0"], 2, "scenes"),

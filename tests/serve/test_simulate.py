@@ -111,7 +111,7 @@ def test_a_percentile_is_a_value_that_so_many_do_not_exceed(values: list[float],
 
 
 def simulated(run: Run, folder: Path, text: str, *words: object) -> tuple[dict[str, Any], str]:
-    outcome = run("serve", "--simulate", trace(folder, text), *words, "--json", folder / "report.json")
+    outcome = run("serve", "--simulate", trace(folder, text), *words, "--json", folder / "report.json", "--overwrite")
     assert (outcome.code, outcome.err) == (0, "")
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report, outcome.out
@@ -173,6 +173,7 @@ def test_a_measured_curve_is_read_again(run: Run, tmp_path: Path) -> None:
         (["--curve", "a100"], "--load"),
         (["--curve", "a100", "--load", "0"], "above 0"),
         (["--curve", "a100", "--load", "1", "--json", "/dev/null/where.json"], "where.json"),
+        (["--curve", "a100", "--load", "1", "--json", "scene.png"], "scene.png exists already"),
     ],
 )
 def test_errors_say_what_to_do(words: list[str], said: str, run: Run, tmp_path: Path) -> None:

@@ -12,21 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from pixrt.bundles.store import DEFAULT_BUNDLE
-from pixrt.cli.console import add_row, progress, results
+from pixrt.cli.console import add_row, print_table, progress
 from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.evaluate_photo import photo
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.measuring import (
-    MEASURING,
-    ABound,
-    ABundle,
-    AJsonFile,
-    APlotFile,
-    ASheetFile,
-    numbers,
-    require_outputs,
-)
+from pixrt.cli.measuring import MEASURING, ABound, ABundle, AJsonFile, AnOverwrite, APlotFile, ASheetFile, numbers
+from pixrt.cli.outputs import require_figures, write_json, write_png
 from pixrt.cli.parameters import example, with_flags, with_session
 from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
@@ -83,6 +75,7 @@ def world(
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
     plot: APlotFile = None,
+    overwrite: AnOverwrite = False,
     lora: LoraFlag = None,
     *,
     session: SessionOptions,
@@ -93,7 +86,7 @@ def world(
     from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.accuracy import edit_accuracy, editor_function
     from pixrt_export.evaluation.cases import held_out_cases
-    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.files import describe_model
     from pixrt_export.evaluation.gate import Gate
     from pixrt_export.evaluation.sheets import world_edits_sheet
 
@@ -105,7 +98,7 @@ def world(
         raise OptionError("a sweep takes its scales from two lists", remedy="Give --sweep-text and --sweep-image alone")
     if plot is not None and not sweep:
         raise OptionError("--plot draws the curves of a sweep", remedy="Add --sweep, or leave --plot out")
-    require_outputs(json_file=json_file, pictures=(sheet, plot))
+    require_figures(json_file, sheet, plot, overwrite=overwrite)
     scales = (
         numbers("--sweep-text", "guidance_scale", sweep_text or SWEEP_TEXT),
         numbers("--sweep-image", "image_guidance_scale", sweep_image or SWEEP_IMAGE),
@@ -114,7 +107,7 @@ def world(
     cases = held_out_cases(scenes, seed=seed, kind=kind)
     with Editor(bundle, session, loras=lora_inputs(lora)) as editor:
         if sweep:
-            _sweep(editor, parameters, cases, seed, scales, session.max_batch, json_file, plot)
+            _sweep(editor, parameters, cases, seed, scales, session.max_batch, json_file, plot, overwrite)
             return
         options = EditOptions(**parameters).resolve(editor.manifest.defaults)
         with progress("editing") as on_progress:
@@ -128,9 +121,9 @@ def world(
             )
         about = {**describe_model(editor.manifest, options, editor.loras), "scenes": scenes, "seed": seed, "kind": kind}
     if json_file is not None:
-        write_json(json_file, {**about, **report.facts()})
+        write_json(json_file, {**about, **report.facts()}, overwrite=overwrite)
     if sheet is not None:
-        write_png(sheet, world_edits_sheet(report))
+        write_png(sheet, world_edits_sheet(report), overwrite=overwrite)
     _print_world(report)
     gate.require(report)
 
@@ -149,7 +142,7 @@ def _print_world(report: "WorldReport") -> None:
             part.spoiled.hits,
             mistake,
         )
-    results.print(table)
+    print_table(table)
 
 
 def _sweep(
@@ -161,9 +154,10 @@ def _sweep(
     max_batch: int,
     json_file: Path | None,
     plot: Path | None,
+    overwrite: bool,
 ) -> None:
     from pixrt_export.evaluation.accuracy import editor_at_scales
-    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.files import describe_model
     from pixrt_export.evaluation.plots import sweep_plot
     from pixrt_export.evaluation.sweep import sweep_scales
 
@@ -174,14 +168,14 @@ def _sweep(
         points = sweep_scales(make_edit, cases, *scales, size=size, batch=max_batch, on_progress=on_progress)
     if json_file is not None:
         about = {**describe_model(editor.manifest, options, editor.loras), "scenes": len(cases), "seed": seed}
-        write_json(json_file, {**about, "points": [point.facts() for point in points]})
+        write_json(json_file, {**about, "points": [point.facts() for point in points]}, overwrite=overwrite)
     if plot is not None:
-        write_png(plot, sweep_plot(points, title=f"{editor.manifest.name}, {len(cases)} scenes"))
+        write_png(plot, sweep_plot(points, title=f"{editor.manifest.name}, {len(cases)} scenes"), overwrite=overwrite)
     table = Table("sT", "sI", "edit accuracy", "PSNR, dB", "1 - RMSE to source", box=None)
     for point in points:
         pair = f"{point.guidance_scale:g}", f"{point.image_guidance_scale:g}"
         add_row(table, *pair, point.accuracy, point.psnr_db.text(2), point.source_similarity.text(3))
-    results.print(table)
+    print_table(table)
 
 
 @evaluate.command("text-to-image", epilog=example("pixrt eval text-to-image my-bundle --sheet samples.png"))
@@ -195,6 +189,7 @@ def text_to_image(
     min_accuracy: ABound = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
+    overwrite: AnOverwrite = False,
     *,
     session: SessionOptions,
     parameters: dict[str, Any],
@@ -202,13 +197,13 @@ def text_to_image(
     """Make pictures of captions of the procedural world: the share that shows exactly what the caption names."""
     require_packages("scipy", extra="train", purpose="this evaluation")
     from pixrt.editor.editor import Editor
-    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.files import describe_model
     from pixrt_export.evaluation.gate import Gate
     from pixrt_export.evaluation.sheets import samples_sheet
     from pixrt_export.evaluation.text_to_image import generate_function, present, sample_captions, samples_facts
 
     gate = Gate(min_accuracy)
-    require_outputs(json_file=json_file, pictures=(sheet,))
+    require_figures(json_file, sheet, overwrite=overwrite)
     seed = parameters.pop("seed", 0)
     with Editor(bundle, session) as editor:
         options = GenerateOptions(**parameters).resolve(editor.manifest.defaults)
@@ -222,12 +217,12 @@ def text_to_image(
             )
         about = {**describe_model(editor.manifest, options), "seed": seed}
     if json_file is not None:
-        write_json(json_file, {**about, **samples_facts(made)})
+        write_json(json_file, {**about, **samples_facts(made)}, overwrite=overwrite)
     if sheet is not None:
-        write_png(sheet, samples_sheet(made[:SHEET_SAMPLES]))
+        write_png(sheet, samples_sheet(made[:SHEET_SAMPLES]), overwrite=overwrite)
     shares = present(made)
     table = Table("pictures", "right", "count", box=None)
     for name, share in shares.items():
         add_row(table, name, share, share.count)
-    results.print(table)
+    print_table(table)
     gate.require_share("the share of pictures that show their caption", shares["all"])

@@ -6,17 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, progress, results, say
+from pixrt.cli.console import add_row, print_table, progress, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.measuring import (
-    MEASURING,
-    ABundle,
-    AJsonFile,
-    APlotFile,
-    numbers,
-    require_outputs,
-)
+from pixrt.cli.measuring import MEASURING, ABundle, AJsonFile, AnOverwrite, APlotFile, numbers
+from pixrt.cli.outputs import require_figures, write_json, write_png
 from pixrt.cli.parameters import with_flags, with_session
 from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
@@ -54,6 +48,7 @@ def clip(
     sweep_image: Annotated[str, typer.Option(metavar="LIST", help="Image guidance scales.")] = PAPER_SWEEP_IMAGE,
     json_file: AJsonFile = None,
     plot: APlotFile = None,
+    overwrite: AnOverwrite = False,
     lora: LoraFlag = None,
     *,
     session: SessionOptions,
@@ -66,10 +61,10 @@ def clip(
     from pixrt_export.evaluation.clip import clip_curve
     from pixrt_export.evaluation.clip_data import draw_samples, read_captioned_edits
     from pixrt_export.evaluation.clip_network import ClipNetwork
-    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.files import describe_model
     from pixrt_export.evaluation.plots import clip_plot
 
-    require_outputs(json_file=json_file, pictures=(plot,))
+    require_figures(json_file, plot, overwrite=overwrite)
     if "image_guidance_scale" in parameters:
         raise OptionError("--image-guidance-scale is what the curve is over", remedy="Give --sweep-image")
     seed = parameters.pop("seed", 0)
@@ -97,12 +92,12 @@ def clip(
         title = f"{editor.manifest.name}, {len(chosen)} samples, preprocessing {preprocessing}"
     if json_file is not None:
         measured = {"clip": network.name, "preprocessing": preprocessing, "samples": len(chosen), "seed": seed}
-        write_json(json_file, {**about, **measured, "points": [point.facts() for point in points]})
+        write_json(json_file, {**about, **measured, "points": [point.facts() for point in points]}, overwrite=overwrite)
     if plot is not None:
-        write_png(plot, clip_plot(points, title=title))
+        write_png(plot, clip_plot(points, title=title), overwrite=overwrite)
     table = Table("image guidance", "image similarity", "direction similarity", box=None)
     for point in points:
         scale = f"{point.image_guidance_scale:g}"
         add_row(table, scale, point.image_similarity.text(4), point.direction_similarity.text(4))
-    results.print(table)
+    print_table(table)
     say(f"{title}, guidance {parameters['guidance_scale']:g}")

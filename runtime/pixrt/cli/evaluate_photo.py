@@ -6,10 +6,11 @@ import typer
 from rich.table import Table
 
 from pixrt.bundles.store import DEFAULT_BUNDLE
-from pixrt.cli.console import add_row, progress, results
+from pixrt.cli.console import add_row, print_table, progress, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.measuring import MEASURING, ABound, ABundle, AJsonFile, ASheetFile, require_outputs
+from pixrt.cli.measuring import MEASURING, ABound, ABundle, AJsonFile, AnOverwrite, ASheetFile
+from pixrt.cli.outputs import require_figures, write_json, write_png
 from pixrt.cli.parameters import with_flags, with_session
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
@@ -41,6 +42,7 @@ def photo(
     ] = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
+    overwrite: AnOverwrite = False,
     lora: LoraFlag = None,
     *,
     session: SessionOptions,
@@ -50,13 +52,13 @@ def photo(
     require_packages("matplotlib", "scipy", extra="train", purpose="this evaluation")
     from pixrt.editor.editor import Editor
     from pixrt_export.evaluation.accuracy import editor_function
-    from pixrt_export.evaluation.files import describe_model, write_json, write_png
+    from pixrt_export.evaluation.files import describe_model
     from pixrt_export.evaluation.gate import Gate
     from pixrt_export.evaluation.photo import photo_accuracy, photo_cases, photo_sheet, reconstruction_psnr_db
     from pixrt_export.evaluation.reconstruction import reconstruct
 
     gate = Gate(min_accuracy, min_kind_accuracy, min_psnr, max_worst_block)
-    require_outputs(json_file=json_file, pictures=(sheet,))
+    require_figures(json_file, sheet, overwrite=overwrite)
     seed = parameters.pop("seed", 0)
     cases = photo_cases(edits, size, seed=seed, kind=kind)
     shown = [case.source for case in cases[:RECONSTRUCTED]]
@@ -74,11 +76,11 @@ def photo(
         about = {**describe_model(editor.manifest, options, editor.loras), "edits": edits, "size": size, "seed": seed}
     if json_file is not None:
         facts = {"kind": kind, "reconstruction_psnr_db": reconstruction.facts(), **report.facts()}
-        write_json(json_file, {**about, **facts})
+        write_json(json_file, {**about, **facts}, overwrite=overwrite)
     if sheet is not None:
-        write_png(sheet, photo_sheet(report.verdicts))
+        write_png(sheet, photo_sheet(report.verdicts), overwrite=overwrite)
     _print(report)
-    results.print(f"PSNR of the autoencoder alone, dB: {reconstruction.text(1)}")
+    say(f"PSNR of the autoencoder alone, dB: {reconstruction.text(1)}")
     gate.require(report)
 
 
@@ -88,4 +90,4 @@ def _print(report: "PhotoReport") -> None:
         mistake = next((f"{name} ({count})" for name, count in part.mistakes.items()), "-")
         row = part.accuracy, part.accuracy.count, part.psnr_db.text(1), part.worst_block.text(1), mistake
         add_row(table, kind, *row)
-    results.print(table)
+    print_table(table)

@@ -1,13 +1,12 @@
-"""What the subcommands of `pixrt eval` share: their flags, and the checks before any work."""
+"""What the subcommands of `pixrt eval` share: their flags."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pixrt.apps.sweep import parse_axis
-from pixrt.errors import OptionError, OutputError
+from pixrt.errors import OptionError
 
 ABundle = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or name.")]
 AJsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")]
@@ -16,21 +15,10 @@ ASheetFile = Annotated[
 ]
 MEASURING = ("backend", "threads", "max_batch")  # of `SessionOptions`, what a measurement lets be chosen
 APlotFile = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write the curves, a .png.")]
+AnOverwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar="", help="Replace files of figures that are there already.")
+]
 ABound = Annotated[float | None, typer.Option(metavar="SHARE", help="Fail below this share, from 0 to 1.")]
-
-
-def require_outputs(*, json_file: Path | None, pictures: tuple[Path | None, ...]) -> None:
-    """Raise OutputError where something could not be written in the end: no figure is lost to a bad path."""
-    for path in pictures:
-        if path is not None and path.suffix.lower() != ".png":
-            raise OutputError(f"{path} is not a .png", remedy="Give a name that ends in .png")
-    for path in (json_file, *pictures):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder", remedy="Give a file's name")
-        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            raise OutputError(f"{path.parent} is no folder that can be written to", remedy="Choose another one")
 
 
 def numbers(flag: str, name: str, text: str) -> list[float]:

@@ -1,13 +1,18 @@
 """Where results go: decided and checked before any work, so that no edit is lost to a bad path."""
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pixrt.errors import OptionError, OutputError
-from pixrt.files import require_free, target_of
+from pixrt.files import atomic_write, require_free, target_of
 from pixrt.pictures.formats import WRITABLE_SUFFIXES, writable_name
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 STREAM = Path("-")  # as an output standard output, as an input standard input
 
@@ -78,6 +83,34 @@ def number_outputs(count: int, output: Path, *, keep: Sequence[Path] = (), overw
     digits = len(str(count - 1))
     names = [f"{number:0{digits}}.png" for number in range(count)]
     return plan_outputs(names, output, keep=keep, made=True, overwrite=overwrite)
+
+
+def require_figures(json_file: Path | None, *pictures: Path | None, overwrite: bool) -> None:
+    """Raise OutputError where a measurement's files could not be written in the end: no figure is lost to a path."""
+    for path in pictures:
+        if path is not None and path.suffix.lower() != ".png":
+            raise OutputError(f"{path} is not a .png", remedy="Give a name that ends in .png")
+    for path in (json_file, *pictures):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", remedy="Give a file's name")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            problem = f"{path} cannot be written: {path.parent} is no folder that can be written to"
+            raise OutputError(problem, remedy="Choose another one")
+        require_free(path, overwrite=overwrite)
+
+
+def write_json(path: Path, facts: dict[str, Any], *, overwrite: bool) -> None:
+    """Write the facts of a measurement, whole or not at all. Raises OutputError."""
+    with atomic_write(path, overwrite=overwrite) as file:
+        file.write(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def write_png(path: Path, picture: "Image.Image", *, overwrite: bool) -> None:
+    """Write a picture of a measurement, whole or not at all. Raises OutputError."""
+    with atomic_write(path, overwrite=overwrite) as file:
+        picture.save(file, "PNG")
 
 
 def _plan(inputs: Sequence[str], output: Path, keep: Sequence[Path], made: bool, overwrite: bool) -> list[Path]:

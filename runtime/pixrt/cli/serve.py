@@ -9,6 +9,7 @@ import typer
 from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.cli.console import errors, facts_table, say, warn
 from pixrt.cli.extras import require_packages
+from pixrt.cli.outputs import require_figures, write_json
 from pixrt.cli.parameters import with_flags
 from pixrt.cli.stopping import leave_to_others
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
@@ -81,6 +82,12 @@ def serve(
             rich_help_panel=_PLANNING,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", metavar="", help="Replace the file of --json if it is there.", rich_help_panel=_PLANNING
+        ),
+    ] = False,
     *,
     parameters: dict[str, Any],
     session: dict[str, Any],
@@ -99,7 +106,10 @@ def serve(
     if simulate is not None:
         from pixrt.serve.simulate import main
 
-        main(settings, simulate, curve=curve, load=load, say=say, json_file=json_file)
+        require_figures(json_file, overwrite=overwrite)
+        figures = main(settings, simulate, curve=curve, load=load, say=say)
+        if json_file is not None:
+            write_json(json_file, figures, overwrite=overwrite)
     elif check:
         _check(settings)
     else:

@@ -11,15 +11,15 @@ import typer
 from rich.table import Table
 
 from pixrt.apps.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, parse_seeds, several
-from pixrt.cli.console import add_row, results, say, warn
+from pixrt.cli.console import add_row, print_table, say, warn
 from pixrt.cli.inputs import read_input
-from pixrt.cli.measuring import AJsonFile, require_outputs
-from pixrt.cli.outputs import STREAM, plan_outputs
+from pixrt.cli.measuring import AJsonFile
+from pixrt.cli.outputs import STREAM, plan_outputs, require_figures, write_json
 from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OutputError
-from pixrt.files import atomic_write, require_free
+from pixrt.files import require_free
 from pixrt.options.tasks import EditOptions
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def sweep(
                 ],
                 "sheets": sheets,
             }
-            with atomic_write(json_file, overwrite=running.overwrite) as file:
-                file.write(json.dumps(facts, ensure_ascii=False, indent=1).encode())
+            write_json(json_file, facts, overwrite=running.overwrite)
         _print_table(rows)
         for target in targets[len(cells) :]:
             say(target)
@@ -151,7 +150,7 @@ def _require_json(path: Path | None, output: Path, keep: Sequence[Path], overwri
     if path.suffix.lower() != ".json":
         raise OutputError(f"{path} is not a .json", remedy="Give a name that ends in .json")
     if path.parent.resolve() != output.resolve() or path.is_dir():
-        require_outputs(json_file=path, pictures=())
+        require_figures(path, overwrite=overwrite)
     require_free(path, overwrite=overwrite)
 
 
@@ -257,4 +256,4 @@ def _print_table(rows: "Sequence[StepRow]") -> None:
     for row in rows:
         times = (f"{ms:.1f}" for ms in (row.picture_ms, row.denoise_ms, row.decode_ms))
         add_row(table, row.scheduler, row.steps, row.pictures, f"{row.mean_absolute:.2f}", f"{row.rms:.2f}", *times)
-    results.print(table)
+    print_table(table)

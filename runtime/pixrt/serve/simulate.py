@@ -4,7 +4,6 @@ The server's own dispatcher and admission, in virtual time, on this device's cos
 """
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,6 @@ from pixrt.dispatch.demand import Bucket
 from pixrt.dispatch.simulation import Arrival, Outcome, Simulated, Simulation
 from pixrt.dispatch.turns import Rules
 from pixrt.errors import OptionError
-from pixrt.files import atomic_write
 from pixrt.serve.devices import Device, device_of
 from pixrt.serve.settings import Settings
 from pixrt.serve.traces import Traced, read_trace
@@ -34,11 +32,10 @@ def main(
     curve: str | None,
     load: float | None,
     say: Callable[[str], None],
-    json_file: Path | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Simulate one worker, then more, until nearly all requests are done in time; print a line for each number.
 
-    Raises OptionError for a trace or a curve that cannot be understood, OutputError for a file that cannot be written.
+    The figures come back, and the device's curve. Raises OptionError for a trace or a curve that cannot be understood.
     """
     device = device_of(settings, curve)
     traced = read_trace(trace, device.side)
@@ -61,10 +58,8 @@ def main(
     say("")
     told = f"{needed} worker{'s'[: needed != 1]}" if needed else f"more than {MOST_WORKERS} workers"
     say(f"needed: {told}, for {_GOAL:.0%} of all requests by their slo_ms, or within {_PATIENCE:g} x alone")
-    if json_file is not None:
-        report = {"trace": trace.name, "requests": len(used), "load": offered, "lines": lines, "needed": needed}
-        with atomic_write(json_file) as file:
-            file.write(json.dumps({**report, "curve": asdict(device)}, indent=1).encode())
+    report = {"trace": trace.name, "requests": len(used), "load": offered, "lines": lines, "needed": needed}
+    return {**report, "curve": asdict(device)}
 
 
 def figures(simulated: Simulated) -> dict[str, float]:
