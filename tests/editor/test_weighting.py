@@ -83,7 +83,7 @@ def test_weights_and_length_change_an_edit_and_nothing_else(editor: Editor, scen
     assert (made("make the (circle:1) red") == plain).all()
     assert (made("make the (circle:1.5) red") != plain).any()
     assert (made("make the circle red", long_prompts=True) == plain).all()
-    assert (made("make the circle red", prompt_weighting=False) == plain).all()
+    assert (made("make the circle red", weighting=False) == plain).all()
     assert (made(LONG, long_prompts=True) != made(LONG)).any()
     # Pictures of both lengths in one call, each as it is alone.
     first, second = editor.edit(scene, ["make the circle red", LONG], steps=2, seed=5, long_prompts=True)

@@ -108,7 +108,7 @@ def test_every_option_of_a_task_is_a_field(kind: type[Any]) -> None:
         "eta": 0.5,
         "seed": 4,
         "negative_prompt": "no",
-        "prompt_weighting": False,
+        "weighting": False,
         "long_prompts": True,
         "detail": False,
         "resize": "fit",

@@ -34,7 +34,7 @@ class Parameters(TypedDict, total=False):
     eta: float
     seed: int | Sequence[int] | None
     negative_prompt: str
-    prompt_weighting: bool
+    weighting: bool
     long_prompts: bool
 
 

@@ -77,7 +77,7 @@ class Options:
         remedy=f"It must be from 0 to {MAX_SEED}; leave it out for a random one",
     )
     negative_prompt: str = option("", "What the picture should not show.", kind="text")
-    prompt_weighting: bool = option(
+    weighting: bool = option(
         True, "In texts (words:1.3) weighs words, as compel does; \\( is a parenthesis.", kind="flag"
     )
     long_prompts: bool = option(

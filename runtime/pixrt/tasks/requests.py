@@ -129,9 +129,9 @@ def _make_request(
 
 def _read(text: str, options: Options, tokenizer: Tokenizer, known: dict[_Reading, Prompt]) -> Prompt:
     """A text as its options have it read, once for all jobs."""
-    key = text, options.prompt_weighting, options.long_prompts
+    key = text, options.weighting, options.long_prompts
     if key not in known:
-        known[key] = read_prompt(text, tokenizer, weighting=options.prompt_weighting, long=options.long_prompts)
+        known[key] = read_prompt(text, tokenizer, weighting=options.weighting, long=options.long_prompts)
     return known[key]
 
 
