@@ -93,7 +93,7 @@ def test_panels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_real_defaults_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")  # no line is broken
     manifest = open_bundle("demo", verify=False).manifest
     text = run("edit", "--help").out
     for value in (manifest.defaults.steps, manifest.defaults.scheduler, manifest.native_resolution):

@@ -17,8 +17,8 @@ LoraFlag = Annotated[
     list[str] | None,
     typer.Option(
         "--lora",
-        metavar="FILE[:SCALE[:TEXT]]",
-        help="A LoRA, LoHa or LoKr: safetensors, or peft's folder. TEXT is the text encoder's scale. Repeatable.",
+        metavar="FILE[:X[:X]]",
+        help="A LoRA, LoHa or LoKr: safetensors, or peft's folder. X is its scale, the second X the text encoder's. Repeatable.",
     ),
 ]
 _WITH_SCALES = re.compile(r"(.+\.safetensors):([^/\\]*)", re.IGNORECASE)
