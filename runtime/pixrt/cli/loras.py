@@ -18,7 +18,7 @@ LoraFlag = Annotated[
     typer.Option(
         "--lora",
         metavar="FILE[:X[:X]]",
-        help="A LoRA, LoHa or LoKr: safetensors, or peft's folder. X is its scale, the second X the text encoder's. Repeatable.",
+        help="A LoRA, LoHa or LoKr: safetensors, or peft's folder. X: its scale, then the text encoder's. Repeatable.",
     ),
 ]
 _WITH_SCALES = re.compile(r"(.+\.safetensors):([^/\\]*)", re.IGNORECASE)
