@@ -105,7 +105,7 @@ def _mates() -> tuple[list[bool], float]:
         metrics = server.metrics()
     with Editor() as editor:
         expected = [
-            editor.edit(small_png(), "make it red", seed=seed, scheduler=solver, steps=steps).encode("png")
+            editor.edit(small_png(), "make it red", seed=seed, scheduler=solver, steps=steps).to_bytes("png")
             for seed, (solver, steps) in enumerate(MATES.items())
         ]
     same = [

@@ -139,7 +139,7 @@ def single(editor: Editor, asked: Request) -> tuple[bytes, int]:
     """The file of a single edit, and the rows of its steps."""
     (event,) = editor.events([dataclasses.replace(asked, index=0)], steps=False)
     assert isinstance(event, Made)
-    return event.result.encode("png"), event.result.network_rows
+    return event.result.to_bytes("png"), event.result.network_rows
 
 
 async def ask(port: int, case: Case) -> bytes | Answer | None:

@@ -119,7 +119,7 @@ def test_pictures_of_one_call_are_the_single_edits(front: Front, editor: Editor)
 def test_formats(front: Front, editor: Editor, format: Any) -> None:
     made = front.make(1, asks(output=Output(format, 80))).data
     single = editor.edit(SCENE, BLUE, steps=STEPS, seed=5)
-    expected = single.image.tobytes() if format == "raw" else single.encode(format, quality=80)
+    expected = single.image.tobytes() if format == "raw" else single.to_bytes(format, quality=80)
     assert (made if format == "raw" else shown(made).tobytes()) == (
         expected if format == "raw" else shown(expected).tobytes()
     )

@@ -243,7 +243,7 @@ class Gallery:
         if isinstance(result, PixrtError):
             return self._failed(entry, key, result)
         target = self._folder / entry.target
-        data = result.encode(
+        data = result.to_bytes(
             SUFFIXES[target.suffix.lower()], quality=self._quality, marking=self._marking, source=entry.path
         )
         facts = {"input": entry.name, "seed": result.seed}

@@ -142,7 +142,7 @@ class Running:
                         "source": jobs[event.index].image,
                     }
                     if stream is not None:
-                        write_output(stream, result.encode("png", **how))
+                        write_output(stream, result.to_bytes("png", **how))
                     else:
                         result.save(target, **how, overwrite=self.overwrite)
                     print_result(names[event.index], target, result, self.as_json)

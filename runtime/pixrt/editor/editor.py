@@ -1,12 +1,14 @@
 """The Python API: `Editor` opens a bundle once and does every picture task with it. Must not import a backend."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, Union, Unpack, overload
 
 from pixrt.editor.events import OnStep
 from pixrt.editor.history import Session
 from pixrt.editor.result import EditResult
 from pixrt.editor.runner import Runner
+from pixrt.options.fields import option_fields, rule_of
 from pixrt.options.parameters import (
     EditParameters,
     GenerateParameters,
@@ -19,8 +21,20 @@ from pixrt.pictures.images import PictureSource
 from pixrt.tasks.jobs import has_several_seeds, is_several, pair
 
 Item = TypeVar("Item")
+Method = TypeVar("Method", bound=Callable[..., Any])
 Several: TypeAlias = Union[Item, Sequence[Item]]  # noqa: UP007  # an alias of a type variable takes no |
 Results: TypeAlias = EditResult | list[EditResult]
+
+
+def lists(options: type[Options]) -> Callable[[Method], Method]:
+    """Let `help` list the parameters that a method takes by keyword: the fields of its options, and what each is."""
+
+    def add(method: Method) -> Method:
+        rows = [f"    {name}: {rule_of(field).help}" for name, field in option_fields(options).items()]
+        method.__doc__ = "\n".join([inspect.cleandoc(method.__doc__ or ""), "", "Parameters:", *rows])
+        return method
+
+    return add
 
 
 class Editor(Runner):
@@ -55,6 +69,7 @@ class Editor(Runner):
         **parameters: Unpack[EditParameters],
     ) -> list[EditResult]: ...
 
+    @lists(EditOptions)
     def edit(
         self,
         image: Several[PictureSource],
@@ -77,6 +92,7 @@ class Editor(Runner):
         self, prompt: Sequence[str], *, on_step: OnStep | None = ..., **parameters: Unpack[GenerateParameters]
     ) -> list[EditResult]: ...
 
+    @lists(GenerateOptions)
     def generate(
         self, prompt: Several[str], *, on_step: OnStep | None = None, **parameters: Unpack[GenerateParameters]
     ) -> Results:
@@ -103,6 +119,7 @@ class Editor(Runner):
         **parameters: Unpack[Img2ImgParameters],
     ) -> list[EditResult]: ...
 
+    @lists(Img2ImgOptions)
     def img2img(
         self,
         image: Several[PictureSource],
@@ -136,6 +153,7 @@ class Editor(Runner):
         **parameters: Unpack[InpaintParameters],
     ) -> list[EditResult]: ...
 
+    @lists(InpaintOptions)
     def inpaint(
         self,
         image: Several[PictureSource],
@@ -170,6 +188,7 @@ class Editor(Runner):
         **parameters: Unpack[StyleParameters],
     ) -> list[EditResult]: ...
 
+    @lists(StyleOptions)
     def style(
         self,
         image: Several[PictureSource],

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pixrt._version import __version__
 from pixrt.bundles.manifest import EmbeddingSpec, LoraSpec
 from pixrt.core.timing import StageTimes
+from pixrt.errors import OptionError
 from pixrt.options.tasks import Options
-from pixrt.pictures.codecs import encode_picture, save_picture
+from pixrt.pictures.codecs import encode_picture, format_of, save_picture
 from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.formats import Format
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pixrt.pictures.images import PictureSource
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EditResult:
     """One picture and how it was made.
 
@@ -72,6 +73,16 @@ class EditResult:
     facts: SourceFacts = SourceFacts()
     history: tuple[dict[str, Any], ...] = ()
 
+    def __repr__(self) -> str:
+        """In a line: which task, what of, how large, which seed, how long."""
+        text, (width, height) = f"{self.instruction:.60}", self.image.size
+        took = f"{self.times.total_ms / 1000:.2f} s on {self.backend}"
+        return f"EditResult({self.options.task} {text!r}, {width} x {height}, seed {self.seed}, {took})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.to_bytes("png")
+
     @property
     def seed(self) -> int:
         """The seed that repeats this result."""
@@ -100,7 +111,7 @@ class EditResult:
             **({"history": list(self.history)} if self.history else {}),
         }
 
-    def encode(
+    def to_bytes(
         self,
         format: Format,
         *,
@@ -126,20 +137,31 @@ class EditResult:
 
     def save(
         self,
-        path: str | os.PathLike[str],
+        file: str | os.PathLike[str] | BinaryIO,
         *,
+        format: Format | None = None,
         quality: int = 95,
         marking: Marking = DEFAULT_MARKING,
         source: "PictureSource | None" = None,
         overwrite: bool = True,
     ) -> None:
-        """Write what `encode` makes; the suffix tells the format.
+        """Write what `to_bytes` makes into a file, whole or not at all, or to an open one.
 
-        Raises OptionError; OutputError, also for a file that is there and not `overwrite`.
+        The suffix of its name tells the format, or `format` does. Raises OptionError; OutputError, also for a file that
+        is there and not `overwrite`.
         """
+        if not isinstance(file, str | os.PathLike):
+            form = format or format_of(Path(str(getattr(file, "name", ""))))
+            file.write(self.to_bytes(form, quality=quality, marking=marking, source=source))
+            return
+        path = Path(file)
+        if format is not None and format_of(path) != format:
+            raise OptionError(
+                f"format is {format}, and {path.name} is a file of {format_of(path)}", remedy="Leave the format out"
+            )
         save_picture(
             self.image,
-            Path(path),
+            path,
             parameters=self._text,
             made=SourceType.of(self.options),
             quality=quality,

@@ -97,6 +97,14 @@ def encode_picture(
     return marking.signer.sign(encoded.getvalue(), MEDIA_TYPES[format], _file_bytes(source), made)
 
 
+def format_of(path: Path) -> Format:
+    """The format of a file of this name. Raises OutputError for a suffix that pixrt does not write."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(SUFFIXES)}")
+    return SUFFIXES[suffix]
+
+
 def save_picture(
     image: "Image.Image",
     path: Path,
@@ -114,12 +122,9 @@ def save_picture(
     Raises as `encode_picture` does, and OutputError for a suffix that pixrt does not write, for a file that is there
     and not `overwrite`, and if the file system refuses.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise OutputError(f"{path} has the suffix {suffix!r}", remedy=f"Use one of {', '.join(SUFFIXES)}")
     data = encode_picture(
         image,
-        SUFFIXES[suffix],
+        format_of(path),
         parameters=parameters,
         made=made,
         quality=quality,

@@ -27,7 +27,7 @@ def result_of(asked: Asked, result: EditResult, marking: Marking) -> Result:
         data = np.asarray(image.convert("RGB")).tobytes()
     else:
         source = asked.image if isinstance(asked.image, bytes) else None
-        data = result.encode(asked.output.format, quality=asked.output.quality, marking=marking, source=source)
+        data = result.to_bytes(asked.output.format, quality=asked.output.quality, marking=marking, source=source)
     times = asdict(result.times) | {"write_ms": 1000 * (time.perf_counter() - began)}
     return Result(data, asked.output, result.image.size, result.parameters, times, result.backend)
 
