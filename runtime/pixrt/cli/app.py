@@ -10,6 +10,7 @@ import typer
 from pixrt._version import __version__
 from pixrt.cli.batch import batch
 from pixrt.cli.build import build
+from pixrt.cli.configuring import defaults_for
 from pixrt.cli.console import fail, warn
 from pixrt.cli.data import data
 from pixrt.cli.doctor import doctor
@@ -87,6 +88,7 @@ def _pixrt(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit
+    context.default_map = defaults_for(context.command)
 
 
 def run() -> NoReturn:

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from pixrt.bundles.manifest import Manifest
 from pixrt.bundles.store import BUILT_IN, DEFAULT_BUNDLE, open_bundle
+from pixrt.cli.configuring import PREFIX
 from pixrt.errors import PixrtError
 from pixrt.options.fields import Field, Kind, group_of, option_fields, range_of, rule_of
 from pixrt.options.parsing import parse, spell
@@ -166,6 +167,8 @@ def _annotation(options: type[Any], field: Field, default: str, several: bool) -
         metavar="LIST" if several else _METAVARS[rule.kind],
         rich_help_panel=group_of(options, field),
         show_default=False,
+        envvar=f"{PREFIX}{field.name.upper()}" if options is SessionOptions else None,
+        show_envvar=False,
         autocompletion=None if several else _completion(field),
     )
     return Annotated[kind | None, said]
