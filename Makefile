@@ -1,6 +1,7 @@
 # On a fresh machine with Python 3.11+ and make:
 #   make demo        edits an example picture with the built-in model
 #   make test-fast   the tests that do without PyTorch, in a minute
+#   make test-pythons   the same on every Python from 3.11 to 3.14 that is here
 #   make test        lint and the whole test suite, as the continuous integration runs them
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 # A worker for every core, of one thread.
 WORKERS := --numprocesses auto --maxprocesses 8
 
-.PHONY: demo test test-fast test-unit test-slow test-page test-simulated test-bounds lint docs model check-slow clean
+.PHONY: demo test test-fast test-pythons test-unit test-slow test-page test-simulated test-bounds lint docs model check-slow clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
@@ -29,6 +30,16 @@ test: $(VENV)/.dev
 
 test-fast: $(VENV)/.fast
 	$(PYTEST) $(WORKERS) --dist loadfile -m "not torch and not slow and not gpu and not simulated and not browser"
+
+# In an environment for each Python that is found; what is not there is told.
+test-pythons:
+	@for version in 3.11 3.12 3.13 3.14; do \
+		if python$$version -c "" 2> /dev/null; then \
+			$(MAKE) --no-print-directory test-fast PYTHON=python$$version VENV=$(VENV)-$$version || exit 1; \
+		else \
+			echo "python$$version is not here: not tested"; \
+		fi; \
+	done
 
 test-unit: $(VENV)/.simulated
 	$(PYTEST) $(WORKERS) --dist loadfile
@@ -109,4 +120,4 @@ $(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt 
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bounds out dist
+	rm -rf $(VENV) $(VENV)-bounds $(VENV)-3.1[1-4] out dist

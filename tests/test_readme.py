@@ -19,9 +19,11 @@ from pixrt.tasks.registry import TASKS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))]
+DOCKERFILES = ("Dockerfile", "Dockerfile.cpu")
 # Pages whose shell blocks and comments hold pixrt's commands.
 WITH_COMMANDS = {
     "Dockerfile",
+    "Dockerfile.cpu",
     "README.md",
     *(
         f"docs/{name}.md"
@@ -156,19 +158,19 @@ def test_every_file_it_names_is_there(page: str) -> None:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The words after `pixrt`, of lines in shell blocks and of the Dockerfile's comments."""
+    """The words after `pixrt`, of lines in shell blocks and of the Dockerfiles' comments."""
     text = text_of(page)
-    if page == "Dockerfile":
+    if page in DOCKERFILES:
         text = "\n".join(re.findall(r"^#   +(.*)", text, re.MULTILINE))
     else:
         text = "\n".join(re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     lines = text.replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines if line.startswith(("pixrt ", "docker run "))]
-    return [words[words.index("pixrt") + 1 :] for words in found]
+    return [words[next(i for i, word in enumerate(words) if word in ("pixrt", "pixrt:cpu")) + 1 :] for words in found]
 
 
 def test_every_page_with_commands_is_known() -> None:
-    assert {page for page in (*PAGES, "Dockerfile") if commands(page)} == WITH_COMMANDS
+    assert {page for page in (*PAGES, *DOCKERFILES) if commands(page)} == WITH_COMMANDS
 
 
 @pytest.mark.parametrize("page", sorted(WITH_COMMANDS))
