@@ -11,6 +11,7 @@ from PIL import Image
 from pixrt import Editor, EditResult, OptionError, OutputError, read_parameters
 from pixrt.options.fields import option_fields, rule_of
 from pixrt.options.tasks import TASK_OPTIONS
+from pixrt.pictures.marking import Marking
 from pixrt.pictures.provenance import SourceType, read_source_type
 
 
@@ -28,6 +29,15 @@ def test_bytes_and_files_are_the_same(editor: Editor, scene: Image.Image, tmp_pa
         assert read_parameters(path) == json.loads(json.dumps(result.parameters))
     with pytest.raises(OptionError, match="format is 'bmp'"):
         result.to_bytes("bmp")  # type: ignore[arg-type]
+
+
+def test_a_png_has_the_parameters_of_a1111_too(editor: Editor, scene: Image.Image) -> None:
+    result = editor.edit(scene, "invert the colors", steps=1, seed=3)
+    with Image.open(io.BytesIO(result.to_bytes("png"))) as image:
+        assert image.info["parameters"].startswith("invert the colors\nSteps: 1, Sampler: DPM++ 2M, ")
+        assert json.loads(image.info["pixrt"]) == json.loads(json.dumps(result.parameters))
+    with Image.open(io.BytesIO(result.to_bytes("png", marking=Marking(metadata=False)))) as image:
+        assert not {"parameters", "pixrt"} & image.info.keys()
 
 
 def test_open_files(editor: Editor, scene: Image.Image, tmp_path: Path) -> None:

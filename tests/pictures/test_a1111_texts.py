@@ -9,10 +9,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pixrt.errors import ParametersMissing, PictureError
+from pixrt.options.choices import SCHEDULERS
 from pixrt.options.stored import options_from, unknown_parameters
 from pixrt.options.tasks import TASK_OPTIONS, EditOptions
-from pixrt.pictures.a1111 import read_a1111
-from pixrt.pictures.codecs import read_parameters
+from pixrt.pictures.a1111 import read_a1111, write_a1111
+from pixrt.pictures.codecs import encode_picture, read_parameters
 
 TEXT = (
     "a castle, <lora:ink:0.5> on a hill,\nat night <lora:wash>\n"
@@ -21,6 +22,7 @@ TEXT = (
     ' Model hash: 6ce0161689, Model: v1-5-pruned, Clip skip: 2, Lora hashes: "ink: 1a, wash: 2b",'
     ' Wildcard prompt: "a \\"castle\\", on __hill__", Version: v1.9.4'
 )
+ITS_SCHEDULERS = {scheduler for each in SAMPLERS.values() for scheduler in each.values()}
 EDIT = "make it blue\nSteps: 10, Sampler: Euler a, CFG scale: 7, Image CFG scale: 1.5, Seed: 7, Size: 512x384"
 OLD = "x\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 512x512, Denoising strength: 0.6"
 MASKED = f"{OLD}, Mask blur: 4"
@@ -167,6 +169,39 @@ def test_pixrt_s_own_come_first() -> None:
     assert read_parameters(file.getvalue()) == {"pixrt": "0", "seed": 4}
 
 
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_what_is_written_beside_pixrt_s_own(scheduler: str) -> None:
+    """Letter for letter in A1111's form, and what is read back is what was said."""
+    said = {
+        "pixrt": "0.1.0",
+        "task": "edit",
+        "model": "ip2p, the first",
+        "model_sha256": "ab" * 32,
+        "loras": [{"name": "ink.safetensors", "scale": 0.5, "sha256": "0"}],
+        "instruction": "make it (blue:1.2),\nand calm",
+        "negative_prompt": "people, cars",
+        "steps": 12,
+        "scheduler": scheduler,
+        "guidance_scale": 7.5,
+        "image_guidance_scale": 1.25,
+        "seed": 2**63 - 1,
+    }
+    text = write_a1111(said, (512, 384))
+    if scheduler == "dpmpp_2m":
+        assert text == (
+            "make it (blue:1.2),\nand calm <lora:ink:0.5>\nNegative prompt: people, cars\n"
+            "Steps: 12, Sampler: DPM++ 2M, Schedule type: Uniform, CFG scale: 7.5, Image CFG scale: 1.25,"
+            f" Seed: {2**63 - 1}, Size: 512x384, Model hash: ababababab, Model: \"ip2p, the first\","
+            " Version: pixrt 0.1.0"
+        )
+    back = read_a1111(text)
+    assert back is not None
+    for name in ("task", "instruction", "negative_prompt", "steps", "guidance_scale", "image_guidance_scale", "seed"):
+        assert back[name] == said[name]
+    assert back["loras"] == [{"name": "ink", "scale": 0.5}]
+    assert back["scheduler"] == scheduler or scheduler not in ITS_SCHEDULERS
+
+
 def test_what_is_none_of_both() -> None:
     with pytest.raises(PictureError, match="the parameters in the picture cannot be read"):
         read_parameters(png("positive: a castle"))
@@ -180,3 +215,40 @@ def test_what_is_none_of_both() -> None:
 def test_half_of_a_character() -> None:
     found = read_parameters(with_comment("JPEG", b"UNICODE\0" + f"x\n{EDIT}".encode("utf-16-be") + b"\xd8\x00"))
     assert found["steps"] == 10
+
+
+@pytest.mark.parametrize("text", [TEXT, EDIT, OLD, MASKED])
+def test_written_as_a1111_does(text: str) -> None:
+    """What A1111 wrote says the same once pixrt has written it."""
+    found: Any = read_a1111(text)
+    size = found.get("width", 512), found.get("height", 384)
+    again: Any = read_a1111(write_a1111(found, size))
+    said = {name: value for name, value in found.items() if name != "a1111"}
+    said["instruction"] = " ".join(said["instruction"].split(" "))
+    assert {name: value for name, value in again.items() if name != "a1111"} == said
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler_is_read_back(scheduler: str) -> None:
+    parameters = {"instruction": "x", "steps": 4, "guidance_scale": 7.5, "seed": 1, "scheduler": scheduler}
+    found: Any = read_a1111(write_a1111(parameters, (8, 8)))
+    assert (found["scheduler"], found["guidance_scale"]) == (scheduler, 7.5)
+
+
+def test_the_line_of_a_picture() -> None:
+    parameters = {"pixrt": "1", "model": 'a, "b"', "instruction": "it", "steps": 4, "seed": 1, "scheduler": "euler"}
+    written = write_a1111(parameters | {"model_sha256": "0123456789ab", "strength": 0.00005}, (16, 8))
+    assert written.splitlines()[1] == (
+        'Steps: 4, Sampler: Euler, Seed: 1, Size: 16x8, Model hash: 0123456789, Model: "a, \\"b\\"",'
+        " Denoising strength: 0.00005, Version: pixrt 1"
+    )
+
+
+def test_a_png_has_both() -> None:
+    parameters = '{"pixrt": "0", "instruction": "it", "steps": 4, "seed": 4}'
+    picture = Image.new("RGB", (16, 8))
+    data = encode_picture(picture, "png", parameters=parameters, made=SourceType.EDITED)
+    assert Image.open(io.BytesIO(data)).info["parameters"] == "it\nSteps: 4, Seed: 4, Size: 16x8, Version: pixrt 0"
+    assert read_parameters(data)["seed"] == 4
+    bare = encode_picture(picture, "png", parameters=parameters, made=SourceType.EDITED, marking=Marking(metadata=False))
+    assert "parameters" not in Image.open(io.BytesIO(bare)).info

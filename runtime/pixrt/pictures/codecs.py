@@ -4,6 +4,7 @@ Pillow is imported when the first picture is. Must not import a backend.
 """
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from pixrt.errors import (
     PictureError,
 )
 from pixrt.files import atomic_write
-from pixrt.pictures.a1111 import read_a1111
+from pixrt.pictures.a1111 import read_a1111, write_a1111, write_a1111
 from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.formats import MEDIA_TYPES, SUFFIXES, Format
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
@@ -72,7 +73,7 @@ def encode_picture(
     said, kept = parameters if marking.metadata else "", facts if marking.source_metadata else _NO_FACTS
     options: dict[str, Any] = dict(kept.resolution)
     if format == "png":
-        options |= {"pnginfo": png_info(said, xmp), "compress_level": 1}
+        options |= {"pnginfo": png_info(said, _as_a1111(said, image.size), xmp), "compress_level": 1}
         exif = exif_bytes("", kept)
     else:
         options |= {"quality": quality, **({"xmp": xmp.encode()} if xmp else {})}
@@ -95,6 +96,10 @@ def encode_picture(
     if marking.signer is None:
         return encoded.getvalue()
     return marking.signer.sign(encoded.getvalue(), MEDIA_TYPES[format], _file_bytes(source), made)
+
+
+def _as_a1111(parameters: str, size: tuple[int, int]) -> str:
+    return write_a1111(json.loads(parameters), size) if parameters else ""
 
 
 def format_of(path: Path) -> Format:
