@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,40 @@ def test_a_saved_set(source: str, tmp_path: Path) -> None:
     assert pairs.captions(1) == Captions("b", "d")
     assert pairs.captions(2) is None
     assert check_pairs(tmp_path / "set", size=64).fatal == 0
+
+
+@pytest.mark.parametrize("place", ["set", "set/data"])
+def test_parquet_as_the_hub_has_it(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In shards; the run of a set goes on after the library's copy of it was deleted, and not with another set."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder, whole = tmp_path / place, table(("original_image", "edit_prompt", "edited_image"))
+    folder.mkdir(parents=True)
+    for index in range(3):
+        whole.shard(3, index).to_parquet(folder / f"train-{index:05}-of-00003.parquet")
+    pairs = open_pairs(tmp_path / "set")
+    assert len(pairs) == 3
+    for index, sample in enumerate(samples()):
+        pair = pairs.load(index, 64)
+        assert pair.instruction == sample.instruction
+        np.testing.assert_array_equal(pair.source, sample.source)
+        np.testing.assert_array_equal(pair.target, sample.target)
+    first = pairs.fingerprint()
+    shutil.rmtree(tmp_path / "cache")
+    assert open_pairs(tmp_path / "set").fingerprint() == first
+    whole.shard(3, 0).to_parquet(folder / "train-00002-of-00003.parquet")
+    changed = open_pairs(tmp_path / "set")
+    assert changed.fingerprint() != first
+    assert changed.instruction(2) == samples()[0].instruction
+    whole.to_parquet(folder / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="splits test, train"):
+        open_pairs(tmp_path / "set")
+
+
+def test_broken_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "it.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(DataError, match="cannot be opened"):
+        open_pairs(tmp_path)
 
 
 def test_pictures_given_as_files_travel_in_the_set(tmp_path: Path) -> None:

@@ -50,11 +50,12 @@ def _read(folder: Path) -> StoredPairs:
         return FolderPairs(folder, image_folder.INDEX, "line", read_image_folder(folder))
     if (folder / image_folder.CSV_INDEX).is_file():
         return FolderPairs(folder, image_folder.CSV_INDEX, "line", read_image_table(folder))
-    if any((folder / name).is_file() for name in (hugging_face.INDEX, hugging_face.SPLITS_INDEX)):
+    saved = any((folder / name).is_file() for name in (hugging_face.INDEX, hugging_face.SPLITS_INDEX))
+    if saved or hugging_face.parquet_files(folder):
         return HuggingFacePairs(folder)
     raise DataError(
         f"{folder} is no training set that is known: it has no {original.INDEX} (InstructPix2Pix's own layout), no"
-        f" {image_folder.INDEX} or {image_folder.CSV_INDEX} (pictures and a table) and no {hugging_face.INDEX} or"
-        f" {hugging_face.SPLITS_INDEX} (saved by Hugging Face datasets)",
+        f" {image_folder.INDEX} or {image_folder.CSV_INDEX} (pictures and a table), no {hugging_face.INDEX} or"
+        f" {hugging_face.SPLITS_INDEX} (saved by Hugging Face datasets) and no parquet files",
         remedy="Give the folder that holds one of them",
     )

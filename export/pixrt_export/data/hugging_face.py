@@ -1,10 +1,12 @@
-"""A data set that `datasets.save_to_disk` wrote. Needs the library `datasets`, imported when one is opened.
+"""A data set of Hugging Face's library `datasets`: what `save_to_disk` wrote, or parquet files as the hub has them.
 
-Must not import PyTorch.
+The library is imported when one is opened. Must not import PyTorch.
 """
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,12 @@ SOURCE = ("input_image", "original_image")
 TARGET = "edited_image"
 TEXT = "edit_prompt"
 CAPTIONS = ("original_prompt", "edited_prompt")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The parquet files in a folder, or in its `data`, where the hub's data sets have them; by name."""
+    return sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
 
 
 class HuggingFacePairs:
@@ -33,8 +41,9 @@ class HuggingFacePairs:
 
     def __init__(self, folder: Path) -> None:
         """Open it. Raises DataError if the library, the columns or rows are missing."""
-        table = _open(folder)
-        self._files = [Path(file["filename"]) for file in table.cache_files]
+        parquet = parquet_files(folder)
+        table = _open(folder, parquet)
+        self._files = parquet or [Path(file["filename"]) for file in table.cache_files]
         columns = set(table.column_names)
         source = next((name for name in SOURCE if name in columns), None)
         if TARGET not in columns or TEXT not in columns:
@@ -127,15 +136,22 @@ def _undecoded(table: "datasets.Dataset", folder: Path, columns: list[str]) -> "
     return table.select_columns(columns)
 
 
-def _open(folder: Path) -> "datasets.Dataset":
+def _open(folder: Path, parquet: Sequence[Path]) -> "datasets.Dataset":
     try:
         import datasets
     except ImportError as error:
         raise DataError(
-            f"{folder} was written by Hugging Face's library datasets, which cannot be imported here: {error}",
+            f"{folder} needs Hugging Face's library datasets, which cannot be imported here: {error}",
             remedy="Install it: pip install 'pixrt[hf-datasets]'",
         ) from error
+    splits = sorted({shard[1] for path in parquet if (shard := _SHARD.fullmatch(path.stem))})
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder} holds the splits {', '.join(splits)}", remedy="Give a folder that has the files of one of them"
+        )
     try:
+        if parquet:
+            return datasets.Dataset.from_parquet([str(path) for path in parquet])
         opened = datasets.load_from_disk(str(folder))
     except Exception as error:  # the library raises many unrelated types on broken files
         raise DataError(f"{folder} cannot be opened: {str(error)[:200]}", remedy="Save it again") from error
