@@ -47,6 +47,6 @@ def test_inspect_prints_it(run: Run, tmp_path: Path) -> None:
 def test_what_is_read_as_words_is_told(run: Run) -> None:
     outcome = run("edit", "scene.png", f"{BLUE} <lora:ink:0.8> BREAK", "-o", "one.png", "--steps", 1)
     assert outcome.code == 0
-    assert "<lora:ink:0.8> is read as words of the instruction: give the file with --lora" in outcome.err
-    assert "BREAK is read as words of the instruction: it parts nothing here" in outcome.err
-    assert "is read as words" not in run("edit", "scene.png", f"{BLUE} breaking <news>", "-o", "two.png").err
+    assert "<lora:ink:0.8> in the instruction is read as words: give a LoRA with --lora" in outcome.err
+    assert "BREAK in the instruction is read as a word: --long-prompts takes a text of any length" in outcome.err
+    assert "is read as" not in run("edit", "scene.png", f"{BLUE} breaking <news>", "-o", "two.png").err

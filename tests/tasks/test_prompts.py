@@ -6,7 +6,7 @@ from pixrt import OptionError
 from pixrt.bundles.store import open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.core.prompts import Prompt
-from pixrt.tasks.prompts import MOST_PIECES, read_prompt, read_weights
+from pixrt.tasks.prompts import MOST_PIECES, meant_for_others, read_prompt, read_weights
 
 TEXTS = {
     "make it blue": [("make it blue", 1)],
@@ -61,3 +61,13 @@ def test_what_weights_may_be(tokenizer: Tokenizer) -> None:
         read(tokenizer, "(red:1000)")
     with pytest.raises(OptionError, match="17 parts with a weight below 1"):
         read(tokenizer, "(a:0.5) b " * 17)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a <lora:ink:0.8> hill", ["<lora:ink:0.8>"]), ("a BREAK b <lora:x>", ["<lora:x>", "BREAK"]), ("break it", [])],
+)
+def test_what_is_meant_for_other_programs(text: str, words: list[str]) -> None:
+    notes = meant_for_others(text)
+    assert len(notes) == len(words)
+    assert all(note.startswith(word) for note, word in zip(notes, words, strict=True))

@@ -49,7 +49,8 @@ def _read(path: Path) -> dict[str, Any]:
             hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(fields)}"
             raise OptionError(f"{path} sets {name[:60]!r}, which is no option of a session", remedy=hint)
         try:
-            SessionOptions(**{name: value if isinstance(value, dict) else parse(fields[name], value)})
+            said: Any = value if isinstance(value, dict) else parse(fields[name], value)
+            SessionOptions(**{name: said})
         except OptionError as error:
             raise OptionError(f"{path}: {error.problem}", remedy=error.remedy) from error
     return {name: _as_flag(rule_of(fields[name]).kind, value) for name, value in values.items()}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pixrt.backends.registry import WITH_ENGINES
 from pixrt.cli.console import say, warn
 from pixrt.errors import PictureError, PixrtError
 from pixrt.pictures.formats import is_flattened
+from pixrt.tasks.prompts import meant_for_others
 
 if TYPE_CHECKING:
     from pixrt.bundles.manifest import LoraSpec
@@ -48,9 +48,6 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(f"{repeat} was made in {len(history) + 1} edits, one of another: the last one alone is repeated")
 
 
-_OF_OTHERS = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>|\bBREAK\b")
-
-
 class Notes:
     """What a user should know of results, each thing once for all of them."""
 
@@ -60,8 +57,8 @@ class Notes:
         self._earlier = earlier or {}
         self._second_tries = 0
         self._flattened = 0
-        self._unread: set[str] = set()  # what other programs read in a text, and pixrt does not
         self._others: set[str] = set()  # pictures beside the source that are not those of the earlier result
+        self._meant: set[str] = set()  # what texts say to other programs
         self._dropped: dict[str, set[int]] = {"instruction": set(), "negative prompt": set()}
 
     def add(self, result: "EditResult", target: Path | None = None) -> None:
@@ -71,7 +68,7 @@ class Notes:
         for name, digest in result.inputs_sha256.items():
             if self._earlier.get(f"{name}_sha256") not in (None, digest):
                 self._others.add(name)
-        self._unread.update(match.group() for match in _OF_OTHERS.finditer(result.instruction))
+        self._meant |= set(meant_for_others(result.instruction))
         self._dropped["instruction"].add(result.dropped_tokens)
         self._dropped["negative prompt"].add(result.dropped_negative_tokens)
 
@@ -85,9 +82,8 @@ class Notes:
             warn("JPEG has no transparency: what is transparent is written over white. PNG, WebP and AVIF keep it")
         for name in sorted(self._others):
             warn(f"the {name} is another one than the earlier result was made with: the result will differ")
-        for words in sorted(self._unread):
-            remedy = "give the file with --lora" if words.startswith("<") else "it parts nothing here"
-            warn(f"{words:.80} is read as words of the instruction: {remedy}")
+        for note in sorted(self._meant):
+            warn(note)
         for text, counts in self._dropped.items():
             most = max(counts, default=0)
             if most:

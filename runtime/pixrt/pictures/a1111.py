@@ -8,7 +8,6 @@ Its text is the prompt, a line `Negative prompt: ...`, and a last line `Steps: 2
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pixrt.options.choices import SCHEDULERS, SchedulerName
@@ -25,12 +24,6 @@ SAMPLERS: Mapping[str, Mapping[str, SchedulerName]] = {
     "UniPC": {"automatic": "unipc"},
     "LCM": {"automatic": "lcm"},
     "DDPM": {"automatic": "ddpm"},
-}
-# The other way: the first name of a scheduler, and its schedule of the noise.
-_SAMPLER_OF: Mapping[str, tuple[str, str]] = {
-    scheduler: (name, schedule)
-    for name, by_schedule in reversed(SAMPLERS.items())
-    for schedule, scheduler in reversed(by_schedule.items())
 }
 SCHEDULES = ("automatic", "uniform", "karras")
 SAMPLER_NAMES: Mapping[str, str] = {name.lower(): name for name in SAMPLERS}
@@ -94,50 +87,23 @@ def read_a1111(text: str) -> dict[str, Any] | None:
 
 
 def write_a1111(parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
-    """The parameters of a result as A1111 writes them, for the tools that read those; `size` is width and height.
-
-    What has no name there is left out: pixrt's own stand beside them.
-    """
-    prompt = [str(parameters.get("instruction", ""))]
-    prompt += [f"<lora:{Path(lora['name']).stem}:{lora['scale']:g}>" for lora in parameters.get("loras", ())]
-    lines = [" ".join(part for part in prompt if part)]
-    if parameters.get("negative_prompt"):
-        lines.append(f"{_NEGATIVE} {parameters['negative_prompt']}")
-    sampler, schedule = _SAMPLER_OF.get(str(parameters.get("scheduler")), (parameters.get("scheduler"), "automatic"))
-    said = {
-        "Steps": parameters.get("steps"),
-        "Sampler": sampler,
-        "Schedule type": schedule.capitalize(),
-        "CFG scale": parameters.get("guidance_scale"),
-        "Image CFG scale": parameters.get("image_guidance_scale") if parameters.get("task") == "edit" else None,
-        "Seed": parameters.get("seed"),
-        "Size": f"{size[0]}x{size[1]}",
-        "Model hash": str(parameters.get("model_sha256", ""))[:10] or None,
-        "Model": parameters.get("model"),
-        "Denoising strength": parameters.get("strength"),
-        "Mask blur": parameters.get("mask_blur") if parameters.get("task") == "inpaint" else None,
-        "Version": f"pixrt {parameters.get('pixrt', '')}".strip(),
-    }
-    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in said.items() if value is not None))
-    return "\n".join(lines)
-
-
-def _quoted(value: str) -> str:
-    """As A1111 does it: in quotes where there is what would end a value."""
-    return json.dumps(value, ensure_ascii=False) if any(each in value for each in ",\n:") else value
-
-
-def write_a1111(parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
     """What A1111 would write of pixrt's parameters into a picture of `size`, (width, height) in pixels.
 
     A scheduler that A1111 has not has pixrt's name.
     """
-    loras = (f"<lora:{each['name']}:{_digits(each['scale'])}>" for each in parameters.get("loras", ()))
+    loras = (
+        f"<lora:{each['name'].removesuffix('.safetensors')}:{_digits(each['scale'])}>"
+        for each in parameters.get("loras", ())
+    )
     said: dict[str, Any] = {"Steps": parameters.get("steps"), **_sampler(str(parameters.get("scheduler", "")))}
     said |= {theirs: parameters.get(name) for theirs, name in _PLAIN.items() if theirs != "Steps"}
     said |= {"Size": f"{size[0]}x{size[1]}", "Model hash": str(parameters.get("model_sha256", ""))[:_SHORT_HASH]}
     said |= {"Model": parameters.get("model"), "Denoising strength": parameters.get("strength")}
-    said |= {"Mask blur": parameters.get("mask_blur"), "Version": f"pixrt {parameters.get('pixrt', '')}"}
+    inpaints = parameters.get("task") == "inpaint"  # A1111's edits have no mask
+    said |= {
+        "Mask blur": parameters.get("mask_blur") if inpaints else None,
+        "Version": f"pixrt {parameters.get('pixrt', '')}",
+    }
     settings = (f"{name}: {_quoted(_digits(value))}" for name, value in said.items() if value not in (None, ""))
     negative = parameters.get("negative_prompt")
     lines = [" ".join([parameters.get("instruction", ""), *loras]), *([f"{_NEGATIVE} {negative}"] if negative else [])]

@@ -16,7 +16,7 @@ from pixrt.errors import (
     PictureError,
 )
 from pixrt.files import atomic_write
-from pixrt.pictures.a1111 import read_a1111, write_a1111, write_a1111
+from pixrt.pictures.a1111 import read_a1111, write_a1111
 from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.formats import MEDIA_TYPES, SUFFIXES, Format
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking

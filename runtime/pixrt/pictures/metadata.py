@@ -30,9 +30,7 @@ _MAX_PNG_BYTES = 1_000_000
 def png_info(parameters: str, a1111: str, xmp: str) -> "PngInfo":
     """The chunks for Pillow's `pnginfo`: the parameters, compressed if long, also as A1111 writes them, and XMP.
 
-    What is "" has no chunk.
-
-    Raises OutputError if the parameters could not be read again.
+    What is "" has no chunk. Raises OutputError if the parameters could not be read again.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -45,8 +43,6 @@ def png_info(parameters: str, a1111: str, xmp: str) -> "PngInfo":
     info = PngInfo()
     if parameters:
         info.add_itxt(PNG_KEY, parameters, zip=len(parameters) > 2000)
-    if a1111:
-        info.add_itxt(PNG_KEY_A1111, a1111)
     if a1111:
         info.add_text(PNG_KEY_A1111, a1111)
     if xmp:

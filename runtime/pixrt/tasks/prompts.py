@@ -73,6 +73,17 @@ def read_weights(text: str) -> list[Weighted]:
     return merged or [("", 1.0)]
 
 
+def meant_for_others(text: str) -> tuple[str, ...]:
+    """Notes on what A1111 does not read as words, and pixrt does."""
+    lora = re.search(r"<lora:([^<>:]{1,60})[^<>]*>", text)
+    notes = []
+    if lora:
+        notes.append(f"{lora.group()[:80]} in the instruction is read as words: give a LoRA with --lora")
+    if re.search(r"\bBREAK\b", text):
+        notes.append("BREAK in the instruction is read as a word: --long-prompts takes a text of any length")
+    return tuple(notes)
+
+
 def _pieces(parts: Sequence[tuple[Ids, float]], empty: Ids, most: int) -> tuple[Piece, ...]:
     """Ids in runs of the text encoder's length, each with what begins, ends and fills it; from one to `most`."""
     begin, end, *fill = empty
