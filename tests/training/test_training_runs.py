@@ -50,6 +50,20 @@ def test_inputs_are_what_they_hold(plan: TrainingPlan[Any], tmp_path: Path) -> N
         begin(plan)
 
 
+def test_a_plan_of_a_version_without_an_option_goes_on(plan: TrainingPlan[Any]) -> None:
+    """It had the default; another value is another run."""
+    path = plan.output / "plan.json"
+    before = json.loads(path.read_text())
+    for section, name in (("data", "skip_missing"), ("preview", "scheduler"), ("training", "lora_dropout")):
+        del before[section][name]
+    path.write_text(json.dumps(before))
+    begin(plan)
+    del before["training"]["seed"]
+    path.write_text(json.dumps(before))
+    with pytest.raises(TrainingError, match="seed"):
+        begin(plan, seed=7)
+
+
 def test_another_checkpoint_of_the_same_name_is_refused(plan: TrainingPlan[Any], tmp_path: Path) -> None:
     shutil.copytree(str(plan.checkpoint), tmp_path / "copy")
     config = tmp_path / "copy" / "unet" / "config.json"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixrt.errors import DataError, OutputError, PictureError
+from pixrt.errors import DataError, OptionError, OutputError, PictureError
 from pixrt.tasks.requests import MAX_TEXT_BYTES
 from pixrt_export.data.folders import open_pairs, read_pairs
+from pixrt_export.data.options import SetOptions
 from pixrt_export.data.pairs import Pair, PairSet
 from pixrt_export.data.rows import Captions
 from pixrt_export.data.writing import write_pairs
@@ -297,3 +298,65 @@ def test_lines_have_a_length_and_numbers_digits(tmp_path: Path) -> None:
     index.write_text(before + json.dumps(GOOD | {"edit_prompt": "x" * (2 << 20)}))
     with pytest.raises(DataError, match=r"line 2 of .* has more than"):
         open_pairs(tmp_path)
+
+
+COLUMNS = SetOptions(text_column="ask", source_column="before", target_column="after")
+
+
+def with_columns(folder: Path) -> None:
+    """The table with names that nobody would find."""
+    index = folder / "metadata.jsonl"
+    rows = [json.loads(line) for line in index.read_text().splitlines()]
+    named = [
+        {"ask": row["edit_prompt"], "before": row["input_image"], "after": row["edited_image"], "edit_prompt": "no"}
+        for row in rows
+    ]
+    index.write_text("".join(json.dumps(row) + "\n" for row in named))
+
+
+def test_columns_that_are_said(tmp_path: Path) -> None:
+    """They come before the usual names, which a table may have too."""
+    write_table(tmp_path, samples(2))
+    expected = open_pairs(tmp_path)
+    instructions = [expected.instruction(index) for index in range(2)]
+    pictures = [expected.pictures(index) for index in range(2)]
+    with_columns(tmp_path)
+    pairs = open_pairs(tmp_path, COLUMNS)
+    assert [pairs.instruction(index) for index in range(2)] == instructions
+    assert [pairs.pictures(index) for index in range(2)] == pictures
+    with pytest.raises(DataError, match=r"metadata\.jsonl line 1: has no other"):
+        open_pairs(tmp_path, SetOptions(text_column="ask", source_column="other", target_column="after"))
+    with pytest.raises(DataError, match="has no edited_image"):
+        open_pairs(tmp_path, SetOptions(text_column="ask", source_column="before"))
+
+
+def test_missing_pictures_are_left_out_and_counted(tmp_path: Path) -> None:
+    write_table(tmp_path, samples(3))
+    whole = open_pairs(tmp_path)
+    gone = whole.pictures(1)[0]
+    assert isinstance(gone, Path)
+    gone.unlink()
+    with pytest.warns(UserWarning, match="1 of 3 samples of .* are left out: pictures are missing"):
+        pairs = open_pairs(tmp_path, SetOptions(skip_missing=True))
+    assert (len(pairs), pairs.skipped) == (2, 1)
+    assert [pairs.instruction(index) for index in range(2)] == [whole.instruction(0), whole.instruction(2)]
+    assert len(open_pairs(tmp_path)) == 3  # and training fails where it comes to it
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    with pytest.warns(UserWarning, match="3 of 3"), pytest.raises(DataError, match="holds no samples"):
+        open_pairs(tmp_path, SetOptions(skip_missing=True))
+
+
+def test_the_originals_layout_has_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "seeds.json").write_text("[]")
+    with pytest.raises(DataError, match="has no column 'ask'"):
+        open_pairs(tmp_path, COLUMNS)
+
+
+def test_what_is_about_a_folder_needs_one() -> None:
+    from pixrt_export.training.plan import DataOptions
+
+    for given, said in (({"text_column": "ask"}, "the column 'ask'"), ({"skip_missing": True}, "skip_missing")):
+        with pytest.raises(OptionError, match=f"{said} is given, and no folder"):
+            DataOptions(**given)  # type: ignore[arg-type]
+        DataOptions(folder="pairs", **given)  # type: ignore[arg-type]

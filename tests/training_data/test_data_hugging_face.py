@@ -14,6 +14,7 @@ from PIL import Image
 from pixrt.errors import DataError, PictureError
 from pixrt_export.data.check import check_pairs
 from pixrt_export.data.folders import open_pairs
+from pixrt_export.data.options import SetOptions
 from pixrt_export.data.report import Fault
 from pixrt_export.data.rows import Captions
 from pixrt_export.data.writing import write_pairs
@@ -214,3 +215,18 @@ def _png(seed: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture(seed)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_columns_that_are_said(tmp_path: Path) -> None:
+    table(("before", "ask", "after")).save_to_disk(tmp_path / "set")
+    pairs = open_pairs(tmp_path / "set", SetOptions(text_column="ask", source_column="before", target_column="after"))
+    for index, sample in enumerate(samples()):
+        pair = pairs.load(index, 64)
+        assert pair.instruction == sample.instruction
+        np.testing.assert_array_equal(pair.source, sample.source)
+        np.testing.assert_array_equal(pair.target, sample.target)
+    for options in (SetOptions(), SetOptions(text_column="ask", source_column="x", target_column="after")):
+        with pytest.raises(DataError, match="has the columns after, ask, before"):
+            open_pairs(tmp_path / "set", options)
+    with pytest.raises(DataError, match=r"skip_missing is given, and .* holds its pictures itself"):
+        open_pairs(tmp_path / "set", SetOptions(skip_missing=True))

@@ -18,6 +18,7 @@ from pixrt.pictures.geometry import Size
 from pixrt.pictures.images import PictureSource, load_picture
 from pixrt_export.data.fitting import plan_fit, size_of
 from pixrt_export.data.folders import read_pairs
+from pixrt_export.data.options import ANY, SetOptions
 from pixrt_export.data.report import KEPT, DataReport, Fault, Finding
 from pixrt_export.data.rows import StoredPairs
 
@@ -26,6 +27,7 @@ _NAMED = 10  # samples of a group of duplicates that are named
 
 def check_pairs(
     path: str | Path,
+    options: SetOptions = ANY,
     *,
     size: int = 256,
     workers: int = 2,
@@ -38,7 +40,7 @@ def check_pairs(
     """
     if size < 1 or workers < 1:
         raise OptionError(f"size is {size} and workers {workers}", remedy="Both must be at least 1")
-    pairs = read_pairs(path)
+    pairs = read_pairs(path, options)
     tally = _Tally(pairs, _clip_tokenizer())
     for row in pairs.bad_rows:
         tally.add(Fault.MALFORMED, Finding(pairs.place(row.number), None, row.reason))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pixrt.errors import DataError, PictureError
 from pixrt.pictures.images import PictureSource
 from pixrt_export.data.fitting import load_pair
+from pixrt_export.data.options import SetOptions
 from pixrt_export.data.pairs import Pair
 from pixrt_export.data.rows import BadRow, Captions, captions_of, text_fault
 
@@ -38,27 +39,33 @@ class HuggingFacePairs:
     """The rows of a saved data set. It stays on disk, mapped into memory; pictures are decoded by pixrt."""
 
     bad_rows: tuple[BadRow, ...] = ()
+    skipped = 0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: SetOptions) -> None:
         """Open it. Raises DataError if the library, the columns or rows are missing."""
+        if options.skip_missing:
+            problem = f"skip_missing is given, and {folder} holds its pictures itself"
+            raise DataError(problem, remedy="Leave it out: no file can be missing")
         parquet = parquet_files(folder)
         table = _open(folder, parquet)
         self._files = parquet or [Path(file["filename"]) for file in table.cache_files]
         columns = set(table.column_names)
-        source = next((name for name in SOURCE if name in columns), None)
-        if TARGET not in columns or TEXT not in columns:
+        source = options.source_column or next((name for name in SOURCE if name in columns), None)
+        self._target, self._text = options.target_column or TARGET, options.text_column or TEXT
+        if not {self._target, self._text, *([source] if source else [])} <= columns:
             raise DataError(
                 f"{folder} has the columns {', '.join(sorted(columns)) or '(none)'}",
-                remedy=f"It needs {SOURCE[0]} or {SOURCE[1]}, {TEXT} and {TARGET}",
+                remedy=f"It needs {source or ' or '.join(SOURCE)}, {self._text} and {self._target}, or say which they"
+                " are: --source-column, --text-column, --target-column",
             )
-        if getattr(table.features[TEXT], "dtype", None) not in ("string", "large_string"):
+        if getattr(table.features[self._text], "dtype", None) not in ("string", "large_string"):
             raise DataError(
-                f"the column {TEXT} of {folder} holds no texts", remedy="Cast it to datasets.Value('string')"
+                f"the column {self._text} of {folder} holds no texts", remedy="Cast it to datasets.Value('string')"
             )
         self._source = source
         self._captions = CAPTIONS if set(CAPTIONS) <= columns else ()
-        self._texts = table.select_columns([TEXT, *self._captions])
-        self._pictures = _undecoded(table, folder, [name for name in (source, TARGET) if name])
+        self._texts = table.select_columns([self._text, *self._captions])
+        self._pictures = _undecoded(table, folder, [name for name in (source, self._target) if name])
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -86,9 +93,9 @@ class HuggingFacePairs:
 
     def instruction(self, index: int) -> str:
         """The text of sample `index`. Raises DataError for one that no request could have."""
-        text: str = self._texts[index][TEXT] or ""
+        text: str = self._texts[index][self._text] or ""
         if fault := text_fault(text):
-            raise DataError(f"{self.where(index)}: {TEXT} {fault}", remedy="Shorten it, or leave the row out")
+            raise DataError(f"{self.where(index)}: {self._text} {fault}", remedy="Shorten it, or leave the row out")
         return text
 
     def captions(self, index: int) -> Captions | None:
@@ -102,9 +109,10 @@ class HuggingFacePairs:
         """The encoded bytes of source and target. Raises PictureError if there is no target, or only a path."""
         row = self._pictures[index]
         source = None if self._source is None else row[self._source]
-        if row[TARGET] is None:
-            raise PictureError(f"{TARGET} is empty", remedy="Leave the row out")
-        return None if source is None else _encoded(source, str(self._source)), _encoded(row[TARGET], TARGET)
+        target = row[self._target]
+        if target is None:
+            raise PictureError(f"{self._target} is empty", remedy="Leave the row out")
+        return None if source is None else _encoded(source, str(self._source)), _encoded(target, self._target)
 
     def load(self, index: int, size: int) -> Pair:
         """Read sample `index`, its pictures fitted to [size, size, 3]. Raises PictureError."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pixrt.errors import DataError
 from pixrt.reading import Malformed, parse_json, read_lines, read_text
+from pixrt_export.data.options import ANY, SetOptions
 from pixrt_export.data.rows import BadRow, Row, captions_of, malformed, path_fault, text_fault
 
 INDEX = "metadata.jsonl"
@@ -24,7 +25,7 @@ TARGET = ("edited_image", "edited_image_file_name")
 TEXT = ("edit_prompt", "text")
 
 
-def read_image_folder(folder: Path) -> Iterator[Row | BadRow]:
+def read_image_folder(folder: Path, options: SetOptions = ANY) -> Iterator[Row | BadRow]:
     """Every line as a sample; one without a source is of text-to-image. Raises DataError."""
     path = folder / INDEX
 
@@ -33,10 +34,10 @@ def read_image_folder(folder: Path) -> Iterator[Row | BadRow]:
 
     for number, line in enumerate(read_lines(path, LONGEST_LINE, refuse), 1):
         if line.strip():
-            yield _row(number, line)
+            yield _row(number, line, options)
 
 
-def read_image_table(folder: Path) -> Iterator[Row | BadRow]:
+def read_image_table(folder: Path, options: SetOptions = ANY) -> Iterator[Row | BadRow]:
     """The same out of a table with a line of column names; an empty cell is none. Raises DataError."""
     path = folder / CSV_INDEX
 
@@ -49,32 +50,37 @@ def read_image_table(folder: Path) -> Iterator[Row | BadRow]:
             if None in cells or None in cells.values():
                 yield BadRow(table.line_num, "has more or fewer cells than there are columns")
             else:
-                yield _sample(table.line_num, {name: cell for name, cell in cells.items() if cell})
+                yield _sample(table.line_num, {name: cell for name, cell in cells.items() if cell}, options)
     except csv.Error as error:
         raise refuse(f"{path} line {table.line_num}: {error}") from error
 
 
-def _row(number: int, line: bytes) -> Row | BadRow:
+def _row(number: int, line: bytes, options: SetOptions) -> Row | BadRow:
     try:
         cells = parse_json(line)
     except Malformed as error:
         return BadRow(number, malformed(error))
     if not isinstance(cells, dict):
         return BadRow(number, "is not an object")
-    return _sample(number, cells)
+    return _sample(number, cells, options)
 
 
-def _sample(number: int, cells: Mapping[str, Any]) -> Row | BadRow:
-    text_column, source_column, target_column = (_first(cells, names) for names in (TEXT, SOURCE, TARGET))
+def _sample(number: int, cells: Mapping[str, Any], options: SetOptions) -> Row | BadRow:
+    said = (options.text_column, TEXT), (options.source_column, SOURCE), (options.target_column, TARGET)
+    names = [(given,) if given else usual for given, usual in said]
+    text_column, source_column, target_column = (_first(cells, each) for each in names)
     # The bare `file_name` is the picture that no other column is.
-    if target_column is None and cells.get("file_name") is not None:
-        target_column = "file_name"
-    elif source_column is None and cells.get("file_name") is not None:
-        source_column = "file_name"
+    if cells.get("file_name") is not None and target_column != "file_name":
+        if target_column is None and not options.target_column:
+            target_column = "file_name"
+        elif source_column is None and not options.source_column:
+            source_column = "file_name"
     if text_column is None:
-        return BadRow(number, f"has no {TEXT[0]}")
+        return BadRow(number, f"has no {names[0][0]}")
     if target_column is None:
-        return BadRow(number, f"has no {TARGET[0]}")
+        return BadRow(number, f"has no {names[2][0]}")
+    if source_column is None and options.source_column:
+        return BadRow(number, f"has no {options.source_column}")
     for column, fault in (
         (text_column, text_fault(cells[text_column])),
         (target_column, path_fault(cells[target_column])),

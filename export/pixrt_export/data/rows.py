@@ -56,6 +56,11 @@ class StoredPairs(PairSet, Protocol):
         """The rows that are left out of the set. What `open_pairs` gives has none."""
         ...
 
+    @property
+    def skipped(self) -> int:
+        """How many samples are left out because their pictures are missing."""
+        ...
+
     def place(self, number: int) -> str:
         """Name a row by its number, such as `metadata.jsonl line 3`."""
         ...

@@ -14,20 +14,28 @@ from pixrt_export.data.rows import BadRow, Captions, Row
 class FolderPairs:
     """The rows of an index file in `folder`, called `unit` in it; of each the texts and paths are kept in memory."""
 
-    def __init__(self, folder: Path, index: str, unit: str, found: Iterable[Row | BadRow]) -> None:
+    def __init__(
+        self, folder: Path, index: str, unit: str, found: Iterable[Row | BadRow], *, skip_missing: bool = False
+    ) -> None:
         self._folder = folder
         self._index, self._unit = index, unit
         self._rows: list[Row] = []
         bad = []
+        self.skipped = 0
         for row in found:
-            if isinstance(row, Row):
-                self._rows.append(row)
-            else:
+            if not isinstance(row, Row):
                 bad.append(row)
+            elif skip_missing and not self._is_there(row):
+                self.skipped += 1
+            else:
+                self._rows.append(row)
         self.bad_rows = tuple(bad)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def _is_there(self, row: Row) -> bool:
+        return all((self._folder / name).is_file() for name in (row.source, row.target) if name is not None)
 
     def fingerprint(self) -> str:
         """SHA-256 over the rows and every picture's size and modification time.

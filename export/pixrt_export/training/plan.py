@@ -11,6 +11,7 @@ from pixrt.errors import OptionError
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, option_fields, validate
 from pixrt.reading import read_toml
+from pixrt_export.data.options import SetOptions
 from pixrt_export.data.pairs import JudgedPairs, PairSet
 from pixrt_export.photo.pairs import PhotoPairs
 from pixrt_export.training.options import LoopOptions
@@ -22,7 +23,7 @@ World = Literal["shapes", "photo"]
 
 
 @dataclass(frozen=True, slots=True)
-class DataOptions:
+class DataOptions(SetOptions):
     """What to learn from: a folder of pairs, or a world where there is none; see `WorldPairs` and `PhotoPairs`."""
 
     folder: str = option("", "A training set on disk, see `pixrt data check`.", kind="text")
@@ -35,13 +36,16 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         validate(self)
+        if not self.folder and (self.columns or self.skip_missing):
+            said = f"the column {self.columns[0]!r}" if self.columns else "skip_missing"
+            raise OptionError(f"{said} is given, and no folder of pairs", remedy="Give --data, or leave it out")
 
     def open(self) -> PairSet:
         """The training set. Raises DataError."""
         if self.folder:
             from pixrt_export.data.folders import open_pairs
 
-            return open_pairs(Path(self.folder))
+            return open_pairs(Path(self.folder), self)
         if self.world == "photo":
             return PhotoPairs(self.count, self.seed, "train", self.kind or None)
         return WorldPairs(self.count, self.seed, "train", self.captions, self.kind or None)
@@ -99,6 +103,7 @@ def read_plan(
     config: Path | None = None,
     checkpoint: str | None = None,
     data: str | None = None,
+    data_flags: Mapping[str, Any] = types.MappingProxyType({}),
     flags: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> TrainingPlan[Options]:
     """Put a run together: defaults, then the TOML file, then what was given beside it. Raises OptionError."""
@@ -108,7 +113,7 @@ def read_plan(
         raise OptionError(f"{config} has the unknown key {name!r}", remedy=f"Known: {', '.join(sorted(known))}")
     checkpoint = checkpoint or table.get("checkpoint")
     networks = table.get("networks", {})
-    given = table.get("data", {}) | ({"folder": data} if data else {})
+    given = table.get("data", {}) | ({"folder": data} if data else {}) | dict(data_flags)
     plan = TrainingPlan(
         output=output,
         checkpoint=checkpoint,

@@ -8,6 +8,7 @@ samples/           grids of samples       metrics.jsonl, tensorboard/, training.
 model/             the finished model     pytorch_lora_weights.safetensors             the finished LoRA
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -22,7 +23,7 @@ from pixrt.errors import OptionError, OutputError, TrainingError
 from pixrt.files import atomic_write, make_folder, remove_leftovers
 from pixrt.reading import read_json, read_regular
 from pixrt_export.opening import open_checkpoint
-from pixrt_export.training.plan import TrainingPlan
+from pixrt_export.training.plan import DataOptions, PreviewOptions, TrainingPlan
 
 # What of a run's writing is never made over somebody else's.
 OWN = ("checkpoints", "metrics.jsonl", "model", "pytorch_lora_weights.safetensors", "start", "training.png")
@@ -65,7 +66,7 @@ def _require_same(plan: TrainingPlan[Any]) -> None:
     facts = json.loads(json.dumps(plan.facts())) | {"inputs": _inputs(plan)}
     if path.is_file():
         before = read_json(path, refuse=lambda problem: TrainingError(problem, remedy="Give another folder with -o"))
-        different = list(_changes(before, facts))
+        different = list(_changes(_with_defaults(before, plan), facts))
         if different and not _has_learned(plan.output):
             shutil.rmtree(plan.output / "start", ignore_errors=True)
         elif different:
@@ -116,6 +117,18 @@ def _changes(before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
         unsaid = name.partition(".")[0] == "inputs" and told is None  # by an older pixrt
         if not (by_content or unsaid or name.rpartition(".")[2] in FREE):
             yield name, old, new
+
+
+def _with_defaults(before: Any, plan: TrainingPlan[Any]) -> Any:
+    """What a plan says, with the defaults of the options that did not exist when it was written."""
+    if not isinstance(before, dict):
+        return before
+    filled = dict(before)
+    for name, kind in (("data", DataOptions), ("preview", PreviewOptions), ("training", type(plan.training))):
+        said = filled.get(name)
+        if isinstance(said, dict):
+            filled[name] = json.loads(json.dumps(dataclasses.asdict(kind()))) | said
+    return filled
 
 
 def _has_learned(folder: Path) -> bool:

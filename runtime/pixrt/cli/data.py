@@ -5,15 +5,16 @@ The exporter's package is imported inside the subcommands. None of them needs Py
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from pixrt.cli.console import add_row, print_table, progress, say
-from pixrt.cli.parameters import example
+from pixrt.cli.parameters import example, with_flags
 from pixrt.errors import DataError, OptionError, OutputError
 from pixrt.files import atomic_write, require_free
+from pixrt_export.data.options import SetOptions
 
 if TYPE_CHECKING:
     from pixrt_export.data.report import DataReport
@@ -35,12 +36,15 @@ _Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Repla
 
 
 @data.command(epilog=example("pixrt data check pairs/ --size 256 --json report.json"))
+@with_flags(SetOptions, "reading")
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A training set's folder.")],
     size: Annotated[int, typer.Option(metavar="N", min=1, help="The side in pixels that it will be trained at.")] = 256,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Threads that read pictures.")] = 2,
     overwrite: _Overwrite = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Read every picture of a training set and list what is wrong; exit code 9 where training would fail."""
     from pixrt_export.data.check import check_pairs
@@ -48,7 +52,7 @@ def check(
     if json_file is not None:
         require_free(json_file, overwrite=overwrite)
     with progress("checking") as on_progress:
-        report = check_pairs(folder, size=size, workers=workers, on_progress=on_progress)
+        report = check_pairs(folder, SetOptions(**reading), size=size, workers=workers, on_progress=on_progress)
     if json_file is not None:
         with atomic_write(json_file, overwrite=overwrite) as file:
             file.write(json.dumps(report.to_json(), indent=1).encode())

@@ -12,6 +12,7 @@ from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import example, with_flags
 from pixrt.cli.stopping import asking_first
 from pixrt.errors import Cancelled
+from pixrt_export.data.options import SetOptions
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoopOptions, LoraOptions
 
 if TYPE_CHECKING:
@@ -37,18 +38,23 @@ def _command(stage: "Stage", kind: type[LoopOptions]) -> Callable[..., None]:
     """The command of one stage: a flag for every field of its options, besides where to and out of what."""
 
     @with_flags(kind)
+    @with_flags(SetOptions, "reading")
     def command(
         output: Output,
         config: Config = None,
         checkpoint: Checkpoint = None,
         data: Data = None,
         *,
+        reading: dict[str, Any],
         parameters: dict[str, Any],
     ) -> None:
         require_packages(*_NEEDED, extra="train", purpose="training")
         from pixrt_export.training.plan import read_plan
 
-        _run(stage, read_plan(kind, output, config=config, checkpoint=checkpoint, data=data, flags=parameters))
+        plan = read_plan(
+            kind, output, config=config, checkpoint=checkpoint, data=data, data_flags=reading, flags=parameters
+        )
+        _run(stage, plan)
 
     return command
 
