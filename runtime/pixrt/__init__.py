@@ -15,6 +15,7 @@ from pixrt._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pixrt.bundles.store import Bundle, open_bundle
+    from pixrt.editor.bar import ProgressBar
     from pixrt.editor.editor import Editor
     from pixrt.editor.events import Failed, Made, StepInfo, Stepped
     from pixrt.editor.history import Session
@@ -57,6 +58,7 @@ _HOME = {
     "Job": "tasks.jobs",
     "EditResult": "editor.result",
     "StepInfo": "editor.events",
+    "ProgressBar": "editor.bar",
     "Stepped": "editor.events",
     "Made": "editor.events",
     "Failed": "editor.events",
@@ -109,6 +111,7 @@ __all__ = [
     "OutputError",
     "PictureError",
     "PixrtError",
+    "ProgressBar",
     "Run",
     "Session",
     "SessionOptions",

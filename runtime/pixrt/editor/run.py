@@ -3,6 +3,7 @@
 Must not import a backend.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from pixrt.editor.device import Device, Lost, OpenBundle
 from pixrt.editor.events import Event, Failed, Made
 from pixrt.errors import Cancelled, OutOfMemory, PixrtError
 from pixrt.tasks.requests import Request
+
+_LOG = logging.getLogger("pixrt")  # nothing of a picture or a text goes there
 
 
 class Run(Iterator[Event]):
@@ -103,7 +106,7 @@ class Run(Iterator[Event]):
         if action is None:
             return
         numbers = [each.demand.id for each in (action.pictures if isinstance(action, Step) else [action.picture])]
-        made: Event | None = None
+        made: Made | None = None
         ended: list[int] = []
         try:
             if isinstance(action, Step):
@@ -123,6 +126,8 @@ class Run(Iterator[Event]):
         self._dispatcher.ran(time.perf_counter() - started)
         if made is not None:
             del self._requests[numbers[0]]
+            result = made.result
+            _LOG.debug("picture %d: %d x %d in %.0f ms", made.index, *result.image.size, result.times.total_ms)
             yield made
         elif isinstance(action, Step):
             if self._tells_steps:

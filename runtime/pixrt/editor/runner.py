@@ -1,6 +1,7 @@
 """A bundle opened once on one backend, that makes the pictures of jobs. Must not import a backend."""
 
 import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from pixrt.pictures.geometry import MAX_PIXELS, MAX_WORKING_PIXELS
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.registry import require
 from pixrt.tasks.requests import OnRefused, Request, make_requests
+
+_LOG = logging.getLogger("pixrt")  # nothing of a picture or a text goes there
 
 
 class Runner:
@@ -90,6 +93,7 @@ class Runner:
         except BaseException:
             self._backend.close()
             raise
+        _LOG.debug("opened %s on %s", self.manifest.name, self.backend)
 
     @property
     def manifest(self) -> Manifest:
