@@ -25,7 +25,7 @@ from pixrt.core.pool import HostPool
 from pixrt.editor.events import Stepped
 from pixrt.editor.result import EditResult
 from pixrt.errors import DeviceLost, OutOfMemory
-from pixrt.options.tasks import EditOptions, GenerateOptions, InpaintOptions
+from pixrt.options.tasks import EditOptions, GenerateOptions
 from pixrt.serve.channel import WorkerEnd
 from pixrt.serve.messages import (
     Broke,
@@ -170,10 +170,10 @@ def test_a_file_that_breaks_after_its_head(front: Front) -> None:
 
 
 def test_options_that_the_model_does_not_have(front: Front) -> None:
-    picture = SCENE.read_bytes()
-    front.send(Check((1,), (Asked(options=InpaintOptions(), text="x", image=picture, mask=picture),)))
+    """Sizes that its networks do not take, say."""
+    front.send(Check((1,), (Asked(options=GenerateOptions(width=66), text="x"),)))
     problem = front.expect(Broke, 1).problem
-    assert (problem.status, problem.param) == (400, "task")
+    assert (problem.status, problem.param) == (400, "width")
 
 
 @pytest.mark.parametrize("error", NO_MEMORY)
@@ -191,7 +191,7 @@ def test_no_memory_for_one_picture(
         "encode": (device_module, "encode"),
         "step": (HostPool, "step"),
         "decode": (device_module, "finish"),
-        "write": (EditResult, "encode"),
+        "write": (EditResult, "to_bytes"),
     }
     with monkeypatch.context() as patched:
         patched.setattr(*place[stage], failing(error))
