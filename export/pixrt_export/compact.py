@@ -6,8 +6,7 @@ Only what loses nothing is stored so: an FP16 checkpoint.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ from onnx.helper import make_node
 from safetensors.numpy import save_file
 
 from pixrt.errors import OptionError
+from pixrt.lora.safetensors import TensorFile
 from pixrt.lora.weights import WeightPlace
 from pixrt_export.tracing import files_of
-
-Place = tuple[tuple[int, ...], int, int]
-"""Shape, first byte in the file, length in bytes."""
 
 
 def compact(path: Path, module: torch.nn.Module, target: Path) -> dict[str, WeightPlace]:
@@ -34,7 +31,7 @@ def compact(path: Path, module: torch.nn.Module, target: Path) -> dict[str, Weig
     state = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
     if not target.exists():
         save_file({name: _halved(name, values) for name, values in state.items()}, target, {"format": "pt"})
-    stored = _stored(target)
+    stored = TensorFile(target).places
     known = {key: name for name, values in reversed(state.items()) for key in _keys(values)}
     model = onnx.load(str(path))
     graph = model.graph
@@ -101,19 +98,3 @@ def _outside(place: WeightPlace, length: int) -> onnx.TensorProto:
     for key, value in (("location", place.file), ("offset", place.offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
     return tensor
-
-
-def _stored(path: Path) -> Mapping[str, Place]:
-    """Where each tensor of a safetensors file stands (https://github.com/huggingface/safetensors#format)."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-    header.pop("__metadata__", None)
-    return {
-        name: (
-            tuple(entry["shape"]),
-            8 + size + entry["data_offsets"][0],
-            int(np.subtract(*entry["data_offsets"][::-1])),
-        )
-        for name, entry in header.items()
-    }

@@ -75,6 +75,11 @@ class TensorFile:
         """The tensors' names, in the header's order."""
         return [entry.name for entry in self._entries]
 
+    @property
+    def places(self) -> dict[str, tuple[tuple[int, ...], int, int]]:
+        """Of every tensor its shape, its first byte in the file, and its length in bytes."""
+        return {each.name: (each.shape, len(self._head) + each.start, each.stop - each.start) for each in self._entries}
+
     def read(self) -> tuple[Mapping[str, Tensor], str]:
         """Every tensor, converted when it is asked for, and the file's SHA-256 in hexadecimal.
 
