@@ -4,28 +4,25 @@ Must not import PyTorch: the trainer measures its own networks through any funct
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixrt.editor.editor import Editor
-from pixrt.errors import OptionError
 from pixrt.options.parameters import EditParameters
 from pixrt_export.evaluation.cases import WorldCase
+from pixrt_export.evaluation.report import OnProgress, Picture, Report, judge_all
 from pixrt_export.evaluation.statistics import Mean, Share
 from pixrt_export.world.instructions import KINDS, Instruction, single_instructions
 from pixrt_export.world.judge import answers, nearest
 
-Picture: TypeAlias = NDArray[np.uint8]  # [H, W, 3]
 EditFunction: TypeAlias = Callable[[NDArray[np.uint8], Sequence[str]], Iterable[Picture]]
 """Pictures [B, H, W, 3] and a text for each to B pictures, in an array or a list."""
 EditorFunction: TypeAlias = Callable[[Iterable[Picture], Sequence[str]], list[Picture]]
 """An edit function that takes pictures of any sizes too."""
-OnProgress: TypeAlias = Callable[[int, int], object]  # how many are done, of how many
 
 PSNR_CAP_DB = 60.0  # of two pictures that are the same, or nearly: a mean over infinity says nothing
 UNEDITED = "unedited"
@@ -55,6 +52,11 @@ class Verdict:
     picture: Picture | None
 
     @property
+    def kind(self) -> str:
+        """Of its instruction."""
+        return self.case.kind
+
+    @property
     def right(self) -> bool:
         """Whether the right answer is the nearest."""
         return not self.mistake
@@ -66,25 +68,10 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class WorldReport:
-    """Verdicts, one at least, and what they come to."""
+class WorldReport(Report[Verdict]):
+    """What the verdicts on held-out scenes come to."""
 
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def accuracy(self) -> Share:
-        """Edit accuracy."""
-        return Share.of(verdict.right for verdict in self.verdicts)
-
-    @property
-    def psnr_db(self) -> Mean:
-        """PSNR to the right answer, mean over the cases."""
-        return Mean.of(verdict.psnr_db for verdict in self.verdicts)
-
-    @property
-    def worst_block(self) -> Mean:
-        """RMS error of the worst square of each, in levels of 255, mean over the cases."""
-        return Mean.of(verdict.worst_block for verdict in self.verdicts)
+    kinds: ClassVar[Sequence[str]] = KINDS
 
     @property
     def spoiled(self) -> Share:
@@ -96,29 +83,8 @@ class WorldReport:
         """1 - RMSE to the source, mean over the cases."""
         return Mean.of(verdict.source_similarity for verdict in self.verdicts)
 
-    @property
-    def mistakes(self) -> dict[str, int]:
-        """How often each wrong answer was the nearest, the most frequent first."""
-        return dict(Counter(verdict.mistake for verdict in self.verdicts if not verdict.right).most_common())
-
-    def by_kind(self) -> "dict[str, WorldReport]":
-        """A report per kind of instruction, those that were asked."""
-        groups = {kind: tuple(verdict for verdict in self.verdicts if verdict.case.kind == kind) for kind in KINDS}
-        return {kind: WorldReport(group) for kind, group in groups.items() if group}
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"overall": self._facts(), "kinds": {kind: part._facts() for kind, part in self.by_kind().items()}}
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "accuracy": self.accuracy.facts(),
-            "psnr_db": self.psnr_db.facts(),
-            "worst_block": self.worst_block.facts(),
-            "spoiled": self.spoiled.facts(),
-            "source_similarity": self.source_similarity.facts(),
-            "mistakes": self.mistakes,
-        }
+    def _more(self) -> dict[str, Any]:
+        return {"spoiled": self.spoiled.facts(), "source_similarity": self.source_similarity.facts()}
 
 
 def edit_accuracy(
@@ -134,22 +100,16 @@ def edit_accuracy(
 
     The first `keep` pictures of each kind stay in the report. Raises OptionError if `edit` changes the size.
     """
-    verdicts: list[Verdict] = []
-    kept: Counter[str] = Counter()
-    on_progress(0, len(cases))
-    for start in range(0, len(cases), batch):
-        asked = cases[start : start + batch]
-        sources = np.stack([case.source(size) for case in asked])
-        for case, source, picture in zip(asked, sources, edit(sources, [case.text for case in asked]), strict=True):
-            if picture.shape != source.shape:
-                raise OptionError(
-                    f"a picture of {list(source.shape)} was edited into one of {list(picture.shape)}",
-                    remedy="Leave resize and resolution at what keeps the size",
-                )
-            kept[case.kind] += 1
-            verdicts.append(_judge(case, source, picture, kept[case.kind] <= keep))
-        on_progress(len(verdicts), len(cases))
-    return WorldReport(tuple(verdicts))
+    verdicts = judge_all(
+        lambda sources, texts: edit(np.stack(sources), texts),
+        cases,
+        lambda case: case.source(size),
+        _judge,
+        batch=batch,
+        keep=keep,
+        on_progress=on_progress,
+    )
+    return WorldReport(verdicts)
 
 
 def editor_function(editor: Editor, parameters: EditParameters, *, seed: int = 0) -> EditorFunction:

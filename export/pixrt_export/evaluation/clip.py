@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pixrt.errors import OptionError
 from pixrt.pictures.images import PictureSource, load_picture
-from pixrt_export.evaluation.accuracy import OnProgress, Picture
+from pixrt_export.evaluation.report import OnProgress, Picture
 from pixrt_export.evaluation.statistics import Mean
 
 Vectors: TypeAlias = NDArray[np.float64]  # [N, D], or [N]

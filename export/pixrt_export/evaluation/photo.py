@@ -1,15 +1,15 @@
 """Edits of held-out photographs against their computed answers. Must not import PyTorch."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from PIL import Image
 
 from pixrt.errors import OptionError
-from pixrt_export.evaluation.accuracy import EditorFunction, OnProgress, Picture, psnr_db, worst_block
-from pixrt_export.evaluation.statistics import Mean, Share
+from pixrt_export.evaluation.accuracy import EditorFunction, psnr_db, worst_block
+from pixrt_export.evaluation.report import OnProgress, Picture, Report, judge_all
+from pixrt_export.evaluation.statistics import Mean
 from pixrt_export.photo.instructions import ALL_KINDS, Instruction
 from pixrt_export.photo.judge import find_mistake
 from pixrt_export.photo.pairs import PhotoPairs
@@ -50,47 +50,10 @@ class PhotoVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoReport:
-    """Verdicts, one at least, and what they come to."""
+class PhotoReport(Report[PhotoVerdict]):
+    """What the verdicts on held-out photographs come to."""
 
-    verdicts: tuple[PhotoVerdict, ...]
-
-    @property
-    def accuracy(self) -> Share:
-        """The share that is nearest to the right one of all answers."""
-        return Share.of(not verdict.mistake for verdict in self.verdicts)
-
-    @property
-    def psnr_db(self) -> Mean:
-        """PSNR to the right answer, mean over the cases."""
-        return Mean.of(verdict.psnr_db for verdict in self.verdicts)
-
-    @property
-    def worst_block(self) -> Mean:
-        """RMS error of the worst square of each, in levels of 255, mean over the cases."""
-        return Mean.of(verdict.worst_block for verdict in self.verdicts)
-
-    @property
-    def mistakes(self) -> dict[str, int]:
-        """How often each wrong answer was the nearest, the most frequent first."""
-        return dict(Counter(verdict.mistake for verdict in self.verdicts if verdict.mistake).most_common())
-
-    def by_kind(self) -> "dict[str, PhotoReport]":
-        """A report per kind of edit, those that were asked."""
-        groups = {kind: tuple(verdict for verdict in self.verdicts if verdict.kind == kind) for kind in ALL_KINDS}
-        return {kind: PhotoReport(group) for kind, group in groups.items() if group}
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"overall": self._facts(), "kinds": {kind: part._facts() for kind, part in self.by_kind().items()}}
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "accuracy": self.accuracy.facts(),
-            "psnr_db": self.psnr_db.facts(),
-            "worst_block": self.worst_block.facts(),
-            "mistakes": self.mistakes,
-        }
+    kinds: ClassVar[Sequence[str]] = ALL_KINDS
 
 
 def photo_cases(count: int, size: int, *, seed: int = 0, kind: str | None = None) -> list[PhotoCase]:
@@ -120,22 +83,8 @@ def photo_accuracy(
 
     Raises OptionError if `edit` changes the size.
     """
-    verdicts: list[PhotoVerdict] = []
-    kept: Counter[str] = Counter()
-    on_progress(0, len(cases))
-    for start in range(0, len(cases), batch):
-        asked = cases[start : start + batch]
-        results = edit([case.source for case in asked], [case.text for case in asked])
-        for case, result in zip(asked, results, strict=True):
-            if result.shape != case.source.shape:
-                raise OptionError(
-                    f"a picture of {list(case.source.shape)} was edited into one of {list(result.shape)}",
-                    remedy="Leave resize and resolution at what keeps the size",
-                )
-            kept[case.kind] += 1
-            verdicts.append(_judge(case, result, kept[case.kind] <= keep))
-        on_progress(len(verdicts), len(cases))
-    return PhotoReport(tuple(verdicts))
+    judged = judge_all(edit, cases, lambda case: case.source, _judge, batch=batch, keep=keep, on_progress=on_progress)
+    return PhotoReport(judged)
 
 
 def reconstruction_psnr_db(cases: Sequence[PhotoCase], reconstructed: Sequence[Picture]) -> Mean:
@@ -158,13 +107,13 @@ def photo_sheet(verdicts: Iterable[PhotoVerdict]) -> Image.Image:
     return contact_sheet(rows, titles=("source", "edit", "right answer"), side=160)
 
 
-def _judge(case: PhotoCase, result: Picture, keep: bool) -> PhotoVerdict:
-    answer = case.instruction.apply(case.source)
+def _judge(case: PhotoCase, source: Picture, result: Picture, keep: bool) -> PhotoVerdict:
+    answer = case.instruction.apply(source)
     return PhotoVerdict(
         kind=case.kind,
         text=case.text,
-        mistake=find_mistake(case.source, case.instruction, result),
+        mistake=find_mistake(source, case.instruction, result),
         psnr_db=psnr_db(result, answer),
         worst_block=worst_block(result, answer),
-        pictures=(case.source, result, answer) if keep else None,
+        pictures=(source, result, answer) if keep else None,
     )

@@ -10,7 +10,7 @@ from pixrt.core.networks import Networks
 from pixrt.core.timing import Stopwatch
 from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
-from pixrt_export.evaluation.accuracy import Picture
+from pixrt_export.evaluation.report import Picture
 
 
 def reconstruct(bundle: str, options: SessionOptions, pictures: Sequence[Picture]) -> list[Picture]:

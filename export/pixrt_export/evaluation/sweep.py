@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixrt.errors import OptionError
-from pixrt_export.evaluation.accuracy import EditFunction, OnProgress, edit_accuracy
+from pixrt_export.evaluation.accuracy import EditFunction, edit_accuracy
 from pixrt_export.evaluation.cases import WorldCase
+from pixrt_export.evaluation.report import OnProgress
 from pixrt_export.evaluation.statistics import Mean, Share
 
 

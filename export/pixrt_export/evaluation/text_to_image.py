@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pixrt.editor.editor import Editor
 from pixrt.errors import OptionError
 from pixrt.options.parameters import GenerateParameters
-from pixrt_export.evaluation.accuracy import OnProgress
+from pixrt_export.evaluation.report import OnProgress
 from pixrt_export.evaluation.statistics import Share
 from pixrt_export.world.pairs import WorldPairs
 from pixrt_export.world.presence import Sight, look, sight_of

@@ -17,7 +17,19 @@ from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.evaluate_photo import photo
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.measuring import MEASURING, ABound, ABundle, AJsonFile, AnOverwrite, APlotFile, ASheetFile, numbers
+from pixrt.cli.measuring import (
+    MEASURING,
+    ABound,
+    ABundle,
+    AJsonFile,
+    AKind,
+    AnOverwrite,
+    APlotFile,
+    APsnr,
+    ASheetFile,
+    AWorstBlock,
+    numbers,
+)
 from pixrt.cli.outputs import require_figures, write_json, write_png
 from pixrt.cli.parameters import example, with_flags, with_session
 from pixrt.errors import OptionError
@@ -50,9 +62,7 @@ SHEET_SAMPLES = 48
 def world(
     bundle: ABundle = DEFAULT_BUNDLE,
     scenes: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out scenes, one instruction each.")] = 500,
-    kind: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instructions of this kind alone; all in turn when not given.")
-    ] = None,
+    kind: AKind = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", metavar="", help="Measure every pair of two lists of scales.")
     ] = False,
@@ -65,13 +75,8 @@ def world(
     ] = None,
     min_accuracy: ABound = None,
     min_kind_accuracy: ABound = None,
-    min_psnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="Fail below this PSNR to the right answer.")
-    ] = None,
-    max_worst_block: Annotated[
-        float | None,
-        typer.Option(metavar="LEVELS", help="Fail above this mean error of the worst square, in levels of 255."),
-    ] = None,
+    min_psnr: APsnr = None,
+    max_worst_block: AWorstBlock = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
     plot: APlotFile = None,

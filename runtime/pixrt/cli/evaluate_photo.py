@@ -9,7 +9,17 @@ from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.cli.console import add_row, print_table, progress, say
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
-from pixrt.cli.measuring import MEASURING, ABound, ABundle, AJsonFile, AnOverwrite, ASheetFile
+from pixrt.cli.measuring import (
+    MEASURING,
+    ABound,
+    ABundle,
+    AJsonFile,
+    AKind,
+    AnOverwrite,
+    APsnr,
+    ASheetFile,
+    AWorstBlock,
+)
 from pixrt.cli.outputs import require_figures, write_json, write_png
 from pixrt.cli.parameters import with_flags, with_session
 from pixrt.options.session import SessionOptions
@@ -28,18 +38,11 @@ def photo(
     bundle: ABundle = DEFAULT_BUNDLE,
     edits: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out crops, one instruction each.")] = 500,
     size: Annotated[int, typer.Option(metavar="N", min=32, max=2048, help="Side of the crops in pixels.")] = 256,
-    kind: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instructions of this kind alone; all in turn when not given.")
-    ] = None,
+    kind: AKind = None,
     min_accuracy: ABound = None,
     min_kind_accuracy: ABound = None,
-    min_psnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="Fail below this PSNR to the right answer.")
-    ] = None,
-    max_worst_block: Annotated[
-        float | None,
-        typer.Option(metavar="LEVELS", help="Fail above this mean error of the worst square, in levels of 255."),
-    ] = None,
+    min_psnr: APsnr = None,
+    max_worst_block: AWorstBlock = None,
     json_file: AJsonFile = None,
     sheet: ASheetFile = None,
     overwrite: AnOverwrite = False,

@@ -19,6 +19,14 @@ AnOverwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", help="Replace files of figures that are there already.")
 ]
 ABound = Annotated[float | None, typer.Option(metavar="SHARE", help="Fail below this share, from 0 to 1.")]
+AKind = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Instructions of this kind alone; all in turn when not given.")
+]
+APsnr = Annotated[float | None, typer.Option(metavar="DB", help="Fail below this PSNR to the right answer.")]
+AWorstBlock = Annotated[
+    float | None,
+    typer.Option(metavar="LEVELS", help="Fail above this mean error of the worst square, in levels of 255."),
+]
 
 
 def numbers(flag: str, name: str, text: str) -> list[float]:
