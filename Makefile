@@ -84,10 +84,10 @@ check-slow: $(VENV)/.dev $(VENV)/.simulated
 	$(PYTEST) $(WORKERS) --dist loadfile -m "slow and not gpu and not simulated"
 	$(PYTEST) -m "simulated and slow" tests/simulated
 
-# The built-in model out of its checkpoint. To ship another one, replace the checkpoint and run this.
+# The built-in model of drawn scenes out of its checkpoint. To ship another one, replace the checkpoint and run this.
 model: $(VENV)/.dev
-	$(BIN)/pixrt export tests/data/demo_checkpoint -o runtime/pixrt/models/demo --overwrite --compact --name pixrt-demo \
-		--notice "pixrt-demo is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
+	$(BIN)/pixrt export tests/data/shapes_checkpoint -o runtime/pixrt/models/shapes --overwrite --compact --name pixrt-shapes \
+		--notice "pixrt-shapes is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
 		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m \
 		--example "make the background blue" --example "make the circle blue" \
 		--example "turn the circle into a star" --example "make the circle bigger" \

@@ -13,7 +13,6 @@ import numpy as np
 import typer
 from PIL import Image
 
-from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.editor.editor import Editor
 from pixrt.editor.result import EditResult
 
@@ -28,7 +27,7 @@ def seconds(work: Callable[[list[Image.Image]], object], pictures: list[Image.Im
 
 
 def main(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder or name.")] = "shapes",
     size: Annotated[int, typer.Option(help="Pictures in the batch.")] = 8,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; the bundle's by default.")] = None,
     repeats: Annotated[int, typer.Option(help="Rounds of both sides, after one that warms up.")] = 5,

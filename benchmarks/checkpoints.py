@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-TOKENIZER = DATA / "demo_checkpoint" / "tokenizer"
+TOKENIZER = DATA / "shapes_checkpoint" / "tokenizer"
 
 UNET: dict[str, Any] = {
     "sample_size": 8,
@@ -124,7 +124,7 @@ def make_checkpoint(kind: str, folder: Path, *, seed: int = 0, **save: Any) -> P
     return folder
 
 
-def copy_demo(folder: Path) -> Path:
-    """The checkpoint of the built-in model, to be damaged."""
-    shutil.copytree(DATA / "demo_checkpoint", folder)
+def copy_shapes(folder: Path) -> Path:
+    """The checkpoint of the built-in model `shapes`, to be damaged."""
+    shutil.copytree(DATA / "shapes_checkpoint", folder)
     return folder

@@ -51,7 +51,19 @@ def draw_gallery(folder: Path, count: int, broken: int) -> set[str]:
 
 
 def command(gallery: Path, output: Path, steps: int, *more: str) -> list[str]:
-    words = ["batch", str(gallery), INSTRUCTION, "-o", str(output), "--steps", str(steps), "--seed", str(SEED)]
+    words = [
+        "batch",
+        "-b",
+        "shapes",
+        str(gallery),
+        INSTRUCTION,
+        "-o",
+        str(output),
+        "--steps",
+        str(steps),
+        "--seed",
+        str(SEED),
+    ]
     return [sys.executable, "-m", "pixrt", *words, "--quiet", *more]
 
 
@@ -118,7 +130,7 @@ def main(
 def compare(good: list[str], gallery: Path, output: Path, steps: int) -> int:
     """How many results are what a single edit writes, byte for byte."""
     equal = 0
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         for name in good:
             target = output / Path(name).relative_to(gallery)
             alone = target.with_name(f"alone-{target.name}")
@@ -138,14 +150,14 @@ def print_throughput(folder: Path, gallery: Path, good: list[str], steps: int, s
     rate = len(good) / (time.perf_counter() - started)
     chosen = good[:: max(1, len(good) // 200)]
     started = time.perf_counter()
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         for number, name in enumerate(chosen):
             editor.edit(name, INSTRUCTION, steps=steps, seed=SEED).save(folder / f"single{number}.png")
     api = len(chosen) / (time.perf_counter() - started)
     seconds = []
     for name in good[:singles]:
         started = time.perf_counter()
-        words = ["edit", name, INSTRUCTION, "-o", str(folder / "one.png"), "--overwrite"]
+        words = ["edit", "-b", "shapes", name, INSTRUCTION, "-o", str(folder / "one.png"), "--overwrite"]
         words += ["--steps", str(steps), "--seed", str(SEED)]
         subprocess.run([sys.executable, "-m", "pixrt", *words], capture_output=True, check=True)
         seconds.append(time.perf_counter() - started)

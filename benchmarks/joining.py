@@ -18,7 +18,6 @@ import typer
 from PIL import Image
 
 from pixrt import EditOptions, Editor, Failed, Job, Made
-from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.core.rows import Rows
 from pixrt.core.track import make_steps
 from pixrt.options.choices import SCHEDULERS
@@ -101,7 +100,7 @@ def batched(requests: list[Request], scheduler: dict[str, Any], slots: int) -> t
 
 
 def main(
-    bundle: Annotated[str, typer.Argument(help="A bundle's folder or name.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[str, typer.Argument(help="A bundle's folder or name.")] = "shapes",
     count: Annotated[int, typer.Option(help="Edits.")] = 64,
     slots: Annotated[int, typer.Option(help="Slots of the pool.")] = 8,
     seed: Annotated[int, typer.Option(help="Of what is asked for, and when.")] = 0,

@@ -1,4 +1,4 @@
-"""A LoRA learns an instruction that the built-in model never saw: how well, how fast, and what it costs of the rest.
+"""A LoRA learns an instruction that `shapes` never saw: how well, how fast, and what it costs of the rest.
 
     python benchmarks/lora_learns.py WORK_FOLDER
 
@@ -22,7 +22,7 @@ from pixrt_export.evaluation.accuracy import WorldReport, edit_accuracy, editor_
 from pixrt_export.evaluation.cases import held_out_cases
 
 ROOT = Path(__file__).parent.parent
-CHECKPOINT = ROOT / "tests" / "data" / "demo_checkpoint"
+CHECKPOINT = ROOT / "tests" / "data" / "shapes_checkpoint"
 
 
 def pixrt(*arguments: object) -> None:
@@ -48,7 +48,7 @@ def main(
     pixrt("train", "lora", *start, "--prior", configs / "world-instructions.txt", "-o", run)
     print(f"training: {(time.perf_counter() - started) / 60:.1f} min")
     lora = run / "pytorch_lora_weights.safetensors"
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         reports = []
         for loras in ([], [lora]):
             editor.set_loras(loras)

@@ -2,7 +2,7 @@
 
     python benchmarks/serving_clients.py --environments FOLDER
 
-Starts `pixrt serve` with the built-in model, API keys and a short queue, installs each client from wheels, and runs its
+Starts `pixrt serve` with the model `shapes`, API keys and a short queue, installs each client from wheels, and runs its
 script of `benchmarks/clients`. Every picture that a client gets is compared with the single edit that the Python API
 makes of the same parameters: every pixel must be the same. Ends with 1 if anything fails. FOLDER keeps the environments
 for the next run.
@@ -30,7 +30,7 @@ from pixrt import Editor
 PIXRT = str(Path(sys.executable).with_name("pixrt"))
 SCRIPTS = Path(__file__).parent / "clients"
 # 8 slots and 4 places in the queue: fewer than the openai script asks for at once. AIPerf reads /metrics without a key.
-SERVING = ("--port", "0", "--queue", "4", "--max-batch", "8", "--open-metrics")
+SERVING = ("--bundle", "shapes", "--port", "0", "--queue", "4", "--max-batch", "8", "--open-metrics")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def main(
 ) -> None:
     table = Table("client", "version", "calls", "pictures", "what worked", "what did not")
     failed = False
-    with tempfile.TemporaryDirectory() as name, Editor() as editor, serving(Path(name), editor) as server:
+    with tempfile.TemporaryDirectory() as name, Editor("shapes") as editor, serving(Path(name), editor) as server:
         folder = environments or Path(name) / "environments"
         for name in only or CLIENTS:
             python = environment(name, folder)
@@ -84,7 +84,7 @@ def main(
 
 @contextlib.contextmanager
 def serving(folder: Path, editor: Editor) -> Iterator[Server]:
-    """A server of the built-in model, which `editor` has too, on a free port, with an API key."""
+    """A server of the model of drawn scenes, which `editor` has too, on a free port, with an API key."""
     printed = subprocess.run(
         [PIXRT, "serve", "--new-key", "clients"], check=True, capture_output=True, text=True
     ).stdout

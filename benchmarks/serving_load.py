@@ -1,6 +1,6 @@
 """The scheduler of `pixrt serve` under load, in virtual time, on three published devices, beside three common ways.
 
-    python benchmarks/serving_load.py [--quick] [--live stand-in|demo]
+    python benchmarks/serving_load.py [--quick] [--live stand-in|shapes]
 
 Poisson arrivals at 30, 60 and 90 % of what a device makes one at a time, then at 120 %, where each picture has a
 deadline: 3, 6 or 12 times what it takes alone. Devices and mixes: `pixrt.serve.devices`, `loads.traffic`. It ends with
@@ -179,9 +179,10 @@ def deciding() -> Iterator[Goal]:
 def main(
     quick: Annotated[bool, typer.Option(help="Short arrivals of two seeds: p99 is rough.")] = False,
     live_on: Annotated[
-        Literal["stand-in", "demo"] | None,
+        Literal["stand-in", "shapes"] | None,
         typer.Option(
-            "--live", help="Ask a real server instead: with an engine that takes its time, or the built-in model."
+            "--live",
+            help="Ask a real server instead: with an engine that takes its time, or the model of drawn scenes.",
         ),
     ] = None,
 ) -> None:

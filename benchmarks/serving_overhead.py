@@ -89,8 +89,8 @@ def numbered(jpeg: bytes, number: int) -> bytes:
 
 
 def stand_in_bundle(folder: Path) -> Path:
-    """The built-in bundle with the sizes of Stable Diffusion: 512 pixels, of which eight are one of the latents."""
-    shutil.copytree(BUILT_IN / "demo", folder)
+    """The bundle `shapes` with the sizes of Stable Diffusion: 512 pixels, of which eight are one of the latents."""
+    shutil.copytree(BUILT_IN / "shapes", folder)
     manifest = json.loads((folder / MANIFEST_NAME).read_text())
     manifest |= {"name": "stand-in", "native_resolution": SIDE, "size_multiple": 8}
     manifest["latents"]["scale"] = 8

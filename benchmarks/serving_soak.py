@@ -312,7 +312,7 @@ async def settled(server: Served, tally: Tally) -> Metrics:
 def main(
     minutes: Annotated[float, typer.Option(help="How long.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
-    null: Annotated[bool, typer.Option(help="An engine that computes nothing, not the built-in model.")] = False,
+    null: Annotated[bool, typer.Option(help="An engine that computes nothing, not the model of drawn scenes.")] = False,
 ) -> None:
     console = Console(width=150)
     with Served(*FLAGS, *(("--backend", "null") if null else ())) as server:

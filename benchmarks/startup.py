@@ -1,4 +1,4 @@
-"""How long a process takes: importing pixrt, and a whole `pixrt edit` with the built-in model.
+"""How long a process takes: importing pixrt, and a whole `pixrt edit` with the built-in model `shapes`.
 
     python benchmarks/startup.py
 
@@ -24,7 +24,20 @@ PIXRT = str(Path(sys.executable).with_name("pixrt"))
 def main(rounds: Annotated[int, typer.Option(help="Runs of each command, after one that warms up.")] = 7) -> None:
     with tempfile.TemporaryDirectory() as folder:
         output = str(Path(folder) / "out.png")
-        edit = [PIXRT, "edit", str(SCENE), "make it darker", "-o", output, "--overwrite", "--seed", "1", "-q"]
+        edit = [
+            PIXRT,
+            "edit",
+            "-b",
+            "shapes",
+            str(SCENE),
+            "make it darker",
+            "-o",
+            output,
+            "--overwrite",
+            "--seed",
+            "1",
+            "-q",
+        ]
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],

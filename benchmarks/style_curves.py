@@ -15,7 +15,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.core.timing import Stopwatch
 from pixrt.editor.editor import Editor
 from pixrt.maths.style import gram_distance
@@ -58,7 +57,7 @@ def rises(values: Sequence[float]) -> bool:
 
 
 def main(
-    bundle: Annotated[str, typer.Argument(help="A bundle of the drawn world, to edit or from text.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[str, typer.Argument(help="A bundle of the drawn world, to edit or from text.")] = "shapes",
     pairs: Annotated[int, typer.Option(help="Contents and styles.")] = 20,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
 ) -> None:

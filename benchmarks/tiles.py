@@ -2,7 +2,7 @@
 
     python benchmarks/tiles.py
 
-edits sheets of drawn scenes with the built-in model, each side in turn and in a process of its own, for peak memory is
+edits sheets of drawn scenes with the model `shapes`, each side in turn and in a process of its own, for peak memory is
 a process's. Of the instructions used the right answer is known, pixel by pixel, so both sides are held against it too.
 """
 
@@ -28,7 +28,7 @@ from pixrt_export.world.drawing import draw
 from pixrt_export.world.instructions import View
 from pixrt_export.world.scene import random_scene_of
 
-SIDE = 64  # of a scene, the built-in model's own size
+SIDE = 64  # of a scene, the model's own size
 RIGHT: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "invert the colors": lambda pixels: 255 - pixels,
     "make it darker": lambda pixels: pixels // 2,
@@ -46,7 +46,7 @@ class Made:
 
 
 def draw_sheet(across: int, down: int, seed: int) -> NDArray[np.uint8]:
-    """Scenes that the built-in model was not trained on, side by side; they do not begin where tiles do."""
+    """Scenes that the model was not trained on, side by side; they do not begin where tiles do."""
     generator = np.random.default_rng(seed)
     rows = [
         [draw(View(random_scene_of("held-out", generator)), SIDE) for _ in range(across + 1)] for _ in range(down + 1)
@@ -82,7 +82,7 @@ def seams(difference: NDArray[Any], tiling: Tiling) -> tuple[float, float]:
 def edit(picture: NDArray[np.uint8], text: str, tile: int | None, steps: int, seed: int, threads: int) -> Made:
     """One edit in this process, after one step that opens the networks."""
     common: dict[str, Any] = {"resolution": max(picture.shape), "seed": seed}
-    with Editor(backend="ort-cpu", threads=threads, tile=tile) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=threads, tile=tile) as editor:
         editor.edit(picture, text, steps=1, **common)
         started = time.perf_counter()
         result = editor.edit(picture, text, steps=steps, **common)
@@ -107,7 +107,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="A folder: sheets, in tiles and whole, side by side.")] = None,
 ) -> None:
     height, width = SIDE * down, SIDE * across
-    with Editor(backend="null") as opened:
+    with Editor("shapes", backend="null") as opened:
         scale = opened.manifest.latents.scale
     tiling = make_tiling((height // scale, width // scale), tile // scale).scaled(scale)
     print(

@@ -1,4 +1,4 @@
-"""Masked edits, inpainting and style in the world that the built-in model was trained on, of scenes it never saw.
+"""Masked edits, inpainting and style in the world that the model `shapes` was trained on, of scenes it never saw.
 
     python benchmarks/world_tasks.py EDIT_BUNDLE TEXT_BUNDLE
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from demo import SCENE, Outcome, Run
 from exported import Exports
 from pixrt import Editor
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
+from shapes import SCENE, Outcome, Run
 from sharing import share_all, take_one_thread
 from tiny_training import plan_of, train
 
@@ -42,6 +42,9 @@ OPTIONAL |= {
     "torch",
     "transformers",
 }
+
+# The commands that make pictures.
+MAKING = ("batch", "edit", "generate", "img2img", "inpaint", "style", "sweep")
 
 
 class WithoutTorch(PathFinder):
@@ -86,14 +89,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def editor() -> Iterator[Editor]:
-    """The built-in model on the CPU."""
-    with Editor(backend="ort-cpu", threads=2) as opened:
+    """The model of drawn scenes on the CPU."""
+    with Editor("shapes", backend="ort-cpu", threads=2) as opened:
         yield opened
 
 
 @pytest.fixture
 def scene() -> Image.Image:
-    """An example of the built-in model's world, 64 x 64."""
+    """An example of the drawn scenes, 64 x 64."""
     with Image.open(SCENE) as image:
         return image.convert("RGB")
 
@@ -134,14 +137,15 @@ def second_stage(first_stage: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the entry point in a folder that holds `scene.png`."""
+    """Run the entry point in a folder that holds `scene.png`; without `-b` the model of drawn scenes makes pictures."""
     from pixrt.cli import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scene.png").write_bytes(SCENE.read_bytes())
 
     def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["pixrt", *map(str, words)])
+        bundle = ("-b", "shapes") if words and words[0] in MAKING else ()  # of several the last one counts
+        monkeypatch.setattr(sys, "argv", ["pixrt", *map(str, (*words[:1], *bundle, *words[1:]))])
         with pytest.raises(SystemExit) as exit_:
             main()
         out, err = capsys.readouterr()

@@ -7,9 +7,9 @@ from types import FrameType
 
 import pytest
 
-from demo import Run
 from house import ENTRANCES, House, measure
 from rooms import PAGE, PICTURE, draw, with_table
+from shapes import Run
 
 ROOMS, FLOORS, LOOSE = 21, 12, 8
 PACKAGE = Path(__file__).parent.parent / "runtime" / "pixrt"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from demo import files
 from pixrt.errors import OutputError
 from pixrt.files import atomic_write, remove_leftovers
 from pixrt.folders import atomic_folder
+from shapes import files
 
 
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ ALL = 20_000
 SLOWEST_S = 20.0
 MOST_GROWTH_BYTES = 64 << 20
 DATA = Path(__file__).parent / "data"
-DEMO = BUILT_IN / "demo"
+BUNDLE = BUILT_IN / "shapes"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _read_lora_header(text: bytes, folder: Path) -> object:
     if random.Random(text).random() < 0.8:
         text = len(text[8:]).to_bytes(8, "little") + text[8:]
     path.write_bytes(text)
-    return load_loras([path], SHAPES, "demo")
+    return load_loras([path], SHAPES, "shapes")
 
 
 def _lora_headers(folder: Path) -> list[bytes]:
@@ -102,12 +102,12 @@ def _read_lora_json(text: bytes, folder: Path) -> object:
     data = data[8 + int.from_bytes(data[:8], "little") :]
     path = folder / "it.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return load_loras([path], SHAPES, "demo")
+    return load_loras([path], SHAPES, "shapes")
 
 
 def _read_lora_metadata(text: bytes, folder: Path) -> object:
     path = write(folder / "it.safetensors", lora(ATTENTION[:1]), {METADATA_KEY: text.decode(errors="replace")})
-    return load_loras([path], SHAPES, "demo")
+    return load_loras([path], SHAPES, "shapes")
 
 
 JOB = {"task": "edit", "options": {"seed": 3, "steps": 2}, "model": "x"}
@@ -173,14 +173,14 @@ def _read_parameters(text: bytes, folder: Path) -> object:
 
 
 def _read_weights(text: bytes, folder: Path) -> object:
-    opened = open_bundle("demo", verify=False)
+    opened = open_bundle("shapes", verify=False)
     (folder / "weights.json").write_bytes(text)
     return read_table(type(opened)(folder, opened.manifest))
 
 
 def _read_graph(text: bytes, folder: Path) -> object:
     (folder / "unet.onnx").write_bytes(text)
-    return files_of_graph(folder, open_bundle("demo", verify=False).manifest, "unet.onnx")
+    return files_of_graph(folder, open_bundle("shapes", verify=False).manifest, "unet.onnx")
 
 
 def _read_hashes(text: bytes, folder: Path) -> object:
@@ -209,7 +209,7 @@ CONFIGS = {
 
 
 def _checkpoint_texts(folder: Path) -> list[bytes]:
-    shutil.copytree(DATA / "demo_checkpoint", folder / "checkpoint", ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(DATA / "shapes_checkpoint", folder / "checkpoint", ignore=shutil.ignore_patterns("*.safetensors"))
     for part, name in (
         ("unet", "diffusion_pytorch_model"),
         ("vae", "diffusion_pytorch_model"),
@@ -257,7 +257,7 @@ def _good(rows: Iterable[Row | BadRow]) -> list[Row]:
 
 READERS = {
     "json": Reader(
-        6, lambda _: [(DEMO / "manifest.json").read_bytes(), b'[1, "a", {"b": null}]'], lambda t, _: parse_json(t)
+        6, lambda _: [(BUNDLE / "manifest.json").read_bytes(), b'[1, "a", {"b": null}]'], lambda t, _: parse_json(t)
     ),
     "toml": Reader(
         6,
@@ -266,11 +266,11 @@ READERS = {
     ),
     "manifest": Reader(
         10,
-        lambda _: [(DEMO / "manifest.json").read_bytes(), (DATA / "manifest-schema-1.json").read_bytes()],
+        lambda _: [(BUNDLE / "manifest.json").read_bytes(), (DATA / "manifest-schema-1.json").read_bytes()],
         _read_manifest,
     ),
-    "weights": Reader(4, lambda _: [(DEMO / "weights.json").read_bytes()], _read_weights),
-    "graph": Reader(4, lambda _: [(DEMO / "vae_encoder.onnx").read_bytes()], _read_graph),
+    "weights": Reader(4, lambda _: [(BUNDLE / "weights.json").read_bytes()], _read_weights),
+    "graph": Reader(4, lambda _: [(BUNDLE / "vae_encoder.onnx").read_bytes()], _read_graph),
     "lora": Reader(8, _lora_texts, _read_lora_header),
     "lora header": Reader(8, _lora_headers, _read_lora_json),
     "lora metadata": Reader(

@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_in_it(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST_MIB * 2**20
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("pixrt/models/demo/manifest.json", "pixrt/models/demo/unet.onnx", "pixrt/py.typed"):
+    for name in ("pixrt/models/shapes/manifest.json", "pixrt/models/shapes/unet.onnx", "pixrt/py.typed"):
         assert name in names
     static = ROOT / "runtime" / "pixrt" / "page" / "static"
     page = [path.relative_to(ROOT / "runtime").as_posix() for path in static.rglob("*") if path.is_file()]

@@ -180,7 +180,7 @@ async def _stopped(server: Served, steps: int) -> tuple[list[Answer], float, Ans
 
 def _load_seconds(*flags: str) -> float:
     """How long a worker with these flags takes to be ready, as `--check` says."""
-    command = [sys.executable, "-m", "pixrt", "serve", "--check", "--port", "0", *flags]
+    command = [sys.executable, "-m", "pixrt", "serve", "--check", "--bundle", "shapes", "--port", "0", *flags]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"open in: ([0-9.]+) s", said)
     assert found is not None, said

@@ -49,7 +49,7 @@ def disconnect(quick: bool) -> Row:
             Finding(f"the one that ran finished ({other.status})", other.status == 200),
             timed(f"running: gone in {running.ms:.1f} ms", running.ms <= 2 * TRUSTED_MS),
             Finding(f"{running.steps} of {STEPS} steps of {STEP_MS:g} ms ended after it", running.steps <= 1),
-            Finding(f"{rows:.1f} rows a call with the built-in model", rows > 3),
+            Finding(f"{rows:.1f} rows a call with a real model", rows > 3),
             Finding(
                 f"{sum(mates)} of {len(mates)} mates are their single edits, byte for byte", all(mates) and bool(mates)
             ),
@@ -103,7 +103,7 @@ def _mates() -> tuple[list[bool], float]:
     with Served("--max-batch", str(len(MATES))) as server:
         answers = run(lambda: _together(server.port))
         metrics = server.metrics()
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         expected = [
             editor.edit(small_png(), "make it red", seed=seed, scheduler=solver, steps=steps).to_bytes("png")
             for seed, (solver, steps) in enumerate(MATES.items())

@@ -23,12 +23,12 @@ def stand_in(step_ms: float, **milliseconds: float) -> list[str]:
 
 
 class Served:
-    """A server with these flags, from its start to its end. `seconds` is how long it took until it was ready."""
+    """A server of the model `shapes` with these flags, from start to end. `seconds` is how long until it was ready."""
 
     def __init__(self, *flags: str) -> None:
         self._log = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115  # closed with the server
         began = time.monotonic()
-        command = [sys.executable, "-m", "pixrt", "serve", "--port", "0", *flags]
+        command = [sys.executable, "-m", "pixrt", "serve", "--bundle", "shapes", "--port", "0", *flags]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
         assert self._process.stdout is not None
         self.address = self._process.stdout.readline().strip()

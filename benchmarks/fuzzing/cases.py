@@ -21,7 +21,7 @@ FORM, JSON = "multipart/form-data; boundary=b", "application/json"
 EDITS, GENERATIONS, JOBS = "/v1/images/edits", "/v1/images/generations", "/v1/jobs"
 PARAMETERS = "/v1/parameters"
 IMG2IMG, TXT2IMG, OPTIONS = "/sdapi/v1/img2img", "/sdapi/v1/txt2img", "/sdapi/v1/options"
-TO_IMAGE, FROM_TEXT, INFER = "/hf/image-to-image", "/hf/text-to-image", "/v2/models/pixrt-demo/infer"
+TO_IMAGE, FROM_TEXT, INFER = "/hf/image-to-image", "/hf/text-to-image", "/v2/models/pixrt-shapes/infer"
 PICTURES = ("image", "mask", "style")
 _LENGTH = "Inference-Header-Content-Length"
 _SIDE = 64
@@ -322,7 +322,7 @@ def _targets(random: random.Random) -> Iterator[Case]:
     """Paths, queries, methods and headers."""
     known = (EDITS, JOBS, "/v1/models", "/v1/models/x", "/v1/jobs/x", "/v1/jobs/x/events", "/v1/jobs/x/result",
              "/v1/schema", PARAMETERS, "/page/app.js", "/page/x", "/v2",
-             "/v2/models/pixrt-demo", "/v2/models/pixrt-demo/versions/1/ready", INFER, "/sdapi/v1/progress",
+             "/v2/models/pixrt-shapes", "/v2/models/pixrt-shapes/versions/1/ready", INFER, "/sdapi/v1/progress",
              "/sdapi/v1/interrupt",
              "/sdapi/v1/sd-models", IMG2IMG, TO_IMAGE, "/health/ready", "/metrics", "/openapi.json", "/", "/docs",
              "/static/x")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies
 
-MODEL = "pixrt-demo"
+MODEL = "pixrt-shapes"
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """The same arrivals at a real `pixrt serve`: what clients measure, beside what the simulation says.
 
-The engine is one that computes nothing and takes the A100's times (the null backend), or the built-in model on this
+The engine is one that computes nothing and takes the A100's times (the null backend), or the model `shapes` on this
 machine, whose curve is measured first. Requests go over HTTP with a picture each; nobody waits for another's answer.
 """
 
@@ -44,14 +44,14 @@ class Asked:
         return self.answer.ms / 1000
 
 
-def live(on: Literal["stand-in", "demo"], *, quick: bool, console: Console) -> bool:
+def live(on: Literal["stand-in", "shapes"], *, quick: bool, console: Console) -> bool:
     """Ask a real server; print the table. Whether refusals (their median) and deadlines were as they should be."""
     if on == "stand-in":
         device = DEVICES["a100"]
         row_ms = device.steps_ms[2] - device.steps_ms[1]
         flags = stand_in(device.fixed_ms, row_ms=row_ms, encode_ms=device.encode_ms, decode_ms=device.decode_ms)
     else:
-        device, flags = device_of(Settings(), None), []
+        device, flags = device_of(Settings(bundle="shapes"), None), []
     table = Table("load", "deadline", "pictures", "", "p50 s", "p99 s", "slowdown p99", "accepted", "in time")
     table.add_column("refused in (median, most)")
     table.title = f"{on}: what clients of a real server measure, and what the simulation says"

@@ -174,8 +174,8 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _write_tokenizer(folder: Path, pad: str) -> None:
-    """CLIP's, which all of them use, and which the built-in model brings along."""
+    """CLIP's, which all of them use, and which the built-in models bring along."""
     folder.mkdir()
     for name in ("vocab.json", "merges.txt"):
-        shutil.copyfile(BUILT_IN / "demo" / name, folder / name)
+        shutil.copyfile(BUILT_IN / "shapes" / name, folder / name)
     _write_json(folder / "tokenizer_config.json", {"model_max_length": CLIP_TOKENS, "pad_token": pad})

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from demo import BLUE, SCENE
 from pixrt.apps.entries import read_entries
 from pixrt.errors import DataError, PixrtError
+from shapes import BLUE, SCENE
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE
 from pixrt import Editor, OutputError
 from pixrt.apps.entries import read_entries
 from pixrt.apps.gallery import Gallery, Outcome
@@ -21,6 +20,7 @@ from pixrt.editor.run import Run
 from pixrt.editor.runner import Runner
 from pixrt.editor.stages import Making, finish
 from pixrt.errors import BackendError, PixrtError
+from shapes import BLUE
 
 SIZES = ((64, 64), (64, 64), (96, 64), (48, 64))
 JOB = {"options": {"seed": 1}}
@@ -29,7 +29,7 @@ PARAMETERS = {"steps": 1, "seed": 1}
 
 @pytest.fixture(scope="module")
 def null() -> Iterator[Editor]:
-    with Editor("demo", backend="null", max_batch=4) as editor:
+    with Editor("shapes", backend="null", max_batch=4) as editor:
         yield editor
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from demo import BLUE, SCENE, Run, files
 from pixrt import Editor
 from pixrt.apps.entries import count_entries, read_entries
 from pixrt.apps.gallery import Gallery, Outcome
 from pixrt.apps.journal import JOURNAL_NAME, open_journal
 from pixrt.errors import DataError
+from shapes import BLUE, SCENE, Run, files
 
 
 @pytest.fixture(scope="module")
 def null() -> Iterator[Editor]:
-    with Editor("demo", backend="null") as editor:
+    with Editor("shapes", backend="null") as editor:
         yield editor
 
 

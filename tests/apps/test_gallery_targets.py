@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demo import BLUE, Run
 from pixrt import Editor
 from pixrt.apps.entries import read_entries
 from pixrt.apps.gallery import Gallery, Outcome
 from pixrt.apps.journal import JOURNAL_NAME, open_journal
+from shapes import BLUE, Run
 
 JOB = {"options": {"seed": 1}}
 NULL = ("--backend", "null", "--steps", 1, "--seed", 1)
@@ -21,7 +21,7 @@ NULL = ("--backend", "null", "--steps", 1, "--seed", 1)
 
 @pytest.fixture(scope="module")
 def null() -> Iterator[Editor]:
-    with Editor("demo", backend="null", max_batch=4) as editor:
+    with Editor("shapes", backend="null", max_batch=4) as editor:
         yield editor
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE
 from kills import finish, kills, remains
 from pixrt.apps.journal import JOURNAL_NAME
+from shapes import BLUE
 
 pytestmark = pytest.mark.slow
 QUICK = ("--steps", 1, "--seed", 1, "--max-batch", 2, "--threads", 1, "--backend", "ort-cpu")
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_edit(tmp_path: Path) -> None:
     """Old files are replaced: each is the old one or the whole new one, whenever the kill comes."""
     paths = pictures(tmp_path / "in", 12)
-    words = ("edit", *paths, BLUE, "--overwrite", *QUICK)
+    words = ("edit", "-b", "shapes", *paths, BLUE, "--overwrite", *QUICK)
     whole_s = finish(*words, "-o", tmp_path / "whole")
     whole, output = contents(tmp_path / "whole"), tmp_path / "out"
     output.mkdir()
@@ -55,7 +55,7 @@ def test_edit(tmp_path: Path) -> None:
 def test_batch(tmp_path: Path) -> None:
     """It goes on where it was; what was done stays done, and no line of its journal says what is not there."""
     pictures(tmp_path / "in", 24)
-    words = ("batch", tmp_path / "in", BLUE, *QUICK)
+    words = ("batch", "-b", "shapes", tmp_path / "in", BLUE, *QUICK)
     whole_s = finish(*words, "-o", tmp_path / "whole")
     whole = contents(tmp_path / "whole")
     before: dict[str, bytes] = {}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE, Run, files, pixels
 from pixrt import Editor
 from pixrt.apps.sweep import Axis, parse_axis, parse_seeds
 from pixrt.apps.sweep_table import Measured, Strength, source_as_result, step_table, strength
@@ -20,6 +19,7 @@ from pixrt.pictures.codecs import read_parameters
 from pixrt.pictures.geometry import plan_geometry
 from pixrt.pictures.images import from_network, load_picture, to_network
 from pixrt.tasks.requests import Request
+from shapes import BLUE, Run, files, pixels
 
 NULL = ("--backend", "null", "--seed", 4)
 

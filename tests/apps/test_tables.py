@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from demo import BLUE, SCENE, Run
 from pixrt.apps.entries import read_entries
 from pixrt.errors import DataError
 from pixrt.pictures.formats import writable_name
+from shapes import BLUE, SCENE, Run
 
 ROWS: list[dict[str, Any]] = [
     {"image": "a.png", "instruction": "make it darker", "steps": 20, "guidance_scale": 7.5},

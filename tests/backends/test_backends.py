@@ -17,7 +17,7 @@ from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.errors import BackendError, BundleError, OptionError
 from pixrt.options.session import SessionOptions
 
-BUNDLE = open_bundle("demo", verify=False)
+BUNDLE = open_bundle("shapes", verify=False)
 COMPUTING = [s.name for s in backend_statuses(BUNDLE) if s.available and s.name != "null"]
 
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from contract import arrays
-from demo import BLUE, QUICK, Run, pixels
 from exported import Exports
 from loras import ATTENTION, CONVS, TEXT, lora, write
 from pixrt import Editor
@@ -21,8 +20,9 @@ from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
 from pixrt.errors import BackendError, OptionError
 from pixrt.options.session import SessionOptions
+from shapes import BLUE, QUICK, Run, pixels
 
-BUNDLE = open_bundle("demo", verify=False)
+BUNDLE = open_bundle("shapes", verify=False)
 MOST_ROWS = 24
 
 
@@ -57,7 +57,7 @@ class TestInFp32:
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
 
     def test_an_edit_is_that_of_onnx_runtime(self, editor: Editor, scene: Image.Image) -> None:
-        with Editor(backend="openvino", threads=2) as other:
+        with Editor("shapes", backend="openvino", threads=2) as other:
             assert np.abs(edit(other, scene) - edit(editor, scene)).max() <= 1
 
     @pytest.mark.torch
@@ -122,7 +122,7 @@ class TestOtherWeights:
         file = write(tmp_path / "style.safetensors", weights)
         made = []
         for backend in ("openvino", "ort-cpu"):
-            with Editor(backend=backend, threads=2) as opened:
+            with Editor("shapes", backend=backend, threads=2) as opened:
                 plain = edit(opened, scene)
                 opened.set_loras([file])
                 with_lora = edit(opened, scene)

@@ -8,7 +8,7 @@ import pytest
 from pixrt.backends.registry import backend_statuses
 from pixrt.bundles.store import open_bundle
 
-STATUSES = {status.name: status.available for status in backend_statuses(open_bundle("demo"))}
+STATUSES = {status.name: status.available for status in backend_statuses(open_bundle("shapes"))}
 SCRIPT = """
 import resource
 import sys
@@ -18,7 +18,7 @@ import numpy as np
 from pixrt import Editor
 from pixrt.errors import OutOfMemory
 
-with Editor(backend=sys.argv[1], threads=1) as editor:
+with Editor("shapes", backend=sys.argv[1], threads=1) as editor:
     small = np.zeros((64, 64, 3), np.uint8)
     editor.edit(small, "make it red", steps=1, seed=1)
     with open("/proc/self/statm") as file:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from demo import BLUE, Run
 from pixrt.backends.info import PARTICULAR, BackendInfo
 from pixrt.backends.protocol import Backend
 from pixrt.backends.registry import (
@@ -24,9 +23,10 @@ from pixrt.backends.registry import (
 from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.errors import BackendError, OptionError
 from pixrt.options.session import SessionOptions
+from shapes import BLUE, Run
 
 ROOT = Path(__file__).parent.parent.parent
-BUNDLE = open_bundle("demo", verify=False)
+BUNDLE = open_bundle("shapes", verify=False)
 GIVEN: dict[str, Any] = {"provider_options": {"device_id": "0"}, "weight_budget_mib": 5, "cpu_precision": "bf16"}
 by_name = pytest.mark.parametrize("info", BACKENDS, ids=lambda info: info.name)
 

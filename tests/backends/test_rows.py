@@ -65,7 +65,7 @@ by_name = pytest.mark.parametrize("name", ["ort-cpu", OPENVINO])
 @pytest.mark.parametrize("threads", [1, 2])
 @by_name
 def test_of_the_built_in_model(name: str, threads: int) -> None:
-    check(*bound(name, open_bundle("demo", verify=False), (8, 8), threads))
+    check(*bound(name, open_bundle("shapes", verify=False), (8, 8), threads))
 
 
 @pytest.mark.torch

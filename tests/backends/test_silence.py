@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from demo import BLUE, SCENE
+from shapes import BLUE, SCENE
 
 # Longer than ONNX Runtime waits before it sends what it has gathered: it did after 2 to 13 seconds.
 EDIT = f"""
 import time
 from pixrt import Editor
-with Editor(backend="ort-cpu") as editor:
+with Editor("shapes", backend="ort-cpu") as editor:
     editor.edit({str(SCENE)!r}, {BLUE!r}, steps=1, seed=1)
     time.sleep(15)
 """

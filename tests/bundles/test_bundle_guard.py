@@ -24,8 +24,8 @@ from pixrt.bundles.store import BUILT_IN, Bundle, open_bundle
 from pixrt.errors import BundleAltered, BundleError
 from pixrt.reading import Malformed
 
-DEMO = BUILT_IN / "demo"
-FILES = len(list(DEMO.iterdir())) - 1  # beside the manifest
+SHAPES = BUILT_IN / "shapes"
+FILES = len(list(SHAPES.iterdir())) - 1  # beside the manifest
 
 
 def _varint(number: int) -> bytes:
@@ -59,7 +59,7 @@ TENSOR = b"\x08\x02" + field(8, b"w") + entry(b"location", b"evil.bin")
 class TestGraphs:
     def test_the_built_in_graphs(self) -> None:
         for component in NETWORKS:
-            path = DEMO / f"{component}.onnx"
+            path = SHAPES / f"{component}.onnx"
             with path.open("rb") as file:
                 found = files_named(file, path.stat().st_size)
             assert found == {f"{'vae' if component.startswith('vae') else component}.safetensors"}
@@ -88,14 +88,14 @@ class TestGraphs:
     def test_onnx_finds_the_same(self, tmp_path: Path) -> None:
         onnx = pytest.importorskip("onnx")
         external = pytest.importorskip("onnx.external_data_helper")
-        loaded = onnx.load(str(DEMO / "unet.onnx"), load_external_data=False)
+        loaded = onnx.load(str(SHAPES / "unet.onnx"), load_external_data=False)
         theirs = {
             item.value
             for tensor in external._get_all_tensors(loaded)
             for item in tensor.external_data
             if item.key == "location"
         }
-        assert named((DEMO / "unet.onnx").read_bytes()) == theirs
+        assert named((SHAPES / "unet.onnx").read_bytes()) == theirs
 
     @pytest.mark.parametrize(
         "data",
@@ -118,7 +118,7 @@ class TestGraphs:
     @settings(max_examples=300)
     @given(st.data())
     def test_a_mutated_graph_is_walked_or_refused(self, data: st.DataObject) -> None:
-        given = bytearray((DEMO / "unet.onnx").read_bytes()[:20_000])
+        given = bytearray((SHAPES / "unet.onnx").read_bytes()[:20_000])
         for at in data.draw(st.lists(st.integers(0, len(given) - 1), max_size=8)):
             given[at] = data.draw(st.integers(0, 255))
         with suppress(Malformed):
@@ -134,7 +134,7 @@ class TestGraphs:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    shutil.copytree(DEMO, tmp_path / "copy")
+    shutil.copytree(SHAPES, tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -215,7 +215,7 @@ def test_what_is_refused_before_a_library_sees_it(
 
 def test_a_backend_refuses_by_itself(bundle: Path) -> None:
     """Also for a bundle that was not opened by `open_bundle`."""
-    plain = Bundle(bundle, open_bundle("demo", verify=False).manifest)
+    plain = Bundle(bundle, open_bundle("shapes", verify=False).manifest)
     OrtBackend("ort-cpu", "CPUExecutionProvider", 1).open(plain, Component.UNET)
     _names(b"/etc/passwords12")(bundle)
     with pytest.raises(BundleError, match="/etc/passwords12"):
@@ -382,15 +382,15 @@ class TestRemembering:
 @pytest.mark.skipif(not hasattr(os, "link"), reason="needs hard links")
 def test_the_built_in_bundle_may_be_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Package managers install files as links to their own store."""
-    shutil.copytree(DEMO, tmp_path / "models" / "demo", copy_function=shutil.copy)
-    for index, path in enumerate(sorted((tmp_path / "models" / "demo").iterdir())):
+    shutil.copytree(SHAPES, tmp_path / "models" / "shapes", copy_function=shutil.copy)
+    for index, path in enumerate(sorted((tmp_path / "models" / "shapes").iterdir())):
         os.link(path, tmp_path / str(index))
     from pixrt.bundles import guard
 
     with pytest.raises(BundleError, match="hard links"):
-        open_bundle(tmp_path / "models" / "demo")
+        open_bundle(tmp_path / "models" / "shapes")
     monkeypatch.setattr(guard, "BUILT_IN", tmp_path / "models")
-    open_bundle(tmp_path / "models" / "demo")
+    open_bundle(tmp_path / "models" / "shapes")
 
 
 def test_opening_again_takes_little_time(bundle: Path) -> None:
@@ -439,7 +439,7 @@ UNET_INPUT = ["components", "unet", "inputs", 0]
     ],
 )
 def test_numbers_and_texts_of_a_manifest_have_bounds(path: list[Any], new: Any, words: str) -> None:
-    value = json.loads((DEMO / "manifest.json").read_text())
+    value = json.loads((SHAPES / "manifest.json").read_text())
     _change(value, path, new)
     with pytest.raises(BundleError) as caught:
         store.parse_manifest(json.dumps(value), "m")
@@ -450,7 +450,7 @@ def test_numbers_and_texts_of_a_manifest_have_bounds(path: list[Any], new: Any, 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a//b", "./a", "a/../b", "C:x", "a\\b", "/a"])
 def test_names_of_files_are_plain(name: str) -> None:
-    value = json.loads((DEMO / "manifest.json").read_text())
+    value = json.loads((SHAPES / "manifest.json").read_text())
     value["files"][name] = value["files"]["vocab.json"]
     with pytest.raises(BundleError, match="leaves the bundle's folder"):
         store.parse_manifest(json.dumps(value), "m")

@@ -70,7 +70,7 @@ def engine(file: str, plan: bytes, manifest: Manifest) -> EngineSpec:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
-    manifest = parse_manifest((BUILT_IN / "demo" / "manifest.json").read_text(), "m")
+    manifest = parse_manifest((BUILT_IN / "shapes" / "manifest.json").read_text(), "m")
     (tmp_path / "engines").mkdir(mode=0o755)
     engines = []
     for name, plan in (("one", FIRST), ("two", SECOND)):
@@ -93,7 +93,7 @@ def test_a_whole_plan_is_read_and_its_entry_survives_the_manifest(case: Case) ->
 
 
 def test_a_manifest_without_engines_stays_valid() -> None:
-    value = json.loads((BUILT_IN / "demo" / "manifest.json").read_text())
+    value = json.loads((BUILT_IN / "shapes" / "manifest.json").read_text())
     value.pop("engines", None)
     assert parse_manifest(json.dumps(value), "m").engines == ()
 

@@ -14,7 +14,7 @@ from pixrt.errors import BundleError, BundleTooNew
 
 @pytest.fixture
 def value() -> dict[str, Any]:
-    return json.loads((BUILT_IN / "demo" / "manifest.json").read_text())
+    return json.loads((BUILT_IN / "shapes" / "manifest.json").read_text())
 
 
 def test_round_trip(value: dict[str, Any]) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from pixrt.bundles.manifest import NETWORKS
-from pixrt.bundles.store import BUILT_IN, find_bundle, list_bundles, open_bundle
+from pixrt.bundles.store import BUILT_IN, DEFAULT_BUNDLE, find_bundle, list_bundles, open_bundle
 from pixrt.errors import BundleAltered, BundleError, BundleTooNew
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    shutil.copytree(BUILT_IN / "demo", tmp_path / "copy")
+    shutil.copytree(BUILT_IN / "shapes", tmp_path / "copy")
     return tmp_path / "copy"
 
 
@@ -36,8 +36,9 @@ def _swap(folder: Path) -> None:
     (folder / "x").rename(folder / "vae_decoder.onnx")
 
 
-def test_the_built_in_bundle_opens() -> None:
-    bundle = open_bundle("demo")
+@pytest.mark.parametrize("name", [DEFAULT_BUNDLE, "shapes"])
+def test_the_built_in_bundles_open(name: str) -> None:
+    bundle = open_bundle(name)
     assert bundle.manifest.task == "edit"
     for component in NETWORKS:
         assert bundle.file(component).is_file()
@@ -81,7 +82,7 @@ def test_a_checkpoint_folder_is_no_bundle(tmp_path: Path) -> None:
         open_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "../nowhere", "", "demo/x"])
+@pytest.mark.parametrize("name", ["nowhere", "../nowhere", "", "shapes/x"])
 def test_an_unknown_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if name == "":  # the empty path is the current folder, which is no bundle
@@ -96,18 +97,18 @@ def test_the_users_bundles_have_names(bundle: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PIXRT_MODELS", str(bundle.parent))
     assert dict(list_bundles())["copy"] == bundle
     assert open_bundle("copy").folder == bundle
-    assert dict(list_bundles())["demo"] == BUILT_IN / "demo"
+    assert dict(list_bundles())["shapes"] == BUILT_IN / "shapes"
 
 
 def test_a_folder_called_like_a_bundle_does_not_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "demo").mkdir()
+    (tmp_path / "shapes").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert open_bundle("demo").folder == BUILT_IN / "demo"
+    assert open_bundle("shapes").folder == BUILT_IN / "shapes"
     with pytest.raises(BundleError, match="manifest"):
-        open_bundle("./demo/")
+        open_bundle("./shapes/")
 
 
 def test_unfinished_bundles_are_not_listed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXRT_MODELS", str(bundle.parent))
     bundle.rename(bundle.with_name(".copy.abc.tmp"))
-    assert [name for name, _ in list_bundles()] == ["demo"]
+    assert [name for name, _ in list_bundles()] == ["demo", "shapes"]

@@ -14,7 +14,7 @@ from pixrt.bundles.manifest import AddedToken, TokenizerSpec
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.errors import BundleError
 
-FILES = Path(__file__).parent.parent / "data" / "demo_checkpoint" / "tokenizer"
+FILES = Path(__file__).parent.parent / "data" / "shapes_checkpoint" / "tokenizer"
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 HOSTILE = [

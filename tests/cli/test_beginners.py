@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import QUICK, SCENE, Run
 from pixrt import Editor
 from pixrt.errors import OptionError, PixrtError
 from pixrt.maths.solvers import scheduler_name
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.names import choose
 from pixrt.options.tasks import EditOptions
+from shapes import QUICK, SCENE, Run
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "first-minutes.md"
 # Typed, and said. A code span of two backticks may hold single ones.

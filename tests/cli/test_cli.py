@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 import pixrt
-from demo import BLUE, SCENE, Run, files
 from exported import Exports
 from pixrt.backends.registry import LADDER
+from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli import edit as edit_module
+from shapes import BLUE, SCENE, Run, files
 
 
 def test_an_edit(run: Run, tmp_path: Path) -> None:
@@ -95,10 +96,10 @@ def test_other_commands(run: Run, tmp_path: Path) -> None:
         outcome = run(*words)
         assert outcome.code == 0
         assert "Usage: pixrt" in outcome.out
-    assert "demo" in run("models").out
-    assert json.loads(run("models", "--json").out)["name"] == "demo"
-    assert "sample  float32 [batch, 8, height, width]" in run("inspect", "demo").out
-    assert json.loads(run("inspect", "demo", "--json").out)["unet_in_channels"] == 8
+    assert "shapes" in run("models").out
+    assert [json.loads(line)["name"] for line in run("models", "--json").out.splitlines()] == ["demo", "shapes"]
+    assert "sample  float32 [batch, 8, height, width]" in run("inspect", "shapes").out
+    assert json.loads(run("inspect", "shapes", "--json").out)["unet_in_channels"] == 8
     assert "holds no parameters" in run("inspect", "scene.png").out
     run("edit", "scene.png", BLUE, "-o", "out.png", "--steps", 1, "--seed", 3)
     assert json.loads(run("inspect", "out.png", "--json").out)["parameters"]["seed"] == 3
@@ -107,7 +108,8 @@ def test_other_commands(run: Run, tmp_path: Path) -> None:
 def test_doctor(run: Run) -> None:
     outcome = run("doctor")
     assert outcome.code == 0
-    assert "self-test: one step at 64 px on ort-cpu" in outcome.out
+    side = open_bundle(DEFAULT_BUNDLE, verify=False).manifest.native_resolution
+    assert f"self-test: one step at {side} px on ort-cpu" in outcome.out
     assert "backend ort-cuda" in outcome.out
     openvino = r"yes, openvino \d" if find_spec("openvino") else "no, openvino is not available"
     assert re.search(f"backend openvino +{openvino}", outcome.out)

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from demo import BLUE, Run
+from shapes import BLUE, Run
 
 TEXT = f"{BLUE}\nSteps: 3, Sampler: DDIM, CFG scale: 2, Image CFG scale: 1.2, Seed: 7, Size: 64x64, Clip skip: 2"
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import Run, files
 from pixrt_export.data.folders import open_pairs
 from pixrt_export.world.pairs import WorldPairs
+from shapes import Run, files
 from stored_data import Sample, samples, truncate, write_table
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from demo import BLUE, SCENE, Run, files
 from pixrt.cli import app
 from pixrt.cli import edit as edit_module
 from pixrt.errors import PixrtError
+from shapes import BLUE, SCENE, Run, files
 
 # Words after `edit`, the exit code, and what the message must name. BAD makes a file first.
 WRONG: dict[str, tuple[list[object], int, str]] = {
@@ -187,7 +187,7 @@ def test_the_exit_codes_are_documented() -> None:
         ("train edit -o out", "train"),
         ("eval world", "train"),
         ("eval text-to-image", "train"),
-        ("eval clip demo --clip c --data d --preprocessing correct", "train"),
+        ("eval clip shapes --clip c --data d --preprocessing correct", "train"),
     ],
 )
 def test_a_missing_package_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, words: str, extra: str) -> None:

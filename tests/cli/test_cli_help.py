@@ -9,12 +9,12 @@ import typer
 import typer.main
 from rich.text import Text
 
-from demo import Run
-from pixrt.bundles.store import open_bundle
+from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.cli import app
 from pixrt.options.fields import option_fields
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import TASK_OPTIONS
+from shapes import Run
 
 
 def commands() -> dict[str, typer.core.TyperCommand]:
@@ -94,10 +94,10 @@ def test_panels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_real_defaults_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")  # no line is broken
-    manifest = open_bundle("demo", verify=False).manifest
+    manifest = open_bundle(DEFAULT_BUNDLE, verify=False).manifest
     text = run("edit", "--help").out
     for value in (manifest.defaults.steps, manifest.defaults.scheduler, manifest.native_resolution):
-        assert f"[default: the bundle's; demo's is {value}]" in text
+        assert f"[default: the bundle's; {DEFAULT_BUNDLE}'s is {value}]" in text
     assert "[default: 4]" in text
     assert "[default: 8]" in run("batch", "--help").out  # max_batch of a gallery
     assert "[default: 7.5]" in run("eval", "clip", "--help").out
@@ -125,7 +125,7 @@ def test_schema(run: Run, name: str) -> None:
     assert (schema["title"], [*schema["properties"]]) == (name, [field.name for field in dataclasses.fields(kind)])
     assert json.loads(run("schema").out)[name] == schema
     if name != "session":
-        assert schema["properties"]["steps"]["default"] == 20  # the built-in bundle's
+        assert schema["properties"]["steps"]["default"] == open_bundle(DEFAULT_BUNDLE).manifest.defaults.steps
 
 
 def test_wrong_schemas(run: Run) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from certificates import SIGNER, Chain, make_chain
-from demo import Outcome, Run
 from pixrt.pictures.provenance import SourceType
 from pixrt.pictures.watermark import ENOUGH
+from shapes import Outcome, Run
 
 BLUE = "make the background blue"
 

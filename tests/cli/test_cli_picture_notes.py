@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import Run
+from shapes import Run
 
 FAST = ("--steps", "1", "--seed", "1")
 

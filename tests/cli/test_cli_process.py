@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from demo import BLUE, SCENE, files
+from shapes import BLUE, SCENE, files
 
 
 def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -21,7 +21,7 @@ def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_edit_leaves_no_file(kind: signal.Signals, tmp_path: Path) -> None:
-    process = start(tmp_path, "edit", str(SCENE), BLUE, "-o", "o.png", "--steps", "900")
+    process = start(tmp_path, "edit", "-b", "shapes", str(SCENE), BLUE, "-o", "o.png", "--steps", "900")
     assert process.stderr is not None
     assert process.stderr.readline().startswith(b"note: ")  # printed when the bundle is open
     time.sleep(0.5)
@@ -36,9 +36,8 @@ def test_a_stopped_edit_leaves_no_file(kind: signal.Signals, tmp_path: Path) -> 
 def test_a_reader_that_leaves_does_not_stop_the_work(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(SCENE.read_bytes())
-    process = start(
-        tmp_path, "edit", "a.png", "b.png", "c.png", BLUE, "-o", "out", "--steps", "1", "--max-batch", "1", "--json"
-    )
+    words = ("edit", "-b", "shapes", "a.png", "b.png", "c.png", BLUE, "-o", "out")
+    process = start(tmp_path, *words, "--steps", "1", "--max-batch", "1", "--json")
     assert process.stdout is not None
     process.stdout.close()
     process.wait(timeout=60)
@@ -52,7 +51,8 @@ def test_a_reader_that_leaves_does_not_stop_the_work(tmp_path: Path) -> None:
 def test_a_narrow_encoding_spells_out(tmp_path: Path) -> None:
     (tmp_path / "é冬.png").write_bytes(SCENE.read_bytes())
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
-    process = start(tmp_path, "edit", "é冬.png", BLUE, "-o", "out", "--steps", "1", "-q", env=environment)
+    words = ("edit", "-b", "shapes", "é冬.png", BLUE, "-o", "out", "--steps", "1", "-q")
+    process = start(tmp_path, *words, env=environment)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
     assert out.startswith("out/é\\u51ac.png".encode("latin-1"))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE, SCENE, Run, files
 from exported import Exports
 from loras import ATTENTION, lora, write
+from shapes import BLUE, SCENE, Run, files
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +76,9 @@ def test_a_style(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("kind", ["built-in", "text-to-image"])
+@pytest.mark.parametrize("kind", ["edit", "text-to-image"])
 def test_begun_with_a_picture(run: Run, exports: Exports, tmp_path: Path, kind: str) -> None:
-    bundle = exports.bundle("text_to_image", "fp32") if kind == "text-to-image" else "demo"
+    bundle = exports.bundle("text_to_image", "fp32") if kind == "text-to-image" else "shapes"
     common = ["-b", bundle, "--steps", 4, "--seed", 1]
     assert run("img2img", "scene.png", "a star", "-o", "a.png", "--strength", 0.5, *common).code == 0
     assert run("inpaint", "scene.png", "a star", "-o", "b.png", "--mask", "mask.png", *common).code == 0

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from demo import Run
 from pixrt.options.fields import option_fields
 from pixrt.options.session import SessionOptions
+from shapes import Run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demo import Run, files
+from shapes import Run, files
 from tiny_clip import make_clip
 
 QUICK = ("--steps", 1, "--threads", 2)
@@ -26,7 +26,7 @@ def test_the_world(run: Run, tmp_path: Path) -> None:
     outcome = run("eval", "world", "--scenes", 9, *QUICK, "--json", "world.json", "--sheet", "world.png", "--seed", 3)
     assert outcome.code == 0, outcome.err
     facts = read(tmp_path / "world.json")
-    assert facts["model"] == "pixrt-demo"
+    assert facts["model"] == "pixrt-shapes"
     assert (facts["seed"], facts["scenes"], facts["parameters"]["steps"]) == (3, 9, 1)
     assert facts["parameters"]["guidance_scale"] == 2
     assert len(facts["kinds"]) == 9
@@ -41,7 +41,7 @@ def test_the_world(run: Run, tmp_path: Path) -> None:
 
 
 def test_one_kind(run: Run, tmp_path: Path) -> None:
-    outcome = run("eval", "world", "demo", "--scenes", 2, "--kind", "border", *QUICK, "--json", "border.json")
+    outcome = run("eval", "world", "shapes", "--scenes", 2, "--kind", "border", *QUICK, "--json", "border.json")
     assert outcome.code == 0, outcome.err
     assert list(read(tmp_path / "border.json")["kinds"]) == ["border"]
 
@@ -86,7 +86,7 @@ def test_clip(run: Run, scene: Image.Image, tmp_path: Path) -> None:
     scene.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "other.png")
     rows = [row, {**row, "image": "other.png"}, row]
     (tmp_path / "edits.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = ("eval", "clip", "demo", "--data", "edits.jsonl", "--clip", "tiny-clip", *QUICK, "--sweep-image", "1,1.5")
+    words = ("eval", "clip", "shapes", "--data", "edits.jsonl", "--clip", "tiny-clip", *QUICK, "--sweep-image", "1,1.5")
     outcome = run(*words, "--preprocessing", "correct", "--json", "clip.json", "--plot", "clip.png", "--samples", 2)
     assert outcome.code == 0, outcome.err
     facts = read(tmp_path / "clip.json")
@@ -125,7 +125,7 @@ def test_clip(run: Run, scene: Image.Image, tmp_path: Path) -> None:
         (["world", "--scenes", "0"], 2, "scenes"),
         (["text-to-image", "--image-guidance-scale", "2"], 2, "No such option: --image-guidance-scale"),
         pytest.param(
-            ["clip", "demo", "--data", "x", "--clip", "y", "--preprocessing", "correct"],
+            ["clip", "shapes", "--data", "x", "--clip", "y", "--preprocessing", "correct"],
             9,
             "x does not exist",
             marks=pytest.mark.torch,

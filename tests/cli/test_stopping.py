@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from demo import BLUE, SCENE, files
 from pixrt import Editor
 from pixrt.errors import PixrtError
+from shapes import BLUE, SCENE, files
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -41,7 +41,8 @@ MAIN = "from pixrt.cli import main; main()"
 
 def start_stepping(folder: Path, code: str = "") -> subprocess.Popen[bytes]:
     """A long edit, when its first step begins."""
-    command = [sys.executable, "-c", STEPPING + code + MAIN, "edit", str(SCENE), BLUE, "-o", "o.png", "--steps", "900"]
+    words = ["edit", "-b", "shapes", str(SCENE), BLUE, "-o", "o.png", "--steps", "900"]
+    command = [sys.executable, "-c", STEPPING + code + MAIN, *words]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)
     wait_for(process, b"stepping")
     return process
@@ -83,7 +84,7 @@ sys.meta_path.insert(0, Signalling())
 from pixrt.cli import main
 main()
 """
-    words = ["edit", str(SCENE), BLUE, "-o", "o.png", "--steps", "1"]
+    words = ["edit", "-b", "shapes", str(SCENE), BLUE, "-o", "o.png", "--steps", "1"]
     process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path, stderr=subprocess.PIPE)
     require_cancelled(process)
     assert not files(tmp_path)
@@ -94,7 +95,7 @@ def test_one_that_is_ignored_stays_so(number: signal.Signals, tmp_path: Path) ->
     """As by nohup, and in the background of a script."""
     process = start(
         tmp_path,
-        *("edit", SCENE, BLUE, "-o", "o.png", "--steps", 40),
+        *("edit", "-b", "shapes", SCENE, BLUE, "-o", "o.png", "--steps", 40),
         preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
     )
     assert process.stderr is not None
@@ -110,17 +111,8 @@ def test_one_that_is_ignored_stays_so(number: signal.Signals, tmp_path: Path) ->
 def test_within_the_run_of_a_network(number: signal.Signals, tmp_path: Path) -> None:
     """A step takes seconds here; the stop does not wait for its end."""
     words = (
-        "edit",
-        SCENE,
-        BLUE,
-        "--resolution",
-        320,
-        "--threads",
-        1,
-        "--guidance-scale",
-        1,
-        "--image-guidance-scale",
-        1,
+        *("edit", "-b", "shapes", SCENE, BLUE),
+        *("--resolution", 320, "--threads", 1, "--guidance-scale", 1, "--image-guidance-scale", 1),
     )
     out, _ = start(tmp_path, *words, "-o", "once.png", "--steps", 2, "--json").communicate(timeout=300)
     step_s = json.loads(out)["times"]["denoise_ms"] / 2000

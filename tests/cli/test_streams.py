@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demo import BLUE, SCENE, Run, files
 from pixrt.pictures.codecs import read_parameters
+from shapes import BLUE, SCENE, Run, files
 
 EDIT = ("edit", SCENE, BLUE, "--steps", 1)
 
 
 def pixrt(folder: Path, *words: object, shell: str = "", **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run a command; `shell` are redirections, as a shell understands them."""
-    command = ["bash", "-c", f'"$@" {shell}', "bash", sys.executable, "-m", "pixrt", *map(str, words)]
+    """Run a command with the model of drawn scenes; `shell` are redirections, as a shell understands them."""
+    command = ["bash", "-c", f'"$@" {shell}', "bash", sys.executable, "-m", "pixrt", *map(str, words), "-b", "shapes"]
     return subprocess.run(command, cwd=folder, capture_output=True, timeout=120, **options)
 
 
@@ -46,7 +46,7 @@ def test_a_pipe_of_which_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
     """What a parent that forgets about it does to its child: 64 KiB, and then every write waits."""
     rows = "".join(f"missing-{number}-{'x' * 200}.png,{BLUE}\n" for number in range(600))
     (tmp_path / "rows.csv").write_text(f"image,instruction\n{rows}{SCENE},{BLUE}\n")
-    command = [sys.executable, "-m", "pixrt", "batch", "rows.csv", "-o", "out", "--steps", "1"]
+    command = [sys.executable, "-m", "pixrt", "batch", "-b", "shapes", "rows.csv", "-o", "out", "--steps", "1"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         assert process.wait(timeout=120) == 1
     assert (tmp_path / "out" / SCENE.name).is_file()

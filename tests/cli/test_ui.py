@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo import Run
 from pixrt.cli import extras
 from pixrt.cli.browser import Door, has_browser, show
+from shapes import Run
 
 SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 # Says what it was started with, and follows it as a browser does.

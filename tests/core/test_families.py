@@ -14,14 +14,14 @@ from pixrt.maths.guidance import Branch
 
 @pytest.mark.parametrize("name", get_args(FamilyName))
 def test_every_family_of_manifests_is_there(name: FamilyName) -> None:
-    manifest = open_bundle("demo", verify=False).manifest
+    manifest = open_bundle("shapes", verify=False).manifest
     family = family_of(dataclasses.replace(manifest, family=name))
     assert family.branches == 3
     assert family.latents_shape((96, 64)) == (4, 16, 24)
 
 
 def test_stable_diffusion() -> None:
-    manifest = open_bundle("demo", verify=False).manifest
+    manifest = open_bundle("shapes", verify=False).manifest
     family = family_of(manifest)
     asked = []
 
@@ -37,7 +37,7 @@ def test_stable_diffusion() -> None:
 @pytest.mark.parametrize("shift", [0.0, 0.25])
 def test_latents_are_scaled_and_shifted_both_ways(shift: float) -> None:
     """(x - shift) * scaling, as diffusers does for VAEs with a shift_factor."""
-    manifest = open_bundle("demo", verify=False).manifest
+    manifest = open_bundle("shapes", verify=False).manifest
     family = family_of(dataclasses.replace(manifest, latents=dataclasses.replace(manifest.latents, shift=shift)))
     encoded = np.linspace(-3, 3, 7, dtype=np.float32)
     np.testing.assert_allclose(family.to_loop(encoded), (encoded - shift) * manifest.latents.scaling, rtol=1e-6)

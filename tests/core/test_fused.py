@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demo import pixels
 from exported import Exports
 from fused_edits import CLOSE, assert_same, states
 from peft_loras import make_lora
@@ -27,6 +26,7 @@ from pixrt.maths.solvers import build_table
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.session import SessionOptions
 from pools import states_of
+from shapes import pixels
 
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
@@ -132,7 +132,7 @@ class TestAgainstTheLoop:
 
     @pytest.mark.slow
     def test_weights_beside_the_graph_are_not_written_again(self, exports: Exports) -> None:
-        bundle = open_bundle(exports.bundle("demo", "fp32"))
+        bundle = open_bundle(exports.bundle("shapes", "fp32"))
         names = {path.name for path in bundle.folder.iterdir()}
         assert "unet.onnx_data" in names
         assert "unet_step.onnx_data" not in names
@@ -140,7 +140,7 @@ class TestAgainstTheLoop:
 
     def test_a_bundle_without_it(self) -> None:
         with pytest.raises(BundleError, match="no component unet_step"):
-            Editor("demo", backend="ort-cpu", fused_step=True)
+            Editor("shapes", backend="ort-cpu", fused_step=True)
 
     @pytest.mark.parametrize("kind", ["text_to_image", "inpainting"])
     def test_checkpoints_of_other_tasks(self, exports: Exports, kind: str) -> None:

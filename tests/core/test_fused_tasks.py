@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demo import pixels
 from exported import Exports
 from fused_edits import assert_same
 from pixrt import Editor
 from pixrt.options.choices import SCHEDULERS
+from shapes import pixels
 
 pytestmark = pytest.mark.torch
 

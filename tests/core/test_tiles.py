@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from demo import INVERT, SCENE, Run, pixels
 from fakes import NumpyEngine
 from pixrt import EditOptions, Editor, Job
 from pixrt.core.timing import Stopwatch
@@ -21,6 +20,7 @@ from pixrt.maths import tiles as tiles_module
 from pixrt.maths.tiles import MIN_OVERLAP, Tiling, check_tile, make_tiling
 from pixrt.pictures.geometry import MAX_WORKING_PIXELS
 from pools import anchor_of, conditioning_of, pool_of, states_of, steps_from
+from shapes import INVERT, SCENE, Run, pixels
 from tiles import psnr, seams
 
 SIZE, TILE = (40, 27), 16  # latents
@@ -108,7 +108,7 @@ def in_range(image: Image.Image) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def tiled() -> Iterator[Editor]:
-    with Editor(backend="ort-cpu", threads=2, tile=64) as opened:
+    with Editor("shapes", backend="ort-cpu", threads=2, tile=64) as opened:
         yield opened
 
 
@@ -177,7 +177,7 @@ class TestEdits:
         assert one.parameters == other.parameters
 
     def test_an_estimate_counts_windows(self) -> None:
-        with Editor(backend="null", tile=64) as opened:
+        with Editor("shapes", backend="null", tile=64) as opened:
             job = Job(options=EditOptions(steps=4, resolution=160), image=sheet().crop((0, 0, 160, 128)), text="x")
             (estimate,) = opened.estimate(opened.check([job]))
             (result,) = opened.run(opened.check([job]))
@@ -188,9 +188,12 @@ class TestEdits:
         large = np.zeros((2000, 2200, 3), np.uint8)
         assert large.size > 3 * MAX_WORKING_PIXELS
         job = Job(options=EditOptions(resize="floor8"), image=large, text="x")
-        with Editor(backend="null") as opened, pytest.raises(PictureError, match=r"or work in tiles \(--tile\)"):
+        with (
+            Editor("shapes", backend="null") as opened,
+            pytest.raises(PictureError, match=r"or work in tiles \(--tile\)"),
+        ):
             opened.check([job])
-        with Editor(backend="null", tile=512) as opened:
+        with Editor("shapes", backend="null", tile=512) as opened:
             (request,) = opened.check([job])
         assert request.geometry.padded == (2200, 2000)
 

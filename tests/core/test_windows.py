@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demo import pixels
 from exported import Exports
 from peft_loras import make_lora
 from pixrt import Editor, Job
@@ -19,6 +18,7 @@ from pixrt.bundles.store import Bundle, open_bundle
 from pixrt.core.windows import Capacity, Windows
 from pixrt.errors import EngineError
 from pixrt.options.tasks import GenerateOptions
+from shapes import pixels
 
 
 class BuiltBackend(NullBackend):
@@ -45,7 +45,7 @@ DYNAMIC = ((1, 8, 32, 32), (6, 8, 64, 96))
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return open_bundle("demo", verify=False)
+    return open_bundle("shapes", verify=False)
 
 
 def windows_of(bundle: Bundle, built: dict[Any, Any], unet: Component = UNET, **given: Any) -> Windows:
@@ -185,7 +185,7 @@ class TestTheFusedStep:
 def test_a_whole_edit_in_the_tiles_of_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = BuiltBackend({UNET: [((1, 8, 16, 16), (6, 8, 32, 32))]})
     monkeypatch.setattr("pixrt.editor.runner.open_backend", lambda *_: Opened(backend, ()))
-    with Editor() as opened:
+    with Editor("shapes") as opened:
         job = Job(options=GenerateOptions(steps=2, width=256, height=128), text="x")
         (estimate,) = opened.estimate(opened.check([job]))
         (result,) = opened.run(opened.check([job]))

@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from demo import SCENE
 from pixrt import Editor, OptionError
 from pixrt.options.tasks import EditOptions, StyleOptions
+from shapes import SCENE
 
 INSTRUCTION = "make it black and white"
 
@@ -32,7 +32,7 @@ def stripes(image: Image.Image) -> float:
 
 
 def test_the_detail_comes_back(large: Image.Image) -> None:
-    with Editor(backend="ort-cpu") as editor:
+    with Editor("shapes", backend="ort-cpu") as editor:
         options = {"seed": 2, "steps": 8}
         plain, kept = (editor.edit(large, INSTRUCTION, detail=each, **options).image for each in (False, True))
         assert plain.size == kept.size == large.size

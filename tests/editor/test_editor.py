@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import pixrt
-from demo import BLUE, INVERT, QUICK, pixels
 from pixrt import Editor, Job, PixrtError
 from pixrt.backends.ort.backend import OrtEngine
 from pixrt.core.engines import Engines
 from pixrt.options.tasks import EditOptions
+from shapes import BLUE, INVERT, QUICK, pixels
 
 
 def test_the_instruction_is_carried_out(editor: Editor, scene: Image.Image) -> None:
@@ -39,7 +39,7 @@ def test_the_result_tells_how_it_was_made(editor: Editor, scene: Image.Image) ->
     )
     assert result.network_rows == 6
     assert result.backend == "ort-cpu"
-    assert "demo" in result.model
+    assert "shapes" in result.model
     assert "demonstration" in result.notice
     assert result.times.denoise_ms > 0
     assert result.times.total_ms >= result.times.model_ms
@@ -107,7 +107,7 @@ def test_embeddings_and_source_latents_are_remembered(scene: Image.Image, monkey
         return original(self, component, clock)
 
     monkeypatch.setattr(Engines, "get", counting)
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         editor.edit(scene, BLUE, **QUICK)
         assert (calls.count("text_encoder"), calls.count("vae_encoder")) == (2, 1)  # instruction and empty prompt
         editor.edit(scene, BLUE, steps=2, seed=6)
@@ -128,7 +128,7 @@ def test_two_sizes_in_turn_bind_each_network_once(scene: Image.Image, monkeypatc
 
     monkeypatch.setattr(OrtEngine, "bind", counting)
     sizes = [(64, 64), (96, 64), (64, 96)]
-    with Editor(backend="ort-cpu", threads=2) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=2) as editor:
         for round_ in range(3):
             for size in sizes:
                 editor.edit(scene.resize(size).rotate(90 * round_), BLUE, steps=1, seed=1, resolution=96)
@@ -137,9 +137,9 @@ def test_two_sizes_in_turn_bind_each_network_once(scene: Image.Image, monkeypatc
 
 
 def test_remembering_does_not_change_the_result(scene: Image.Image) -> None:
-    with Editor() as fresh:
+    with Editor("shapes") as fresh:
         expected = fresh.edit(scene, INVERT, **QUICK)
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         editor.edit(scene, BLUE, steps=3, scheduler="pndm", seed=9)
         editor.edit([scene.rotate(90)] * 3, BLUE, **QUICK)
         again = editor.edit(scene, INVERT, **QUICK)
@@ -148,10 +148,10 @@ def test_remembering_does_not_change_the_result(scene: Image.Image) -> None:
 
 def test_low_memory_and_closing(scene: Image.Image, editor: Editor) -> None:
     expected = editor.edit(scene, BLUE, **QUICK)
-    with Editor(backend="ort-cpu", threads=2, low_memory=True) as low:
+    with Editor("shapes", backend="ort-cpu", threads=2, low_memory=True) as low:
         for _ in range(2):
             np.testing.assert_array_equal(pixels(low.edit(scene, BLUE, **QUICK).image), pixels(expected.image))
-    with Editor(backend="ort-cpu", threads=2) as closed:
+    with Editor("shapes", backend="ort-cpu", threads=2) as closed:
         closed.close()
         with pytest.raises(PixrtError, match="the editor is closed"):
             closed.edit(scene, BLUE, **QUICK)
@@ -217,7 +217,7 @@ def test_a_window_of_guidance_runs_fewer_branches(editor: Editor, scene: Image.I
 
 
 def test_a_dry_run_opens_no_network(scene: Image.Image) -> None:
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         options = EditOptions(steps=20, scheduler="pndm", image_guidance_scale=1.0)
         (estimate,) = editor.estimate(editor.check([Job(options=options, image=scene, text=BLUE)]))
         assert (estimate.network_calls, estimate.network_rows) == (21, 42)
@@ -225,7 +225,7 @@ def test_a_dry_run_opens_no_network(scene: Image.Image) -> None:
 
 
 def test_the_null_backend_runs_everything_but_the_networks(scene: Image.Image) -> None:
-    with Editor(backend="null") as editor:
+    with Editor("shapes", backend="null") as editor:
         assert editor.edit(scene, BLUE, steps=3).image.size == scene.size
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import pixrt
-from demo import BLUE, INVERT, QUICK, pixels
 from pixrt import Cancelled, EditOptions, Editor, Job, OptionError, PictureError
 from pixrt.core.encoders import Encoders
+from shapes import BLUE, INVERT, QUICK, pixels
 
 WRONG_CALLS: list[tuple[Any, Any, dict[str, Any]]] = [
     ([], BLUE, {}),
@@ -72,7 +72,7 @@ def test_every_picture_counts_its_own_steps(scene: Image.Image) -> None:
     """The third joins when one of the first two has ended."""
     seen: list[tuple[int, int, int]] = []
     jobs = [Job(options=EditOptions(steps=n, seed=1), image=scene, text=BLUE) for n in (1, 3, 2)]
-    with Editor(max_batch=2) as editor:
+    with Editor("shapes", max_batch=2) as editor:
         list(editor.run(editor.check(jobs), on_step=lambda info: seen.append((info.index, info.step, info.of))))
     assert seen == [(0, 1, 1), (1, 1, 3), (1, 2, 3), (2, 1, 2), (1, 3, 3), (2, 2, 2)]
 
@@ -115,7 +115,7 @@ def test_a_bundle_for_another_task(tmp_path: Path) -> None:
 
     from pixrt.bundles.store import BUILT_IN
 
-    shutil.copytree(BUILT_IN / "demo", tmp_path / "four")
+    shutil.copytree(BUILT_IN / "shapes", tmp_path / "four")
     manifest = json.loads((tmp_path / "four" / "manifest.json").read_text())
     manifest["unet_in_channels"] = 4
     (tmp_path / "four" / "manifest.json").write_text(json.dumps(manifest))
@@ -148,7 +148,7 @@ def overflowing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("overflowing")
 def test_a_picture_that_is_not_finite_is_an_error(scene: Image.Image) -> None:
-    with Editor() as editor, pytest.raises(pixrt.PixrtError, match="1 of 12288 values that are not finite"):
+    with Editor("shapes") as editor, pytest.raises(pixrt.PixrtError, match="1 of 12288 values that are not finite"):
         editor.edit(scene, BLUE, **QUICK)
 
 
@@ -167,7 +167,7 @@ def test_an_editor_inside_its_own_callback(editor: Editor, scene: Image.Image) -
 
 
 def test_low_memory_closes_the_network_of_a_cancelled_edit(scene: Image.Image) -> None:
-    with Editor(low_memory=True) as editor:
+    with Editor("shapes", low_memory=True) as editor:
         with pytest.raises(Cancelled):
             editor.edit(scene, BLUE, on_step=lambda info: False, **QUICK)
         assert not editor._networks.open

@@ -18,15 +18,15 @@ pytestmark = pytest.mark.torch
 # Each case varies one thing; together they hold every value of the issue's matrix.
 STEPS = (1, 2, 7, 20, pytest.param(50, marks=pytest.mark.slow))
 SCALES = ((7.5, 1.5), (7.5, 1.0), (1.0, 1.0), (3.0, 3.0))
-KINDS = ("demo", "sd1", "sd2")
+KINDS = ("shapes", "sd1", "sd2")
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def sides(request: pytest.FixtureRequest, exports: Exports) -> Any:
     """diffusers' pipeline and an editor over the same weights."""
     parity = pytest.importorskip("parity")
-    if request.param == "demo":
-        checkpoint, bundle = DATA / "demo_checkpoint", Path("demo")
+    if request.param == "shapes":
+        checkpoint, bundle = DATA / "shapes_checkpoint", Path("shapes")
     else:
         checkpoint, bundle = exports.checkpoint(request.param), exports.bundle(request.param, "fp32")
     return parity, parity.load_pipeline(checkpoint), Editor(str(bundle), backend="ort-cpu", threads=2)
@@ -83,10 +83,10 @@ def test_the_edit_is_carried_out_as_well_as_diffusers_does(exports: Exports) -> 
     parity = pytest.importorskip("parity")
     from PIL import Image
 
-    pipeline = parity.load_pipeline(DATA / "demo_checkpoint")
+    pipeline = parity.load_pipeline(DATA / "shapes_checkpoint")
     with Image.open(Path(__file__).parent.parent.parent / "examples" / "scene.png") as image:
         scene = image.convert("RGB")
-    with Editor(backend="ort-cpu") as editor:
+    with Editor("shapes", backend="ort-cpu") as editor:
         for text in parity.INSTRUCTIONS:
             case = parity.Case("ddim", 20, scene.size, 1, (3.0, 1.2))
             found = parity.compare(pipeline, editor, case, images=[scene], texts=[text])

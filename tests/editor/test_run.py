@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE, INVERT, pixels
 from loras import ATTENTION, lora, write
 from pixrt import BackendError, Cancelled, EditOptions, Editor, Failed, Job, Made, PictureError, PixrtError, Stepped
 from pixrt.core.encoders import Encoders
 from pixrt.core.pool import HostPool
 from pixrt.options.tasks import Options
+from shapes import BLUE, INVERT, pixels
 
 OPTIONS = [
     EditOptions(steps=4, seed=1, scheduler="ddim"),
@@ -35,7 +35,7 @@ def jobs_of(picture: Any, options: list[Options] | list[EditOptions] | None = No
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Editor]:
-    with Editor(backend="ort-cpu", threads=2, max_batch=3) as opened:
+    with Editor("shapes", backend="ort-cpu", threads=2, max_batch=3) as opened:
         yield opened
 
 
@@ -201,7 +201,7 @@ class TestOthersUseTheBundle:
     def test_other_weights_in_the_middle_begin_pictures_again(self, scene: Image.Image, tmp_path: Path) -> None:
         """So that every picture is made with one set of weights."""
         file = write(tmp_path / "l.safetensors", lora(ATTENTION))
-        with Editor(backend="ort-cpu", threads=2, max_batch=3) as editor:
+        with Editor("shapes", backend="ort-cpu", threads=2, max_batch=3) as editor:
             jobs = jobs_of(scene)[:2]
             plain = [pixels(result.image) for result in editor.run(editor.check(jobs))]
             editor.set_loras([(file, 4.0)])
@@ -220,7 +220,7 @@ class TestOthersUseTheBundle:
             assert not np.array_equal(pixels(ours.image), plain[ours.index])
 
     def test_a_closed_editor_ends_a_run(self, scene: Image.Image) -> None:
-        with Editor(backend="ort-cpu", threads=2) as editor:
+        with Editor("shapes", backend="ort-cpu", threads=2) as editor:
             run = editor.events(editor.check(jobs_of(scene)[:2]))
             next(run)
         events = list(run)
@@ -230,7 +230,7 @@ class TestOthersUseTheBundle:
 
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_a_run_that_is_left_gives_everything_back(scene: Image.Image, low_memory: bool, alone: Any) -> None:
-    with Editor(backend="ort-cpu", threads=2, max_batch=3, low_memory=low_memory) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=2, max_batch=3, low_memory=low_memory) as editor:
         for stop_at in (1, 4, 9):
             with editor.events(editor.check(jobs_of(scene))) as run:
                 for _ in range(stop_at):

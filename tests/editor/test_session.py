@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from demo import BLUE, INVERT, QUICK, SCENE, Run, pixels
 from pixrt import Cancelled, Editor, OptionError, OutputError, PictureError, Session
 from pixrt.pictures.codecs import read_parameters
 from pixrt.pictures.images import load_picture, to_image
+from shapes import BLUE, INVERT, QUICK, SCENE, Run, pixels
 
 DARK = "make it darker"
 
@@ -72,7 +72,7 @@ def column(number: int) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def null_editor() -> Iterator[Editor]:
-    with Editor(backend="null") as opened:
+    with Editor("shapes", backend="null") as opened:
         yield opened
 
 

@@ -25,7 +25,7 @@ def test_a_bar_for_every_picture(editor: Editor, scene: Image.Image, monkeypatch
 
 
 def test_the_log_says_nothing_of_pictures(scene: Image.Image, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "pixrt"), Editor(backend="null") as editor:
+    with caplog.at_level(logging.DEBUG, "pixrt"), Editor("shapes", backend="null") as editor:
         editor.edit(scene, "a secret", steps=1)
     lines = [record.getMessage() for record in caplog.records if record.name == "pixrt"]
     assert lines[0].startswith(f"opened {editor.manifest.name} on null")

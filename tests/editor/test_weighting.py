@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from checkpoints import DATA
-from demo import pixels
 from pixrt import Editor
 from pixrt.core.timing import Stopwatch
 from pixrt.tasks.prompts import read_prompt, read_weights
+from shapes import pixels
 
 pytestmark = pytest.mark.torch
 
@@ -31,7 +31,7 @@ TEXTS = [
 def text_encoder() -> Any:
     from transformers import CLIPTextModel
 
-    return CLIPTextModel.from_pretrained(DATA / "demo_checkpoint" / "text_encoder").eval().float()
+    return CLIPTextModel.from_pretrained(DATA / "shapes_checkpoint" / "text_encoder").eval().float()
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -42,7 +42,7 @@ def test_embeddings_are_those_of_compel(editor: Editor, text_encoder: Any, text:
     from transformers import CLIPTokenizer
 
     provider = provider_module.EmbeddingsProvider(
-        CLIPTokenizer.from_pretrained(DATA / "demo_checkpoint" / "tokenizer"),
+        CLIPTokenizer.from_pretrained(DATA / "shapes_checkpoint" / "tokenizer"),
         text_encoder,
         truncate=not long,
         downweight_mode=provider_module.DownweightMode.REMOVE,
@@ -66,7 +66,7 @@ def test_the_network_sees_all_of_a_long_text(editor: Editor) -> None:
 
     draw = np.random.default_rng(0)
     sample, text = draw.standard_normal((1, 8, 8, 8), np.float32), draw.standard_normal((1, 154, 128), np.float32)
-    unet = UNet2DConditionModel.from_pretrained(DATA / "demo_checkpoint" / "unet").eval().float()
+    unet = UNet2DConditionModel.from_pretrained(DATA / "shapes_checkpoint" / "unet").eval().float()
     with torch.no_grad():
         expected = unet(torch.tensor(sample), 500.0, torch.tensor(text)).sample.numpy()
     engine, found = editor._networks._engines.get(Component.UNET, Stopwatch()), np.zeros((1, 4, 8, 8), np.float32)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from demo import Run, files
 from fake_tensorrt import FakeTensorRT
 from pixrt.bundles.engine_files import engine_problem, read_engine
 from pixrt.bundles.manifest import Manifest, parse_manifest
@@ -23,6 +22,7 @@ from pixrt_engines.gpu import Gpu
 from pixrt_engines.library import open_library
 from pixrt_engines.progress import PhaseTree
 from pixrt_export.output import bundle_folder
+from shapes import Run, files
 from tiny_bundles import tiny_bundle
 
 pytest.importorskip("onnx")
@@ -364,8 +364,8 @@ def test_an_edit_builds_what_it_lacks(run: Run, tmp_path: Path, monkeypatch: pyt
     """There is no GPU to edit on: the edit fails after the build, and it is said why."""
     at_hand(monkeypatch, ADA)
     library = use(monkeypatch, "tensorrt", "10.13.0")
-    bundle = tmp_path / "demo"
-    shutil.copytree(BUILT_IN / "demo", bundle)
+    bundle = tmp_path / "shapes"
+    shutil.copytree(BUILT_IN / "shapes", bundle)
     words = ["edit", "scene.png", "make it darker", "-b", bundle, "-o", "out.png", "--build-engines"]
     outcome = run(*words)
     assert outcome.code == 2

@@ -18,12 +18,12 @@ import pytest
 
 import fake_tensorrt
 import kills
-from demo import Run, files
 from exported import Exports
 from kept import writable_copy
 from pixrt.bundles.engine_files import engine_problem, read_engine
 from pixrt.bundles.manifest import Component, Manifest
 from pixrt.bundles.store import open_bundle
+from shapes import Run, files
 from tiny_bundles import tiny_bundle
 
 pytestmark = pytest.mark.slow
@@ -189,7 +189,7 @@ def test_a_read_only_bundle(tmp_path: Path) -> None:
 def test_the_built_in_model_for_several_targets(run: Run, exports: Exports, tmp_path: Path) -> None:
     """Every component of the FP16 export becomes a real engine, and its entry says what it is."""
     pytest.importorskip("tensorrt_rtx")
-    bundle = writable_copy(exports.bundle("demo", "fp16"), tmp_path / "bundle")
+    bundle = writable_copy(exports.bundle("shapes", "fp16"), tmp_path / "bundle")
     manifest = open_bundle(bundle).manifest
     every = [word for component in manifest.components for word in ("--component", component)]
     outcome = run("build", bundle, "--target", "sm86,sm89", "--size", "64x64", "--branches", "3", "--json", *every)

@@ -22,7 +22,7 @@ STEP_INPUTS = {
 
 def manifest_of(vae_scale: int = 8, **changes: Any) -> Manifest:
     """The built-in model's, with a fused step, at Stable Diffusion's 8 pixels per latent."""
-    path = BUILT_IN / "demo" / "manifest.json"
+    path = BUILT_IN / "shapes" / "manifest.json"
     manifest = parse_manifest(path.read_text(), "m")
     unet = manifest.components["unet"]
     step = replace(unet, inputs=tuple(TensorSpec(name, "float32", shape) for name, shape in STEP_INPUTS.items()))

@@ -61,7 +61,7 @@ def test_it_is_classifier_free_guidance_without_a_source(editor: Editor, exports
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    folder, scale, steps = exports.checkpoint("demo"), 3.0, 4
+    folder, scale, steps = exports.checkpoint("shapes"), 3.0, 4
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").float().eval()
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae").float().eval()
     encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").float().eval()

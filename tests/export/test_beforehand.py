@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.torch  # the packages of the extra have to be there
-CHECKPOINT = Path(__file__).parent.parent / "data" / "demo_checkpoint"
+CHECKPOINT = Path(__file__).parent.parent / "data" / "shapes_checkpoint"
 # PyTorch is found, and fails when it is imported.
 PROGRAM = """
 import sys

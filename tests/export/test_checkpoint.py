@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from checkpoints import copy_demo, make_checkpoint
+from checkpoints import copy_shapes, make_checkpoint
 from exported import Exports
 from kept import writable_copy
 from pixrt.bundles.manifest import Component
@@ -203,7 +203,7 @@ def refuse(folder: Path) -> None:
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_checkpoints(name: str, tmp_path: Path) -> None:
     damage, words = DAMAGE[name]
-    damage(copy_demo(tmp_path / "it"))
+    damage(copy_shapes(tmp_path / "it"))
     with pytest.raises((CheckpointError, OptionError)) as caught:
         refuse(tmp_path / "it")
     assert words in str(caught.value)
@@ -214,7 +214,7 @@ def test_damaged_checkpoints(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["7 channels", "too many words", "text weights missing"])
 def test_an_export_of_a_damaged_checkpoint_leaves_no_output(name: str, tmp_path: Path) -> None:
     damage, words = DAMAGE[name]
-    damage(copy_demo(tmp_path / "it"))
+    damage(copy_shapes(tmp_path / "it"))
     with pytest.raises(CheckpointError) as caught:
         export(tmp_path / "it", tmp_path / "out" / "bundle")
     assert words in str(caught.value)
@@ -222,7 +222,7 @@ def test_an_export_of_a_damaged_checkpoint_leaves_no_output(name: str, tmp_path:
 
 
 def test_no_scheduler_changes_the_noise_process(tmp_path: Path) -> None:
-    _edit_json(copy_demo(tmp_path / "it") / "scheduler" / SCHEDULER, _class_name="EDMDPMSolverMultistepScheduler")
+    _edit_json(copy_shapes(tmp_path / "it") / "scheduler" / SCHEDULER, _class_name="EDMDPMSolverMultistepScheduler")
     with pytest.raises(CheckpointError, match=r"EDM.*no --scheduler can change that"):
         export(tmp_path / "it", tmp_path / "bundle", scheduler="euler")
 
@@ -254,7 +254,7 @@ def test_weights_that_are_not_used_are_told(tmp_path: Path) -> None:
 
     from pixrt_export.opening import open_checkpoint
 
-    path = copy_demo(tmp_path / "it") / "unet" / UNET_WEIGHTS
+    path = copy_shapes(tmp_path / "it") / "unet" / UNET_WEIGHTS
     weights = load_file(path)
     some = next(iter(weights.values()))
     save_file({**weights, "a_teacher.weight": some.clone(), "z.bias": some.clone()}, path, {"format": "pt"})
@@ -269,12 +269,12 @@ def test_defaults_are_kept(tmp_path: Path) -> None:
     from pixrt.bundles.store import open_bundle
     from pixrt_export.defaults import said_by
 
-    kept = open_bundle("demo").manifest
+    kept = open_bundle("shapes").manifest
     saved = {"_class_name": "DDIMScheduler"}
     options: dict[str, Any] = {"checkpoint": "it", "output": tmp_path}
-    said = said_by(ExportOptions(**options, defaults_from="demo"), saved)
+    said = said_by(ExportOptions(**options, defaults_from="shapes"), saved)
     assert (said.defaults, said.notice, said.examples) == (kept.defaults, kept.notice, kept.examples)
-    said = said_by(ExportOptions(**options, defaults_from="demo", steps=7, scheduler="euler", examples=("a",)), saved)
+    said = said_by(ExportOptions(**options, defaults_from="shapes", steps=7, scheduler="euler", examples=("a",)), saved)
     assert (said.defaults.steps, said.defaults.scheduler, said.examples) == (7, "euler", ("a",))
     assert said.defaults.guidance_scale == kept.defaults.guidance_scale
     said = said_by(ExportOptions(**options), saved)
@@ -286,7 +286,7 @@ def test_the_hubs_cache(tmp_path: Path) -> None:
     from pixrt_export.opening import open_checkpoint
 
     root = tmp_path / "models--timbrooks--instruct-pix2pix"
-    copy_demo(root / "snapshots" / "31519b5c")
+    copy_shapes(root / "snapshots" / "31519b5c")
     assert open_checkpoint(str(root)).id == "timbrooks/instruct-pix2pix"
     assert open_checkpoint(str(root / "snapshots" / "31519b5c")).id == "timbrooks/instruct-pix2pix"
     shutil.copytree(root / "snapshots" / "31519b5c" / "unet", root / "snapshots" / "other" / "unet")
@@ -320,7 +320,7 @@ def test_a_tiny_vae_needs_a_factor(exports: Exports, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="--source-scaling-factor"):
         export(exports.checkpoint("tiny_vae"), tmp_path / "bundle")
     with pytest.raises(CheckpointError, match="needs none"):
-        export(exports.checkpoint("demo"), tmp_path / "bundle", source_scaling_factor=0.18215)
+        export(exports.checkpoint("shapes"), tmp_path / "bundle", source_scaling_factor=0.18215)
 
 
 def test_the_same_weights_are_read_wherever_they_stand(tmp_path: Path) -> None:

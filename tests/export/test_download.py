@@ -85,10 +85,10 @@ def test_what_the_hub_does_not_give(case: str, mirror: Mirror, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_pull_makes_a_bundle_that_is_found_by_name(tmp_path: Path) -> None:
-    demo = Path(__file__).parent.parent / "data" / "demo_checkpoint"
-    with hub(Mirror("owner/little-model", demo)) as mirror:
+    shapes = Path(__file__).parent.parent / "data" / "shapes_checkpoint"
+    with hub(Mirror("owner/little-model", shapes)) as mirror:
         settings = {**environment(mirror, tmp_path / "home"), "PIXRT_MODELS": str(tmp_path / "models")}
-        command = [sys.executable, "-m", "pixrt", "pull", "owner/little-model", "--defaults-from", "demo"]
+        command = [sys.executable, "-m", "pixrt", "pull", "owner/little-model", "--defaults-from", "shapes"]
         done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert "downloading 1" in done.stderr
@@ -97,7 +97,7 @@ def test_pull_makes_a_bundle_that_is_found_by_name(tmp_path: Path) -> None:
         assert (again.returncode, "there is a bundle 'little-model' already" in again.stderr) == (7, True)
     manifest = open_bundle(tmp_path / "models" / "little-model").manifest
     assert (manifest.name, manifest.source.id) == ("little-model", "owner/little-model")
-    assert manifest.defaults == open_bundle("demo").manifest.defaults
+    assert manifest.defaults == open_bundle("shapes").manifest.defaults
 
 
 def test_a_bundle_called_as_the_hub_calls_a_checkpoint() -> None:

@@ -55,7 +55,7 @@ def theirs(exports: Exports, files: dict[str, Path]) -> Any:
     import diffusers
 
     pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        exports.checkpoint("demo"), safety_checker=None
+        exports.checkpoint("shapes"), safety_checker=None
     )
     pipeline.load_textual_inversion(files["one.safetensors"])
     pipeline.load_textual_inversion(files["style.pt"])
@@ -73,7 +73,7 @@ def embed_all(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         files = write_files(Path(made))
         options = ExportOptions(
-            checkpoint=str(Exports().checkpoint("demo")),
+            checkpoint=str(Exports().checkpoint("shapes")),
             output=folder,
             embeddings=(files["one.bin"], files["style.pt"]),
             allow_pickle=True,
@@ -89,7 +89,7 @@ def embedded(exports: Exports) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(exports: Exports) -> Path:
-    return exports.bundle("demo", "fp32")
+    return exports.bundle("shapes", "fp32")
 
 
 def test_given_embeddings_are_diffusers(plain: Path, files: dict[str, Path], theirs: Any) -> None:
@@ -158,7 +158,7 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
 def test_pickles_only_at_export_and_only_when_asked_for(
     exports: Exports, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    checkpoint = open_checkpoint(str(exports.checkpoint("demo")))
+    checkpoint = open_checkpoint(str(exports.checkpoint("shapes")))
     with pytest.raises(EmbeddingError, match=r"is a pickle.*--allow-pickle"):
         read_embeddings([files["style.pt"]], checkpoint, allow_pickle=False)
     (tmp_path / "evil.pt").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "owned").encode() + b"'\ntR.")

@@ -196,15 +196,15 @@ def test_the_built_in_bundle_is_this_exporters(exports: Exports, tmp_path: Path)
 
     Its files follow the umask and name no machine.
     """
-    shipped = open_bundle("demo").manifest
-    kept = {"name": shipped.name, "defaults_from": "demo"}
-    report = export(exports.checkpoint("demo"), tmp_path / "demo", compact=True, **kept)
+    shipped = open_bundle("shapes").manifest
+    kept = {"name": shipped.name, "defaults_from": "shapes"}
+    report = export(exports.checkpoint("shapes"), tmp_path / "shapes", compact=True, **kept)
     assert dataclasses.replace(report.manifest, components=shipped.components, tools=shipped.tools) == shipped
     assert report.manifest.source.sha256 == shipped.source.sha256
     assert {name: report.manifest.files[name].sha256 for name in shipped.files} == {
         name: file.sha256 for name, file in shipped.files.items()
     }
-    bundle, mask = tmp_path / "demo", os.umask(0)
+    bundle, mask = tmp_path / "shapes", os.umask(0)
     os.umask(mask)
     for path in bundle.iterdir():
         assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path.name

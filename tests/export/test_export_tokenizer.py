@@ -13,7 +13,7 @@ from pixrt_export.tokenizer import check_tokenizer, read_spec, require_tokenizer
 
 pytestmark = pytest.mark.torch
 
-PLAIN = Path(__file__).parent.parent / "data" / "demo_checkpoint" / "tokenizer"
+PLAIN = Path(__file__).parent.parent / "data" / "shapes_checkpoint" / "tokenizer"
 ADDED = ("<sks>", "<strip>", "<one>", "<special>")
 TEXTS = ("a photo of <sks> in x<strip>  y", "<sks><one>", "the <special>!", "<SKS> it's winter")
 

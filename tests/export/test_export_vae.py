@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from checkpoints import KINDS, TINY_VAE, VAE
-from demo import Run
 from exported import Exports
 from kept import writable_copy
 from loras import write
@@ -22,6 +21,7 @@ from pixrt.errors import CheckpointError
 from pixrt.lora.merging import merge
 from pixrt.lora.weights import read_table, read_weight
 from pixrt_export import ExportOptions, export_checkpoint
+from shapes import Run
 
 pytestmark = pytest.mark.torch
 
@@ -297,7 +297,7 @@ def test_of_a_repository_the_vae_alone_is_downloaded() -> None:
 
 def test_the_command_line_names_the_vae(exports: Exports, run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    outcome = run("export", exports.checkpoint("demo"), "-o", "bundle", "--vae", "empty")
+    outcome = run("export", exports.checkpoint("shapes"), "-o", "bundle", "--vae", "empty")
     assert outcome.code != 0
     assert "empty holds no VAE" in outcome.err
     outcome = run("export", exports.checkpoint("text_to_image"), "-o", "bundle", "--without-source")

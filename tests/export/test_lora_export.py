@@ -32,7 +32,7 @@ def files(exports: Exports) -> tuple[Path, Path]:
     }
     first, second = (
         exports.other(
-            f"lora-{name}", lambda folder, given=given: make_lora(exports.checkpoint("demo"), folder, **given)
+            f"lora-{name}", lambda folder, given=given: make_lora(exports.checkpoint("shapes"), folder, **given)
         )
         for name, given in wanted.items()
     )
@@ -42,14 +42,14 @@ def files(exports: Exports) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def plain(exports: Exports) -> Path:
     """The built-in checkpoint in FP32: the built-in bundle would round a sum to FP16."""
-    return exports.bundle("demo", "fp32")
+    return exports.bundle("shapes", "fp32")
 
 
 @pytest.fixture(scope="module")
 def merged(exports: Exports, files: tuple[Path, Path]) -> Path:
     """The built-in checkpoint with both LoRAs in it."""
-    given: dict[str, Any] = {"loras": loras(files), **dataclasses.asdict(open_bundle("demo").manifest.defaults)}
-    return exports.other("merged", lambda folder: export(exports.checkpoint("demo"), folder, **given))
+    given: dict[str, Any] = {"loras": loras(files), **dataclasses.asdict(open_bundle("shapes").manifest.defaults)}
+    return exports.other("merged", lambda folder: export(exports.checkpoint("shapes"), folder, **given))
 
 
 def loras(files: tuple[Path, Path]) -> tuple[LoraInput, ...]:
@@ -61,7 +61,7 @@ def pipeline(exports: Exports) -> Any:
     import diffusers
 
     return diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        exports.checkpoint("demo"), safety_checker=None
+        exports.checkpoint("shapes"), safety_checker=None
     )
 
 
@@ -97,7 +97,7 @@ def test_the_run_is_diffusers(files: tuple[Path, Path], plain: Path, pipeline: A
 
 
 def test_the_bundle_says_what_was_merged(files: tuple[Path, Path], merged: Path) -> None:
-    plain, source = open_bundle("demo").manifest.source, open_bundle(merged).manifest.source
+    plain, source = open_bundle("shapes").manifest.source, open_bundle(merged).manifest.source
     assert [(lora.name, lora.scale) for lora in source.loras] == [(files[0].name, 0.7), (files[1].name, -0.4)]
     assert len({lora.sha256 for lora in source.loras}) == 2
     assert source.sha256 != plain.sha256
@@ -122,13 +122,13 @@ def scales(module: Any) -> dict[str, float]:
     ],
 )
 def test_scales_are_pefts(exports: Exports, pipeline: Any, tmp_path: Path, config: dict[str, Any]) -> None:
-    file = make_lora(exports.checkpoint("demo"), tmp_path, seed=3, **config)
+    file = make_lora(exports.checkpoint("shapes"), tmp_path, seed=3, **config)
     _assert_scales(file, pipeline)
 
 
 def _assert_scales(file: Path, pipeline: Any) -> None:
     pipeline.load_lora_weights(file)
-    table = read_table(open_bundle("demo"))
+    table = read_table(open_bundle("shapes"))
     shapes = {part: {name: place.parameter_shape for name, place in places.items()} for part, places in table.items()}
     found = load_loras([file], shapes, "it").factors
     for part in ("unet", "text_encoder"):
@@ -145,7 +145,7 @@ def test_other_spellings_are_read_as_diffusers_reads_them(
     from diffusers.utils import state_dict_utils
     from safetensors.torch import load_file, save_file
 
-    file = make_lora(exports.checkpoint("demo"), tmp_path, seed=3, metadata=False)
+    file = make_lora(exports.checkpoint("shapes"), tmp_path, seed=3, metadata=False)
     tensors = {name: values for name, values in load_file(file).items() if "attn" in name}
     if spelling == "kohya":
         tensors = state_dict_utils.convert_state_dict_to_kohya(tensors)
@@ -174,7 +174,7 @@ def test_an_older_bundle_opens_and_takes_no_lora(exports: Exports, files: tuple[
     from pixrt import BundleError
 
     folder = tmp_path / "old"
-    shutil.copytree(open_bundle("demo").folder, folder)
+    shutil.copytree(open_bundle("shapes").folder, folder)
     (folder / "weights.json").unlink()
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["files"]["weights.json"], manifest["source"]["loras"]

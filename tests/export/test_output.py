@@ -45,15 +45,15 @@ def test_outputs(exports: Exports, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious.txt").write_text("x")
-    demo = exports.checkpoint("demo")
+    shapes = exports.checkpoint("shapes")
     with pytest.raises(OutputError, match="is a file"):
-        export(demo, tmp_path / "file")
+        export(shapes, tmp_path / "file")
     with pytest.raises(OutputError, match="not empty"):
-        export(demo, tmp_path / "full")
+        export(shapes, tmp_path / "full")
     with pytest.raises(OutputError, match="is not a bundle"):
-        export(demo, tmp_path / "full", overwrite=True)
+        export(shapes, tmp_path / "full", overwrite=True)
     with pytest.raises(OutputError, match="cannot write"):
-        export(demo, tmp_path / "file" / "bundle")
+        export(shapes, tmp_path / "file" / "bundle")
     assert (tmp_path / "full" / "precious.txt").read_text() == "x"
 
 
@@ -75,7 +75,7 @@ def test_the_output_is_swapped_not_emptied(tmp_path: Path, monkeypatch: pytest.M
     from pixrt_export.output import bundle_folder
 
     output = tmp_path / "bundle"
-    shutil.copytree(BUILT_IN / "demo", output)
+    shutil.copytree(BUILT_IN / "shapes", output)
     original = Path.rename
 
     def failing(path: Path, target: Path) -> Path:
@@ -86,12 +86,12 @@ def test_the_output_is_swapped_not_emptied(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("pixrt.folders.rename_if", lambda *_: False)  # as where no call exchanges folders
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(KeyboardInterrupt), bundle_folder(output, overwrite=True) as folder:
-        shutil.copy(BUILT_IN / "demo" / "manifest.json", folder)
+        shutil.copy(BUILT_IN / "shapes" / "manifest.json", folder)
     open_bundle(output)
     assert list(tmp_path.iterdir()) == [output]
     monkeypatch.undo()
     with bundle_folder(output, overwrite=True) as folder:
-        shutil.copy(BUILT_IN / "demo" / "manifest.json", folder)
+        shutil.copy(BUILT_IN / "shapes" / "manifest.json", folder)
     assert [path.name for path in output.iterdir()] == ["manifest.json"]
     assert list(tmp_path.iterdir()) == [output]
 
@@ -113,7 +113,7 @@ def test_a_bundle_with_a_users_file_is_not_overwritten(tmp_path: Path) -> None:
     from pixrt.bundles.store import BUILT_IN
     from pixrt_export.output import bundle_folder
 
-    shutil.copytree(BUILT_IN / "demo", tmp_path / "it")
+    shutil.copytree(BUILT_IN / "shapes", tmp_path / "it")
     (tmp_path / "it" / "notes.txt").write_text("x")
     with pytest.raises(OutputError, match=r"notes\.txt"), bundle_folder(tmp_path / "it", overwrite=True):
         raise AssertionError
@@ -123,5 +123,5 @@ def test_a_bundle_with_a_users_file_is_not_overwritten(tmp_path: Path) -> None:
 def test_the_current_folder_as_output(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    export(exports.checkpoint("demo"), Path())
+    export(exports.checkpoint("shapes"), Path())
     assert open_bundle(tmp_path / "here").manifest.task == "edit"

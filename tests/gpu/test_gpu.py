@@ -34,7 +34,7 @@ def library(request: pytest.FixtureRequest) -> str:
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu") / "bundle"
     given = os.environ.get("PIXRT_GPU_BUNDLE")
-    writable_copy(Path(given) if given else request.getfixturevalue("exports").bundle("demo", "fp16"), folder)
+    writable_copy(Path(given) if given else request.getfixturevalue("exports").bundle("shapes", "fp16"), folder)
     return folder
 
 

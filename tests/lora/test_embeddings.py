@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_rows_and_ids(file: Path) -> None:
-    given = give([file, (file, "zwx")], open_bundle("demo").manifest)
+    given = give([file, (file, "zwx")], open_bundle("shapes").manifest)
     assert [token.content for token in given.tokens] == ["<toy>", "zwx"]
     assert [token.ids for token in given.tokens] == [(-1, -2, -3), (-4, -5, -6)]
     assert given.rows is not None
@@ -36,12 +36,12 @@ def test_rows_and_ids(file: Path) -> None:
 def test_more_than_the_graph_takes(tmp_path: Path) -> None:
     save_file({"<all>": np.zeros((129, WIDTH), np.float16)}, tmp_path / "all.safetensors")
     with pytest.raises(EmbeddingError, match="have 129 vectors, more than 128"):
-        give([tmp_path / "all.safetensors"], open_bundle("demo").manifest)
+        give([tmp_path / "all.safetensors"], open_bundle("shapes").manifest)
 
 
 def test_a_token_of_the_bundles_own(file: Path) -> None:
     with pytest.raises(EmbeddingError, match=r"'<\|endoftext\|>', which is a token of the bundle"):
-        give([(file, "<|endoftext|>")], open_bundle("demo").manifest)
+        give([(file, "<|endoftext|>")], open_bundle("shapes").manifest)
 
 
 def test_the_command_line_gives_them_and_the_picture_says_so(file: Path, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -70,7 +70,7 @@ def test_what_the_flag_says() -> None:
 def test_pickles_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(EmbeddingError, match=r"is a pickle.*pixrt export --embedding FILE --allow-pickle"):
-        Editor(embeddings=[tmp_path / "a.pt"])
+        Editor("shapes", embeddings=[tmp_path / "a.pt"])
 
 
 def test_a_servers_folder(file: Path) -> None:

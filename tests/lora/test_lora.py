@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE, INVERT, QUICK, Run, pixels
 from loras import ATTENTION, CONVS, TEXT, lora, write
 from pixrt import Editor, LoraError
 from pixrt.backends.ort.backend import OrtBackend
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
+from shapes import BLUE, INVERT, QUICK, Run, pixels
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def edit(editor: Editor, scene: Image.Image) -> Any:
 def test_nothing_is_left_of_an_earlier_lora(editor: Editor, file: Path, scene: Image.Image, tmp_path: Path) -> None:
     plain = edit(editor, scene)
     other = write(tmp_path / "other.safetensors", lora(ATTENTION[:8], seed=1) | lora(TEXT, part="text_encoder", seed=2))
-    with Editor(backend="ort-cpu", threads=2, loras=[file]) as changing:
+    with Editor("shapes", backend="ort-cpu", threads=2, loras=[file]) as changing:
         first = edit(changing, scene)
         changing.set_loras([other, (file, 0.5)])
         second = edit(changing, scene)
@@ -40,13 +40,13 @@ def test_nothing_is_left_of_an_earlier_lora(editor: Editor, file: Path, scene: I
         np.testing.assert_array_equal(edit(changing, scene), second)
     assert not np.array_equal(plain, first)
     assert not np.array_equal(first, second)
-    with Editor(backend="ort-cpu", threads=2, loras=[other, (file, 0.5)], low_memory=True) as low:
+    with Editor("shapes", backend="ort-cpu", threads=2, loras=[other, (file, 0.5)], low_memory=True) as low:
         for _ in range(2):
             np.testing.assert_array_equal(edit(low, scene), second)
 
 
 def test_a_scale_of_zero_changes_nothing(editor: Editor, file: Path, scene: Image.Image) -> None:
-    with Editor(backend="ort-cpu", threads=2, loras=[(file, 0)]) as other:
+    with Editor("shapes", backend="ort-cpu", threads=2, loras=[(file, 0)]) as other:
         np.testing.assert_array_equal(edit(other, scene), edit(editor, scene))
 
 
@@ -63,7 +63,7 @@ def test_only_what_a_lora_touches_is_opened_again(
     monkeypatch.setattr(OrtBackend, "open", counting)
     unet = write(tmp_path / "unet.safetensors", lora(ATTENTION[:2]))
     text = write(tmp_path / "text.safetensors", lora(TEXT[:2], part="text_encoder"))
-    with Editor(backend="ort-cpu", threads=2) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=2) as editor:
         edit(editor, scene)
         assert sorted(opened) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
         for loras, wanted in (
@@ -81,7 +81,7 @@ def test_only_what_a_lora_touches_is_opened_again(
 
 
 def test_the_result_says_which_loras_were_in_use(file: Path, scene: Image.Image) -> None:
-    with Editor(backend="ort-cpu", threads=2, loras=[(file, 0.25)]) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=2, loras=[(file, 0.25)]) as editor:
         result = editor.edit(scene, BLUE, **QUICK)
         assert editor.loras == result.loras
         assert [(spec.name, spec.scale) for spec in result.loras] == [("style.safetensors", 0.25)]
@@ -92,7 +92,7 @@ def test_the_result_says_which_loras_were_in_use(file: Path, scene: Image.Image)
 
 
 def test_a_wrong_file_leaves_all_as_it_was(file: Path, scene: Image.Image, tmp_path: Path) -> None:
-    with Editor(backend="ort-cpu", threads=2, loras=[file]) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=2, loras=[file]) as editor:
         expected = edit(editor, scene)
         with pytest.raises(LoraError):
             editor.set_loras([tmp_path / "nowhere.safetensors"])
@@ -101,14 +101,14 @@ def test_a_wrong_file_leaves_all_as_it_was(file: Path, scene: Image.Image, tmp_p
 
 
 def test_the_null_backend_checks_the_file_alone(file: Path, scene: Image.Image) -> None:
-    with Editor(backend="null", loras=[file]) as editor:
+    with Editor("shapes", backend="null", loras=[file]) as editor:
         assert editor.edit(scene, BLUE, **QUICK).loras
         with pytest.raises(LoraError):
             editor.set_loras([file.with_name("nowhere")])
 
 
 def test_an_overflow_is_told(file: Path, scene: Image.Image) -> None:
-    with Editor(backend="ort-cpu", threads=2, loras=[(file, 1e39)]) as editor:
+    with Editor("shapes", backend="ort-cpu", threads=2, loras=[(file, 1e39)]) as editor:
         with pytest.raises(LoraError, match=r"leaves the range of float(16|32)"):
             edit(editor, scene)
         editor.set_loras([])

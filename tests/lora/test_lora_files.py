@@ -24,7 +24,7 @@ WIDTH, TEXT_WIDTH = SHAPES["unet"][f"{LAYER}.weight"][0], SHAPES["text_encoder"]
 
 
 def load(*files: LoraInput) -> LoraSet:
-    return load_loras(files, SHAPES, "the bundle 'demo'")
+    return load_loras(files, SHAPES, "the bundle 'shapes'")
 
 
 # The arithmetic.
@@ -288,7 +288,7 @@ def test_many_patterns_take_no_time(tmp_path: Path) -> None:
         path = write(tmp_path / "it.safetensors", lora(ATTENTION), {METADATA_KEY: json.dumps(config)})
         started = time.process_time()
         with pytest.raises(LoraError, match="entries"):
-            load_loras([path], SHAPES, "demo")
+            load_loras([path], SHAPES, "shapes")
         assert time.process_time() - started < 10
 
 
@@ -297,4 +297,4 @@ def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     path = write(tmp_path / "it.safetensors", tensors)
     path.write_bytes(path.read_bytes().replace(b'"F16"', b'"I16"'))
     with pytest.raises(LoraError, match="int16"):
-        load_loras([path], SHAPES, "demo")
+        load_loras([path], SHAPES, "shapes")

@@ -137,10 +137,10 @@ def test_wrong_session_options(wrong: dict[str, typing.Any], words: str) -> None
 def test_an_editor_takes_options_and_names() -> None:
     from pixrt import Editor
 
-    with Editor("demo", SessionOptions(backend="null", tile=64), tile=128) as editor:
+    with Editor("shapes", SessionOptions(backend="null", tile=64), tile=128) as editor:
         assert (editor.backend, editor.tile) == ("null", 128)  # what is given by name comes first
     with pytest.raises(TypeError, match="thread"):
-        Editor("demo", thread=3)  # type: ignore[call-arg]
+        Editor("shapes", thread=3)  # type: ignore[call-arg]
 
 
 def test_what_is_kept_is_plain_numbers() -> None:

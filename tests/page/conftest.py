@@ -41,7 +41,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The built-in model."""
+    """The model of drawn scenes."""
     with served(tmp_path_factory.mktemp("server")) as each:
         yield each
 
@@ -102,7 +102,7 @@ def opening(browser: "Browser", watch: Watch, tmp_path: Path) -> Iterator[Open]:
 
 @pytest.fixture
 def ui(opening: Open, server: Served) -> Ui:
-    """The page over the built-in model."""
+    """The page over the model of drawn scenes."""
     return opening(server)
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from browsing import Ui, Watch, picture
-from demo import BLUE, SCENE, pixels
 from pixrt import Editor, read_parameters
 from pixrt.bundles.store import open_bundle
+from shapes import BLUE, SCENE, pixels
 
 
 def test_from_a_picture_to_a_download(ui: Ui, editor: Editor) -> None:
@@ -22,7 +22,7 @@ def test_from_a_picture_to_a_download(ui: Ui, editor: Editor) -> None:
     file = ui.download()
     assert np.array_equal(pixels(picture(file)), pixels(expected.image))
     assert read_parameters(file).items() >= {"task": "edit", "instruction": BLUE, **options}.items()
-    expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-demo"))
+    expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-shapes"))
 
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
@@ -73,7 +73,7 @@ def test_another_picture_takes_the_place_of_the_first(ui: Ui, tmp_path: Path) ->
 
 
 def test_examples_of_the_model_are_chips(ui: Ui) -> None:
-    examples = open_bundle("demo").manifest.examples
+    examples = open_bundle("shapes").manifest.examples
     chips = ui.compose.get_by_role("list", name=ui.t("prompt.examples")).get_by_role("button")
     expect(chips).to_have_text(list(examples))
     chips.nth(1).click()

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Locator, expect
 
 from browsing import Open, Served, Ui, Watch, words
-from demo import BLUE, SCENE
+from shapes import BLUE, SCENE
 
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 ROOM = 200_000  # bytes that the first visit may take
@@ -213,7 +213,7 @@ def test_in_german(opening: Open, server: Served) -> None:
     expect(ui.compose).to_be_visible()
     ui.bring(SCENE)
     ui.edit(BLUE, steps=1)
-    expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-demo"))
+    expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-shapes"))
     ui.set("steps", 0)
     expect(ui.control("steps")).to_have_attribute("aria-invalid", "true")
     english = set(words("en").values())

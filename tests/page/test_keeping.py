@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
 from browsing import Open, Served, Ui, picture
-from demo import BLUE, SCENE, pixels
 from pixrt import Editor
+from shapes import BLUE, SCENE, pixels
 
 HOW: dict[str, Any] = {"steps": 2, "guidance_scale": 2.5, "seed": 4}
 

@@ -10,8 +10,8 @@ from PIL import Image
 from playwright.sync_api import Locator, expect
 
 from browsing import Open, Served, Ui, picture
-from demo import BLUE, SCENE, pixels
 from pixrt import Editor
+from shapes import BLUE, SCENE, pixels
 
 MASK = SCENE.parent / "mask.png"
 
@@ -223,4 +223,4 @@ def test_the_original_is_painted_back(ui: Ui) -> None:
     assert np.abs(made - source)[:, 8:24].max() <= 1  # well within the stroke, whose edge is soft
     assert np.array_equal(made[:, 40:], result[:, 40:])
     expect(ui.row).to_have_attribute("aria-level", "3")
-    expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-demo"))
+    expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-shapes"))

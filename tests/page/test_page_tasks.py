@@ -12,9 +12,9 @@ from playwright.sync_api import expect
 
 import loras
 from browsing import Open, Served, Ui, picture, served
-from demo import BLUE, SCENE, pixels
 from pixrt import Editor, read_parameters
 from pixrt.bundles.store import open_bundle
+from shapes import BLUE, SCENE, pixels
 
 
 def test_a_picture_is_made_of_text_alone(ui: Ui, editor: Editor) -> None:
@@ -61,7 +61,7 @@ def test_a_picture_is_made_of_another_and_text(opening: Open, text_server: Serve
 
 
 def test_the_model_is_named_and_its_notice_shown(ui: Ui) -> None:
-    manifest = open_bundle("demo").manifest
+    manifest = open_bundle("shapes").manifest
     expect(ui.page.get_by_text(manifest.notice).first).to_be_visible()
     ui.page.get_by_role("button", name=f"{ui.t('header.about')}: {manifest.name}").click()
     expect(ui.dialog).to_contain_text(manifest.notice)
@@ -91,7 +91,7 @@ def test_a_lora_is_chosen_of_those_that_the_server_offers(opening: Open, lora_se
     ui.compose.get_by_label(ui.t("lora.scale", name="ink")).fill("0.7")
     ui.edit(BLUE, steps=2, seed=4)
     folder = Path(lora_server.arguments[1])
-    with Editor(backend="ort-cpu", loras=[(folder / "ink.safetensors", 0.7)]) as opened:
+    with Editor("shapes", backend="ort-cpu", loras=[(folder / "ink.safetensors", 0.7)]) as opened:
         expected = opened.edit(SCENE, BLUE, steps=2, seed=4).image
     made = pixels(picture(ui.download()))
     assert np.array_equal(made, pixels(expected))

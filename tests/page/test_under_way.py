@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from browsing import SLOW_STEPS, Open, Ui, Watch, served
-from demo import BLUE, SCENE
+from shapes import BLUE, SCENE
 
 LOST = r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of (404|503)"
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browsing import Ui, Watch, picture
-from demo import BLUE, SCENE, pixels
+from shapes import BLUE, SCENE, pixels
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_side_by_side(edited: Ui) -> None:
     figures = edited.viewer.get_by_role("figure")
     expect(figures).to_have_count(2)
     expect(figures.first).to_contain_text("scene.png")
-    expect(figures.last).to_contain_text(edited.t("result.ai", model="pixrt-demo"))
+    expect(figures.last).to_contain_text(edited.t("result.ai", model="pixrt-shapes"))
 
 
 def test_any_two_pictures_are_compared(edited: Ui) -> None:
@@ -163,7 +163,7 @@ def test_parameters_of_a_result_are_told_and_taken_over(edited: Ui) -> None:
     edited.rows.nth(1).click()
     edited.result.get_by_text(edited.t("result.parameters"), exact=True).click()
     told = edited.result.locator("dl")
-    for name, value in {"steps": "2", "seed": "1", "guidance_scale": "2", "model": "pixrt-demo"}.items():
+    for name, value in {"steps": "2", "seed": "1", "guidance_scale": "2", "model": "pixrt-shapes"}.items():
         expect(told.locator(f"dt:text-is('{name}') + dd")).to_have_text(value)
     edited.button("result.reuse").click()
     expect(edited.instruction).to_have_value(BLUE)

@@ -74,7 +74,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_what_an_autoencoder_keeps_is_what_the_runtime_decodes() -> None:
-    """The demo's encoder and decoder run by hand: the latents' scale cancels."""
+    """The bundle's encoder and decoder run by hand: the latents' scale cancels."""
     ort = pytest.importorskip("onnxruntime")
     from pixrt.bundles.store import BUILT_IN
     from pixrt.options.session import SessionOptions
@@ -83,9 +83,9 @@ def test_what_an_autoencoder_keeps_is_what_the_runtime_decodes() -> None:
     picture = np.asarray(Image.open(Path(__file__).parents[2] / "examples" / "scene.png").convert("RGB"))[:64, :64]
     data = picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1
     for name in ("vae_encoder", "vae_decoder"):
-        network = ort.InferenceSession(BUILT_IN / "demo" / f"{name}.onnx")
+        network = ort.InferenceSession(BUILT_IN / "shapes" / f"{name}.onnx")
         (put,) = network.get_inputs()
         (data,) = network.run(None, {put.name: data.astype(np.float16 if "float16" in put.type else np.float32)})
     expected = np.clip((data[0].astype(np.float32).transpose(1, 2, 0) + 1) * 127.5, 0, 255)
-    (made,) = reconstruct("demo", SessionOptions(backend="ort-cpu"), [picture])
+    (made,) = reconstruct("shapes", SessionOptions(backend="ort-cpu"), [picture])
     assert np.abs(made - expected).max() < 2

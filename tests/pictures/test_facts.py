@@ -96,7 +96,7 @@ def test_what_is_odd_is_left_out() -> None:
 
 
 def test_an_edit_keeps_it(tmp_path: Path) -> None:
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         result = editor.edit(photograph(), "make the background blue", steps=1, seed=1)
     result.save(tmp_path / "it.jpg")
     assert kept_in((tmp_path / "it.jpg").read_bytes()) == (DATE, DATE, COPYRIGHT, (300, 300))

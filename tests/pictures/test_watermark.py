@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from demo import SCENE
 from pixrt.errors import OutputError, PackageMissing, PictureError
 from pixrt.options.marking import MarkingOptions
 from pixrt.pictures import watermark
@@ -19,6 +18,7 @@ from pixrt.pictures.marking import Marking
 from pixrt.pictures.marks import read_marks
 from pixrt.pictures.provenance import SourceType
 from pixrt.pictures.watermark import ENOUGH, PAYLOAD, count_watermark, embed_watermark, room_for
+from shapes import SCENE
 
 if find_spec("blind_watermark") is None:
     pytest.skip("blind-watermark is not installed", allow_module_level=True)

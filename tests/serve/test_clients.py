@@ -16,7 +16,7 @@ from serving_clients import CLIENTS, environment, judge, run, serving
 
 @pytest.fixture(scope="module")
 def editor() -> Iterator[Editor]:
-    with Editor() as editor:
+    with Editor("shapes") as editor:
         yield editor
 
 

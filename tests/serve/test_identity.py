@@ -176,7 +176,7 @@ async def ask_all(port: int, cases: list[Case], seconds: float) -> list[bytes | 
 
 def check_identity(count: int, steps: int, seed: int, seconds: float) -> None:
     with (
-        Editor(backend="ort-cpu", threads=THREADS) as editor,
+        Editor("shapes", backend="ort-cpu", threads=THREADS) as editor,
         Served("--backend", "ort-cpu", "--threads", str(THREADS), "--queue", str(count)) as server,
     ):
         drawn = draw_cases(editor, count, steps, seed)

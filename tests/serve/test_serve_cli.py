@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo import BLUE, SCENE, Run
 from pixrt.cli import extras
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
 from pixrt.serve.guard.keys import Keys
+from shapes import BLUE, SCENE, Run
 
 NULL = ("--backend", "null")
 
@@ -29,7 +29,7 @@ def test_a_new_key_is_told_with_its_line(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_opens_the_bundle_and_tells_what_holds(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "serve.toml").write_text('port = 0\nqueue = 5\nbackend = "null"')
+    (tmp_path / "serve.toml").write_text('bundle = "shapes"\nport = 0\nqueue = 5\nbackend = "null"')
     outcome = run("serve", "--check", "--config", "serve.toml", "--queue", 6)
     assert (outcome.code, outcome.err) == (0, "")
     told = dict(line.split(": ", 1) for line in outcome.out.splitlines() if ": " in line)
@@ -37,7 +37,7 @@ def test_check_opens_the_bundle_and_tells_what_holds(run: Run, tmp_path: Path) -
     assert told["queue"] == "6 (--queue)"
     assert told["max_batch"] == f"{SERVE_SESSION.max_batch} (default)"
     assert told["keys_file"] == "- (default)"
-    assert (told["model"], told["runs on"]) == ("pixrt-demo", "null")
+    assert (told["model"], told["runs on"]) == ("pixrt-shapes", "null")
     assert outcome.out.splitlines()[-1] == "all is well; nothing was served"
 
 

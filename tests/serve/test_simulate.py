@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo import Run
 from pixrt.errors import OptionError
 from pixrt.serve.devices import DEVICES, stated
 from pixrt.serve.simulate import percentile
 from pixrt.serve.traces import Traced, read_trace
+from shapes import Run
 
 LINES = {
     "jsonl": """

@@ -18,7 +18,6 @@ from PIL import Image
 
 import pixrt.editor.device as device_module
 import pixrt.serve.worker as worker_module
-from demo import BLUE, INVERT, SCENE, pixels
 from loras import ATTENTION, lora, write
 from pixrt import Editor
 from pixrt.core.pool import HostPool
@@ -43,6 +42,7 @@ from pixrt.serve.messages import (
     Ready,
 )
 from pixrt.serve.tickets import Asked, Output, RawPicture
+from shapes import BLUE, INVERT, SCENE, pixels
 from workers import SECONDS, Front, setup_of
 
 STEPS = 3
@@ -388,7 +388,7 @@ def test_embeddings_of_the_servers_folder(tmp_path: Path, editor: Editor) -> Non
     write(file, {"blue": np.full((2, 128), 0.7, np.float32)})  # a word of the instruction
     with Front(embedding_folder=str(tmp_path)) as front:
         result = front.make(1, asks())
-    with Editor(backend="ort-cpu", threads=1, embeddings=[file]) as other:
+    with Editor("shapes", backend="ort-cpu", threads=1, embeddings=[file]) as other:
         single = other.edit(SCENE, BLUE, steps=STEPS, seed=5)
     assert "blue" in BLUE
     assert np.array_equal(shown(result.data), pixels(single.image))
@@ -404,7 +404,7 @@ def test_names_of_loras(with_loras: Front) -> None:
 def test_a_lora_makes_what_an_editor_with_it_makes(with_loras: Front, folder: Path, editor: Editor, loras: Any) -> None:
     result = with_loras.make(1, asks(loras=loras))
     files = [(folder / f"{name}.safetensors", scale) for name, scale in loras]
-    with Editor(backend="ort-cpu", threads=1, loras=files) as other:
+    with Editor("shapes", backend="ort-cpu", threads=1, loras=files) as other:
         single = other.edit(SCENE, BLUE, steps=STEPS, seed=5)
     assert np.array_equal(shown(result.data), pixels(single.image))
     assert result.parameters == single.parameters

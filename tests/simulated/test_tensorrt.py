@@ -27,7 +27,7 @@ class TestContract(Contract):
 
         profile = ShapeProfile({"latent_sample": SizeRange((1, 4, 3, 4), (1, 4, 6, 5), (3, 4, 6, 5))})
         component = Component.VAE_DECODER
-        built_in = open_bundle("demo", verify=False).folder
+        built_in = open_bundle("shapes", verify=False).folder
         bundle = open_bundle(with_engines(built_in, tmp_path / "b", components=(component,), profile=profile))
         backend = TensorRtBackend("tensorrt", "tensorrt", simulated_tensorrt)
         engine = backend.open(bundle, component)

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import BLUE, SCENE, Run
 from serving_clients import installed
+from shapes import BLUE, SCENE, Run
 
 pytestmark = pytest.mark.slow
 
@@ -74,10 +74,10 @@ def outside() -> Iterator[socket.socket]:
 
 @pytest.fixture(scope="module")
 def space(python: Path, outside: socket.socket) -> Iterator[str]:
-    """The Space, with the built-in model."""
+    """The Space, with the model of drawn scenes."""
     proxy = f"http://127.0.0.1:{outside.getsockname()[1]}"
     proxies = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1,localhost"}
-    with started(python, PIXRT_SERVE_RATE="1000/minute", **proxies) as (process, address):
+    with started(python, PIXRT_SERVE_RATE="1000/minute", PIXRT_SERVE_BUNDLE="shapes", **proxies) as (process, address):
         until_ready(address)
         yield address
         process.send_signal(signal.SIGTERM)
@@ -143,7 +143,7 @@ def test_the_page_answers_and_huggingface_may_frame_it(space: str) -> None:
 
 def test_jobs_and_the_other_interfaces_answer_and_nothing_of_operations(space: str) -> None:
     with httpx.Client(base_url=space, timeout=30) as client:
-        assert client.get("/v1/schema").json()["model"]["id"] == "pixrt-demo"
+        assert client.get("/v1/schema").json()["model"]["id"] == "pixrt-shapes"
         form = {"task": "edit", "prompt": BLUE, "steps": "1"}
         job = client.post("/v1/jobs", data=form, files={"image": SCENE.read_bytes()}).json()
         with client.stream("GET", job["links"]["events"]) as events:

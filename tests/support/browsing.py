@@ -46,8 +46,8 @@ class Served:
 
 @contextlib.contextmanager
 def served(folder: Path, *arguments: str, port: int = 0) -> Iterator[Served]:
-    """`pixrt serve` as a process, its log in the folder."""
-    command = [sys.executable, "-m", "pixrt", "serve", "--port", str(port), *arguments]
+    """`pixrt serve` as a process, its log in the folder; the model of drawn scenes, if none is named."""
+    command = [sys.executable, "-m", "pixrt", "serve", "--bundle", "shapes", "--port", str(port), *arguments]
     log = folder / "server.log"
     with (
         log.open("a") as told,

@@ -63,7 +63,7 @@ class Contract:
     def test_against_pytorch(self, engine: Engine) -> None:
         torch = pytest.importorskip("torch")
         diffusers = pytest.importorskip("diffusers")
-        folder = Path(__file__).parent.parent / "data" / "demo_checkpoint" / "vae"
+        folder = Path(__file__).parent.parent / "data" / "shapes_checkpoint" / "vae"
         vae = diffusers.AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
         given = arrays(2)
         engine.bind(given)()

@@ -17,7 +17,7 @@ LIBRARIES += ("safetensors", "tokenizers", "torch", "transformers")
 
 
 class Exports:
-    """`checkpoint("sd1")` and `bundle("sd1", "fp16")`; "demo" is the built-in model's checkpoint.
+    """`checkpoint("sd1")` and `bundle("sd1", "fp16")`; "shapes" is the built-in model of drawn scenes.
 
     What they return must not be changed: see `kept.writable_copy`.
     """
@@ -26,8 +26,8 @@ class Exports:
         self._kept = Kept(exporters_key())
 
     def checkpoint(self, kind: str) -> Path:
-        if kind == "demo":
-            return DATA / "demo_checkpoint"
+        if kind == "shapes":
+            return DATA / "shapes_checkpoint"
         return self._kept.get(kind, lambda folder: make_checkpoint(kind, folder))
 
     def bundle(self, kind: str, precision: str) -> Path:
@@ -64,7 +64,7 @@ def exporters_key() -> str:
     modules = {"pixrt_export.export", *graph.find_upstream_modules("pixrt_export.export")}
     sources = [_source_of(module) for module in sorted(modules)]
     sources += [Path(checkpoints.__file__), Path(__file__), Path(__file__).with_name("peft_loras.py")]
-    data = [path for path in (DATA / "demo_checkpoint").rglob("*") if path.is_file()]
+    data = [path for path in (DATA / "shapes_checkpoint").rglob("*") if path.is_file()]
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     return hash_of([*sources, *data], [platform.python_version(), *versions])
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from demo import pixels
 from pixrt import Editor
+from shapes import pixels
 
 # The loop and the graph do the same sums in FP32 in another order. Over six steps a network may make more of that.
 CLOSE = 1e-5

@@ -13,7 +13,7 @@ from pixrt.lora.weights import read_table
 Tensors = dict[str, np.ndarray[Any, Any]]
 _NAMES = {np.dtype("f4"): "F32", np.dtype("f2"): "F16", np.dtype("f8"): "F64", np.dtype("u2"): "BF16"}
 
-TABLE = read_table(open_bundle("demo", verify=False))
+TABLE = read_table(open_bundle("shapes", verify=False))
 SHAPES = {part: {name: place.parameter_shape for name, place in places.items()} for part, places in TABLE.items()}
 ATTENTION = [name.removesuffix(".weight") for name in SHAPES["unet"] if ".attn" in name]
 CONVS = ["conv_in", "conv_out", "down_blocks.0.resnets.0.conv1", "down_blocks.0.attentions.0.proj_in"]

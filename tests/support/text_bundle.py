@@ -11,10 +11,10 @@ from pixrt.bundles.store import BUILT_IN
 def text_bundle(folder: Path) -> Path:
     """The built-in bundle with a UNet of four channels: it can generate, img2img, inpaint and style, and not edit."""
     folder.mkdir(parents=True)
-    for path in (BUILT_IN / "demo").iterdir():
+    for path in (BUILT_IN / "shapes").iterdir():
         if path.name != MANIFEST_NAME:
             shutil.copy(path, folder)  # links are refused: they could lead anywhere
-    manifest = json.loads((BUILT_IN / "demo" / MANIFEST_NAME).read_text())
+    manifest = json.loads((BUILT_IN / "shapes" / MANIFEST_NAME).read_text())
     for each in manifest["components"]["unet"]["inputs"]:
         if each["name"] == "sample":
             each["shape"][1] = 4

@@ -25,7 +25,7 @@ TABLES = {"unet": UNET_TABLE, "vae_encoder": ENCODER_TABLE}
 def tiny_bundle(folder: Path, *components: str, unsupported: bool = False, external: bool = False) -> Path:
     """A bundle of FP16 networks, of "unet" and "vae_encoder". `unsupported` adds nodes of an unknown operator."""
     folder.mkdir(parents=True)
-    built_in = BUILT_IN / "demo"
+    built_in = BUILT_IN / "shapes"
     value = json.loads((built_in / MANIFEST_NAME).read_text())
     names = [value["tokenizers"][0]["vocab"], value["tokenizers"][0]["merges"]]
     for name in names:

@@ -26,6 +26,6 @@ def make_clip(folder: Path) -> Path:
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.3)
     model.save_pretrained(folder)
-    demo = BUILT_IN / "demo"
-    CLIPTokenizerFast(str(demo / "vocab.json"), str(demo / "merges.txt")).save_pretrained(folder)
+    vocabulary = BUILT_IN / "shapes"
+    CLIPTokenizerFast(str(vocabulary / "vocab.json"), str(vocabulary / "merges.txt")).save_pretrained(folder)
     return folder

@@ -20,9 +20,9 @@ Message = TypeVar("Message")
 def setup_of(
     *, lora_folder: str | None = None, embedding_folder: str | None = None, variants: int = 2, **session: Any
 ) -> Setup:
-    """The built-in model on one thread."""
+    """The model of drawn scenes on one thread."""
     return Setup(
-        bundle="demo",
+        bundle="shapes",
         session=SessionOptions(**{"backend": "ort-cpu", "threads": 1, "max_batch": 4, "verify": False} | session),
         slots=4,
         most_rows=24,

@@ -27,7 +27,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    bundle = open_bundle("demo", verify=False)
+    bundle = open_bundle("shapes", verify=False)
     return Tokenizer(bundle.folder, bundle.manifest.tokenizers[0])
 
 

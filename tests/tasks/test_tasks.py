@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from demo import BLUE, SCENE, pixels
 from exported import Exports
 from pixrt import Editor, OptionError, PictureError
+from shapes import BLUE, SCENE, pixels
 
 GREEN = SCENE.with_name("scene-green.png")
 CALLS: dict[str, Callable[..., Any]] = {
@@ -33,7 +33,7 @@ def half(width: int = 64, height: int = 64) -> np.ndarray[Any, Any]:
 @pytest.fixture(scope="module")
 def null() -> Editor:
     """The built-in bundle without networks: what is decoded is grey."""
-    return Editor("demo", backend="null")
+    return Editor("shapes", backend="null")
 
 
 class TestWhatFits:

@@ -34,7 +34,7 @@ def new_checkpoint(networks: Mapping[str, Mapping[str, Any]], seed: int, output:
     with checkpoint_folder(output) as folder:
         for name, part in zip(PARTS, (vae, unet, text_encoder, scheduler), strict=True):
             part.save_pretrained(folder / name)
-        vocabulary = BUILT_IN / "demo"
+        vocabulary = BUILT_IN / "shapes"
         CLIPTokenizer(
             str(vocabulary / "vocab.json"),
             str(vocabulary / "merges.txt"),

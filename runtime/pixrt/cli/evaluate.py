@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.cli.console import add_row, print_table, progress
 from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.evaluate_photo import photo
@@ -45,6 +44,7 @@ evaluate = typer.Typer(
     name="eval",
     help="Measure how good a model is. --seed draws the samples and the noise.",
 )
+DRAWN = "shapes"  # the built-in model that knows the scenes
 SWEEP_IMAGE, SWEEP_TEXT = "1.0,1.2,1.5,2.0", "1,2,3,5,7.5"
 evaluate.command(epilog=example("pixrt eval photo my-bundle --edits 500 --sheet photo.png"))(photo)
 evaluate.command(
@@ -60,7 +60,7 @@ SHEET_SAMPLES = 48
 @with_session(SessionOptions(max_batch=8), MEASURING)
 @with_flags(EditOptions, defaults=EditOptions(seed=0))
 def world(
-    bundle: ABundle = DEFAULT_BUNDLE,
+    bundle: ABundle = DRAWN,
     scenes: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out scenes, one instruction each.")] = 500,
     kind: AKind = None,
     sweep: Annotated[
@@ -187,7 +187,7 @@ def _sweep(
 @with_session(SessionOptions(max_batch=8), MEASURING)
 @with_flags(GenerateOptions, defaults=GenerateOptions(seed=0))
 def text_to_image(
-    bundle: ABundle = DEFAULT_BUNDLE,
+    bundle: ABundle = DRAWN,
     samples: Annotated[
         int, typer.Option(metavar="N", min=1, help="Captions of held-out scenes, one picture each.")
     ] = 200,

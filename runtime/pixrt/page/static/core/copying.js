@@ -9,7 +9,8 @@ import { byId } from "./history.js";
 import { edited } from "./repeating.js";
 import { optionsOf } from "./schema.js";
 
-const BUILT_IN = "pixrt-demo"; // the model that is there where no bundle is named
+// What bundles are called by the models that are built in; the first is there where none is named.
+const BUILT_IN = { "pixrt-demo": "", "pixrt-shapes": "shapes" };
 const LONGEST = 40; // characters of a file's name out of words
 const SUFFIX = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/avif": "avif" };
 const FORMAT = { "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp" };
@@ -71,7 +72,7 @@ export function asPython(entry) {
   ];
   const loraList = loras.map(({ file, scale }) => `(${quoted(file)}, ${number(scale, "number")})`).join(", ");
   const opened = [
-    ...(entry.model === BUILT_IN ? [] : [quoted(entry.model)]),
+    ...(bundleOf(entry) ? [quoted(bundleOf(entry))] : []),
     ...(tile ? [`tile=${tile}`] : []),
     ...(loras.length ? [`loras=[${loraList}]`] : []),
   ];
@@ -160,7 +161,8 @@ function factsOf(shown) {
 function remarks(entry, sign) {
   const { parameters } = entry;
   const words = [];
-  if (entry.model !== BUILT_IN) words.push(`${entry.model}: the bundle's folder; model ${parameters.model_sha256}`);
+  if (!Object.hasOwn(BUILT_IN, entry.model))
+    words.push(`${entry.model}: the bundle's folder; model ${parameters.model_sha256}`);
   if (parameters.mask_sha256) words.push(`mask.png: the mask, SHA-256 ${parameters.mask_sha256}...`);
   if (parameters.style_sha256) words.push(`style.png: the style picture, SHA-256 ${parameters.style_sha256}...`);
   if (parameters.painted_back) words.push("Parts of the original were painted back afterwards, by hand: not repeated.");
@@ -171,8 +173,13 @@ function hasMask({ parameters }) {
   return parameters.task === "inpaint" || Boolean(parameters.mask_sha256);
 }
 
-function bundleFlags({ model }) {
-  return model === BUILT_IN ? [] : ["-b", model];
+/** How the bundle is called; "" where it needs no name. */
+function bundleOf({ model }) {
+  return Object.hasOwn(BUILT_IN, model) ? BUILT_IN[model] : model;
+}
+
+function bundleFlags(entry) {
+  return bundleOf(entry) ? ["-b", bundleOf(entry)] : [];
 }
 
 /** A flag with what belongs to it; a text may begin as a flag does. */

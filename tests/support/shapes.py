@@ -1,4 +1,4 @@
-"""What tests of the built-in model share: its scene, instructions it knows, quick parameters, and small helpers."""
+"""What tests of the model `shapes` share: a scene, instructions that it knows, quick parameters, small helpers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
