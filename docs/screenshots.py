@@ -1,4 +1,4 @@
-"""Pictures of the page for these pages: made by a browser that uses it, over the built-in model.
+"""Pictures of the page for these pages: made by a browser that uses it, over the built-in model `shapes`.
 
     python docs/screenshots.py [FOLDER]
 

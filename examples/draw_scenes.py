@@ -1,4 +1,4 @@
-"""Draw the example scenes: two of the built-in model's world, with combinations that it was not trained on; and a mask.
+"""Draw the example scenes: two of the world of `shapes`, with combinations that it was not trained on; and a mask.
 
 python examples/draw_scenes.py
 """

@@ -1,9 +1,9 @@
-"""The README's sheet of every task, all of it by the built-in model: what goes in, and what comes out.
+"""The README's sheet of every task, all of it by the built-in model `shapes`: what goes in, and what comes out.
 
 python examples/tasks.py TEXT_BUNDLE examples/tasks.png
 
-TEXT_BUNDLE is the built-in model's checkpoint as a text-to-image network, which img2img and inpainting need:
-pixrt export tests/data/demo_checkpoint -o TEXT_BUNDLE --without-source --steps 20 --guidance-scale 2 \
+TEXT_BUNDLE is its checkpoint as a text-to-image network, which img2img and inpainting need:
+pixrt export tests/data/shapes_checkpoint -o TEXT_BUNDLE --without-source --steps 20 --guidance-scale 2 \
     --scheduler dpmpp_2m
 """
 
@@ -26,7 +26,7 @@ def main(text_bundle: str, target: Path) -> None:
     """Draw a column for every task: the pictures that it takes above, the text, the result."""
     scene, other = (Image.open(HERE / name).convert("RGB") for name in ("scene.png", "scene-green.png"))
     corner, blue, star = Image.open(HERE / "mask.png"), "make the background blue", "turn the circle into a star"
-    with Editor() as edits, Editor(text_bundle) as texts:
+    with Editor("shapes") as edits, Editor(text_bundle) as texts:
         columns: list[Column] = [
             (f"generate\n{CAPTION}", [], edits.generate(CAPTION, seed=0).image),
             (f"edit\n{blue}", [scene], edits.edit(scene, blue, seed=4).image),

@@ -54,9 +54,9 @@ WITH_COMMANDS = {
 }
 # Pages with a block that is run, and the files that it makes.
 RUN_COMMANDS = {
-    "README.md": {"blue.png", "drawn.png", "same-edit.png"},
+    "README.md": {"old.png", "drawn.png", "same-edit.png"},
     "docs/command-line.md": {
-        "blue.png",
+        "old.png",
         "inverted",
         "same-edit.png",
         "darker.jpg",
@@ -68,7 +68,7 @@ RUN_COMMANDS = {
     },
 }
 RUN_PYTHON = {
-    "README.md": {"blue.png"},
+    "README.md": {"old.png"},
     "docs/options.md": set(),
     "docs/python.md": {
         "blue.png",

@@ -9,7 +9,7 @@ from pixrt_export.world.scene import COLOURS, SHAPES, Scene, Shape
 
 BIGGER, SMALLER = 1.4, 0.6
 
-# Every kind of instruction and its phrasings. `border` is not taught to the built-in model: a LoRA learns it.
+# Every kind of instruction and its phrasings. `border` is not taught to `shapes`: a LoRA learns it.
 PHRASES: dict[str, tuple[str, ...]] = {
     "recolor": (
         "make the {shape} {value}",

@@ -18,7 +18,7 @@ Sides = tuple[int, int]
 Window = tuple[slice, slice]
 Plane = NDArray[np.float32]
 
-# Latents that neighbours share at least. With 4 the built-in model leaves streaks where windows end: its UNet and its
+# Latents that neighbours share at least. With 4 the model `shapes` leaves streaks where windows end: its UNet and its
 # decoder are off within two latents of a border.
 MIN_OVERLAP = 8
 _SHARE = 4  # of a large tile's side one in so many
