@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pixrt.bundles.instructions import INSTRUCTIONS_NAME, fault_of_instructions
 from pixrt.bundles.manifest import Prediction, TokenizerSpec
 from pixrt.bundles.store import sha256_file
 from pixrt.errors import CheckpointError
-from pixrt_export.hub import PARTS, PICKLES, best_weights
+from pixrt_export.hub import PARTS, PICKLES, best_weights, read_json
 from pixrt_export.tokenizer import read_spec
 
 
@@ -92,6 +93,14 @@ class Checkpoint:
     def prediction(self) -> Prediction:
         """What the UNet predicts."""
         return "v" if self.scheduler.get("prediction_type") == "v_prediction" else "epsilon"
+
+    @property
+    def instructions(self) -> dict[str, tuple[str, ...]]:
+        """Sentences that it was taught to edit by, by kind; empty where nobody says. Raises CheckpointError."""
+        said = {} if self.without_source else read_json(self.folder / INSTRUCTIONS_NAME, required=False)
+        if fault := fault_of_instructions(said):
+            raise CheckpointError(f"{INSTRUCTIONS_NAME} of {self.id}: {fault}", remedy="Mend it, or take it away")
+        return {kind: tuple(sentences) for kind, sentences in said.items()}
 
     def folder_of(self, part: str) -> Path:
         """Where a part's files are."""

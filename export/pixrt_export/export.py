@@ -104,6 +104,7 @@ def _opened(options: ExportOptions) -> Iterator[Checkpoint]:
 def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progress) -> ExportReport:
     scaling = scaling_of(checkpoint, options.source_scaling_factor)
     said = said_by(options, checkpoint.scheduler)
+    instructions = checkpoint.instructions
     # The default one, before hours are spent.
     build_table(said.defaults.scheduler, checkpoint.scheduler, said.defaults.steps)
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
@@ -154,6 +155,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             files={path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())},
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
             examples=said.examples,
+            instructions=instructions,
         )
         with atomic_write(folder / MANIFEST_NAME) as file:
             file.write(manifest.to_json().encode())

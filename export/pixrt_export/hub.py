@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pixrt.bundles.instructions import INSTRUCTIONS_NAME
 from pixrt.errors import CheckpointError
 from pixrt.reading import read_json as parse_file
 from pixrt.reading import read_text
@@ -111,7 +112,12 @@ def _called(folder: Path) -> str:
 def wanted_files(files: Iterable[str], allow_pickle: bool) -> list[str]:
     """What of a hub repository's files an export reads: configs, tokenizer, and of each part one set of weights."""
     every = list(files)
-    return ["model_index.json", *(file for part in PARTS for file in _wanted_in(f"{part}/", part, every, allow_pickle))]
+    said = [file for file in every if file == INSTRUCTIONS_NAME]
+    return [
+        "model_index.json",
+        *said,
+        *(file for part in PARTS for file in _wanted_in(f"{part}/", part, every, allow_pickle)),
+    ]
 
 
 def wanted_vae_files(files: Iterable[str], allow_pickle: bool) -> list[str]:

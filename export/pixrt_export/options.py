@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from pixrt.bundles.manifest import Precision, fault_of_examples
+from pixrt.bundles.instructions import fault_of_examples
+from pixrt.bundles.manifest import Precision
 from pixrt.errors import OptionError
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, validate

@@ -6,8 +6,17 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pixrt.bundles.instructions import fault_of_instructions, is_unknown
 from pixrt_export.world.drawing import draw, silhouette
-from pixrt_export.world.instructions import BASE_KINDS, Edit, Instruction, View, random_instruction, single_instructions
+from pixrt_export.world.instructions import (
+    BASE_KINDS,
+    PHRASES,
+    Edit,
+    Instruction,
+    View,
+    random_instruction,
+    single_instructions,
+)
 from pixrt_export.world.judge import answers, nearest, nearest_is_right
 from pixrt_export.world.pairs import WorldPairs
 from pixrt_export.world.scene import COLOURS, Scene, Shape, random_scene
@@ -73,6 +82,17 @@ def test_the_share_of_captions() -> None:
     pairs = WorldPairs(2000, captions=0.12)
     share = np.mean([pairs.draw(index)[1] is None for index in range(2000)])
     assert abs(share - 0.12) < 0.03
+
+
+def test_what_is_known_has_every_word() -> None:
+    pairs = WorldPairs(2000)
+    known = pairs.known()
+    assert tuple(known) == BASE_KINDS
+    assert not fault_of_instructions(known)
+    words = {word for sentences in known.values() for sentence in sentences for word in sentence.split()}
+    assert words == {word for index in range(2000) for word in pairs.instruction(index).split()}
+    assert not any(is_unknown(pairs.instruction(index), known) for index in range(2000))
+    assert WorldPairs(1, kind="border").known() == {"border": PHRASES["border"]}
 
 
 def test_right_answers_of_shapes() -> None:

@@ -281,6 +281,20 @@ def test_defaults_are_kept(tmp_path: Path) -> None:
     assert (said.defaults.steps, said.defaults.guidance_scale, said.defaults.scheduler) == (100, 7.5, "ddim")
 
 
+@pytest.mark.parametrize("wrong", ["[]", "{", '{"snow": "make it snow"}', '{"snow": [5]}', '{"snow": []}'])
+def test_instructions_that_are_none(wrong: str, tmp_path: Path) -> None:
+    from pixrt_export.opening import open_checkpoint
+
+    folder = copy_shapes(tmp_path / "it")
+    assert "remove" in open_checkpoint(str(folder)).instructions
+    assert open_checkpoint(str(folder), without_source=True).instructions == {}
+    (folder / "instructions.json").write_text(wrong)
+    with pytest.raises(CheckpointError, match=r"instructions\.json"):
+        _ = open_checkpoint(str(folder)).instructions
+    (folder / "instructions.json").unlink()
+    assert open_checkpoint(str(folder)).instructions == {}
+
+
 def test_the_hubs_cache(tmp_path: Path) -> None:
     """A repository's folder there, or a snapshot in it, is called as the repository is."""
     from pixrt_export.opening import open_checkpoint
@@ -330,6 +344,7 @@ def test_the_same_weights_are_read_wherever_they_stand(tmp_path: Path) -> None:
         "README.md",
         "instruct-pix2pix-00-22000.ckpt",
         "instruct-pix2pix-00-22000.safetensors",
+        "instructions.json",
         "model_index.json",
         "safety_checker/model.safetensors",
         "scheduler/scheduler_config.json",
@@ -349,6 +364,7 @@ def test_the_same_weights_are_read_wherever_they_stand(tmp_path: Path) -> None:
     ]
     wanted = set(wanted_files(hub, allow_pickle=False))
     assert wanted == {
+        "instructions.json",
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",

@@ -104,6 +104,13 @@ def test_the_bundle_says_what_was_merged(files: tuple[Path, Path], merged: Path)
     assert not plain.loras
 
 
+def test_the_bundle_says_what_was_taught(merged: Path, plain: Path) -> None:
+    """With LoRAs in it, it may know more."""
+    own, one, other = (open_bundle(each).manifest for each in ("shapes", plain, merged))
+    assert own.instructions == one.instructions == other.instructions
+    assert [each.is_unknown("add a castle") for each in (own, one, other)] == [True, True, False]
+
+
 def scales(module: Any) -> dict[str, float]:
     """What peft multiplies each layer's product by."""
     return {

@@ -7,11 +7,14 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from pixrt.bundles.instructions import fault_of_instructions, is_unknown
 from pixrt_export.photo import crops
 from pixrt_export.photo.edits import NAMES, Edit
 from pixrt_export.photo.instructions import (
     ALL_KINDS,
+    DEGREE,
     FIRST,
+    MUCH,
     SECOND,
     SLIGHT,
     STRONG,
@@ -42,6 +45,22 @@ def test_every_edit_has_several_phrasings_and_strengths_are_in_words() -> None:
     assert "make it slightly warmer" in phrasings_of(Edit("warmer", SLIGHT))
     assert "give it an orange tint" in phrasings_of(Edit("tint orange"))
     assert "turn the reds blue" in phrasings_of(Edit("turn red blue"))
+
+
+def test_what_is_known_has_every_word_but_those_of_strength() -> None:
+    pairs = PhotoPairs(4000)
+    known = pairs.known()
+    assert tuple(known) == ALL_KINDS
+    assert not fault_of_instructions(known)
+    assert {"make it warmer", "make it slightly warmer", "make it much warmer"} <= {*known["warmer"]}
+    assert PhotoPairs(1, kind="fog").known() == {"fog": known["fog"]}
+    words = {word for sentences in known.values() for sentence in sentences for word in sentence.split()}
+    asked = [pairs.instruction(index) for index in range(4000)]
+    strengths = " ".join((*MUCH[SLIGHT], *MUCH[STRONG], *DEGREE[SLIGHT], *DEGREE[STRONG])).split()
+    assert words | {*strengths} == {word for text in asked for word in text.split()} | {*strengths}
+    assert not any(is_unknown(text, known) for text in asked)
+    for text in ("add a castle", "turn the dog into a cat", "make it slightly better", "remove the car"):
+        assert is_unknown(text, known)
 
 
 def test_no_held_out_picture_is_in_training(monkeypatch: pytest.MonkeyPatch) -> None:

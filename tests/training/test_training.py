@@ -8,6 +8,7 @@ import pytest
 
 from pixrt.errors import OptionError
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions, LoraOptions
+from pixrt_export.world.pairs import WorldPairs
 from tiny_training import NETWORKS, Silent, plan_of, train
 
 torch = pytest.importorskip("torch")
@@ -128,6 +129,19 @@ class TestWhatIsLearned:
 def test_a_model_names_no_folder_of_the_machine(second_stage: Path) -> None:
     for path in second_stage.rglob("*.json"):
         assert "_name_or_path" not in path.read_text("utf-8"), path
+
+
+def test_a_model_says_what_it_was_taught(first_stage: Path, second_stage: Path, tmp_path: Path) -> None:
+    """Training its autoencoder again leaves that as it is."""
+    from pixrt_export.opening import open_checkpoint
+
+    known = WorldPairs(1).known()
+    assert open_checkpoint(str(first_stage)).instructions == {}
+    assert open_checkpoint(str(second_stage)).instructions == known
+    plan = plan_of(AutoencoderOptions, tmp_path / "decoder", str(second_stage), steps=2, decoder_only=True)
+    model = train("train_autoencoder", plan)
+    assert model is not None
+    assert open_checkpoint(str(model)).instructions == known
 
 
 def test_the_prior_holds_a_lora_to_what_was_there(second_stage: Path, tmp_path: Path) -> None:

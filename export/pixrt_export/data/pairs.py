@@ -1,5 +1,6 @@
 """What a training set is: pairs that can be loaded one at a time. Must not import PyTorch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,8 +39,24 @@ class PairSet(Protocol):
 
 
 class JudgedPairs(PairSet, Protocol):
-    """A set that knows every right answer."""
+    """A set that knows every right answer, and everything that can be asked."""
+
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """The kinds of its instructions, and sentences of each that together have every word that matters."""
+        ...
 
     def is_right(self, index: int, picture: NDArray[np.uint8]) -> bool:
         """Whether a picture [size, size, 3] is nearer to what sample `index` asks for than to any other answer."""
         ...
+
+
+def telling(sentences: Iterable[str]) -> tuple[str, ...]:
+    """Those of the sentences that have a word which none before them has."""
+    seen: set[str] = set()
+    kept = []
+    for sentence in sentences:
+        words = set(sentence.split())
+        if not words <= seen:
+            kept.append(sentence)
+            seen |= words
+    return tuple(kept)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pixrt_export.data.pairs import telling
 from pixrt_export.photo.edits import KINDS, NAMES, Edit
 
 SLIGHT, STRONG = 0.5, 1.6
@@ -127,6 +128,18 @@ def phrasings_of(edit: Edit) -> tuple[str, ...]:
         for much, degree in zip(MUCH[edit.strength], DEGREE[edit.strength], strict=True)
         if edit.strength == 1 or "{much}" in phrase or "{degree}" in phrase
     )
+
+
+def sentences_of(kind: str) -> tuple[str, ...]:
+    """Sentences that ask for a kind of edit, in which every word for it occurs, and of its strengths one each."""
+    if kind == COMPOUND:
+        return tuple(
+            " and ".join(phrasings_of(Edit(name))[0] for name in pair) for pair in zip(FIRST, SECOND, strict=False)
+        )
+    edits = [Edit(name) for name in NAMES if Edit(name).kind == kind]
+    strengths = (SLIGHT, STRONG) if has_strengths(kind) else ()
+    plain = telling(phrase for edit in edits for phrase in phrasings_of(edit))
+    return plain + tuple(phrasings_of(Edit(kind, strength))[0] for strength in strengths)
 
 
 def has_strengths(kind: str) -> bool:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pixrt_export.data.pairs import Pair
 from pixrt_export.photo.crops import Split, crop
-from pixrt_export.photo.instructions import Instruction, random_instruction
+from pixrt_export.photo.instructions import ALL_KINDS, Instruction, random_instruction, sentences_of
 from pixrt_export.photo.judge import UNSEEN, find_mistake, rms
 
 VERSION = 1  # part of the fingerprint: raise it when the same seed gives other samples
@@ -29,6 +29,10 @@ class PhotoPairs:
     def fingerprint(self) -> str:
         """The parameters: with VERSION they say everything."""
         return f"photo-{VERSION}-{self.split}-{self.seed}-{self.count}-{self.kind or 'all'}"
+
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """The kinds of instructions, and sentences of each."""
+        return {kind: sentences_of(kind) for kind in ([self.kind] if self.kind else ALL_KINDS)}
 
     def ask(self, index: int) -> tuple[Instruction, str]:
         """What is asked in sample `index`, and in which words."""

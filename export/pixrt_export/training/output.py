@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from pixrt.bundles.instructions import INSTRUCTIONS_NAME
 from pixrt.errors import OutputError
 from pixrt.folders import atomic_folder
 from pixrt_export.checkpoint import Checkpoint
@@ -42,10 +43,16 @@ def checkpoint_folder(target: Path, index: Mapping[str, Any] = INDEX) -> Iterato
         raise OutputError(f"cannot write {target}: {error}", remedy="Free some space and start again") from error
 
 
-def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any], dtype: torch.dtype) -> None:
+def write_checkpoint(
+    target: Path,
+    start: Checkpoint,
+    trained: Mapping[str, Any],
+    dtype: torch.dtype,
+    instructions: Mapping[str, Sequence[str]],
+) -> None:
     """Write the checkpoint `start` with some parts replaced by trained networks, all weights as `dtype`.
 
-    Raises OutputError.
+    `instructions` are what it was taught to edit by, by kind; none where nobody can say. Raises OutputError.
     """
     described = start.folder / "model_index.json"
     index = read_json(described, required=False) or INDEX
@@ -59,6 +66,9 @@ def write_checkpoint(target: Path, start: Checkpoint, trained: Mapping[str, Any]
                 network = trained[part] if part in trained else start.load(part)
                 network.to(dtype).save_pretrained(folder / part)
                 _forget_origin(folder / part / "config.json")
+        if instructions:
+            said = json.dumps(instructions, indent=1, ensure_ascii=False)
+            (folder / INSTRUCTIONS_NAME).write_text(said + "\n", "utf-8")
 
 
 def _forget_origin(path: Path) -> None:

@@ -45,7 +45,7 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer
         return None
     if not options.decoder_only:
         vae.register_to_config(scaling_factor=_scaling_factor(vae, job))
-    return finish(plan, start, {"vae": vae})
+    return finish(plan, start, {"vae": vae}, start.instructions)
 
 
 @torch.no_grad()
@@ -76,7 +76,8 @@ def train_edit(plan: TrainingPlan[EditTrainingOptions], observer: Observer) -> P
     trained = {"unet": network.unet}
     if options.train_text_encoder or options.zero_unseen:
         trained["text_encoder"] = network.text_encoder
-    return finish(plan, start, trained)
+    judged = plan.data.held_out(1)
+    return finish(plan, start, trained, judged.known() if judged else {})
 
 
 @torch.no_grad()
@@ -147,9 +148,11 @@ def starting_point(plan: TrainingPlan[Any]) -> Checkpoint:
     return open_checkpoint(str(folder))
 
 
-def finish(plan: TrainingPlan[Any], start: Checkpoint, trained: dict[str, Any]) -> Path:
-    """Write the trained model beside the run's checkpoints."""
+def finish(
+    plan: TrainingPlan[Any], start: Checkpoint, trained: dict[str, Any], instructions: dict[str, tuple[str, ...]]
+) -> Path:
+    """Write the trained model, and what it was taught to edit by, beside the run's checkpoints."""
     target = plan.output / "model"
     if PartialState().is_main_process:
-        write_checkpoint(target, start, trained, DTYPES[plan.training.weights])
+        write_checkpoint(target, start, trained, DTYPES[plan.training.weights], instructions)
     return target

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
+from pixrt_export.data.pairs import telling
 from pixrt_export.world.scene import COLOURS, SHAPES, Scene, Shape
 
 BIGGER, SMALLER = 1.4, 0.6
@@ -50,6 +52,8 @@ OF_SHAPES = ("recolor", "remove", "replace", "bigger", "smaller")
 OF_PICTURES = ("grayscale", "invert", "darken")
 BASE_KINDS = ("recolor", "background", "remove", "replace", "resize", "grayscale", "invert", "darken", "compound")
 KINDS = (*BASE_KINDS, "border")
+# What two at once are like.
+COMPOUNDS = ("make the square red and make the background white", "remove the star and make the circle bigger")
 # How often each kind is drawn, before the phrasings: the ones with many answers more often.
 WEIGHTS = (0.22, 0.16, 0.11, 0.13, 0.12, 0.05, 0.05, 0.05, 0.11)
 
@@ -86,8 +90,7 @@ class Instruction:
 
     def phrase(self, rng: np.random.Generator) -> str:
         """Say it, in phrasings drawn from PHRASES."""
-        parts = [str(rng.choice(PHRASES[edit.name])).format(shape=edit.shape, value=edit.value) for edit in self.edits]
-        return with_articles(" and ".join(parts))
+        return " and ".join(str(rng.choice(phrasings_of(edit))) for edit in self.edits)
 
     def apply(self, scene: Scene) -> View:
         """The right answer."""
@@ -95,6 +98,24 @@ class Instruction:
         for edit in self.edits:
             view = _apply(edit, view)
         return view
+
+
+def phrasings_of(edit: Edit) -> tuple[str, ...]:
+    """Every sentence that asks for an edit."""
+    return tuple(with_articles(phrase.format(shape=edit.shape, value=edit.value)) for phrase in PHRASES[edit.name])
+
+
+def sentences_of(kind: str) -> tuple[str, ...]:
+    """Sentences that ask for a kind of instruction, in which every word for it occurs."""
+    if kind == "compound":
+        return COMPOUNDS
+    names = ("bigger", "smaller") if kind == "resize" else (kind,)
+    values = {"recolor": tuple(COLOURS), "background": tuple(COLOURS), "replace": SHAPES}.get(kind, ("",))
+    shapes = SHAPES if names[0] in OF_SHAPES else ("",)
+    edits = [
+        Edit(name, *each) for name in names for each in product(shapes, values) if len(set(each)) == 2 or not any(each)
+    ]
+    return telling(phrase for edit in edits for phrase in phrasings_of(edit))
 
 
 def with_articles(text: str) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pixrt_export.data.pairs import Pair
 from pixrt_export.world.captions import caption
 from pixrt_export.world.drawing import draw
-from pixrt_export.world.instructions import Instruction, View, random_instruction
+from pixrt_export.world.instructions import BASE_KINDS, Instruction, View, random_instruction, sentences_of
 from pixrt_export.world.judge import nearest_is_right
 from pixrt_export.world.scene import Scene, Split, random_scene_of
 
@@ -35,6 +35,10 @@ class WorldPairs:
     def fingerprint(self) -> str:
         """The parameters: with VERSION they say everything."""
         return f"world-{VERSION}-{self.split}-{self.seed}-{self.count}-{self.captions}-{self.kind or 'all'}"
+
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """The kinds of instructions, and sentences of each."""
+        return {kind: sentences_of(kind) for kind in ([self.kind] if self.kind else BASE_KINDS)}
 
     def draw(self, index: int) -> tuple[Scene, Instruction | None, str]:
         """Sample `index` before it is drawn: the scene, the instruction (None: a caption), and the text."""

@@ -43,7 +43,8 @@ def _decode_dataclass(kind: type[T], value: Any, where: str, key: str) -> T:
     hints = typing.get_type_hints(kind)
     prefix = f"{key}." if key else ""
     fields = dataclasses.fields(typing.cast(Any, kind))
-    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    missing = dataclasses.MISSING
+    needed = {field.name for field in fields if field.default is missing and field.default_factory is missing}
     for name in sorted(needed - value.keys()):
         raise unusable(where, f"the key {prefix}{name} is missing")
     for name in sorted(value.keys() - hints.keys()):

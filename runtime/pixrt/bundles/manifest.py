@@ -10,13 +10,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 from pixrt.bundles.bounds import require_bounds, require_within
 from pixrt.bundles.decoding import decode, unusable
 from pixrt.bundles.engine_spec import EngineSpec
+from pixrt.bundles.instructions import fault_of_examples, fault_of_instructions, is_unknown
 from pixrt.bundles.tensor_spec import TensorSpec as TensorSpec
 from pixrt.errors import BundleError, BundleTooNew
 from pixrt.reading import Malformed, parse_json
@@ -208,7 +209,8 @@ class Manifest:
     the checkpoint's scheduler_config.json as it is. `size_multiple` is what working pictures are padded to, in pixels;
     `native_resolution` in pixels. `tokenizers` are those of the text encoders, in their order. `preview` maps latents
     (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then the bias. `notice` is shown
-    with every output of the model ("" for none). `examples` are instructions that the model knows, to begin with.
+    with every output of the model ("" for none). `examples` are instructions that the model knows, to begin with;
+    `instructions` are what it was taught: sentences by kind that have every word which matters (none: not said).
     """
 
     schema: int
@@ -231,6 +233,7 @@ class Manifest:
     tools: dict[str, str]
     engines: tuple[EngineSpec, ...] = ()
     examples: tuple[str, ...] = ()
+    instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -239,6 +242,14 @@ class Manifest:
         if extra == 0:
             return "generate"
         return "edit" if extra == self.latents.channels else "inpaint"
+
+    def is_unknown(self, text: str) -> bool:
+        """Whether an instruction has no word of those that the model was taught.
+
+        False where the bundle does not tell them, or what was merged into it may have taught others.
+        """
+        merged = self.source.loras or self.source.embeddings
+        return bool(self.instructions) and not merged and is_unknown(text, self.instructions)
 
     def component(self, name: Component) -> ComponentSpec:
         """The component's entry. Raises BundleError where the bundle does not have it."""
@@ -255,8 +266,9 @@ class Manifest:
         said = dataclasses.asdict(self)
         said["source"]["loras"] = [lora.facts() for lora in self.source.loras]
         # So that an older pixrt, which does not know a key, reads what has none of it.
-        if not self.examples:
-            del said["examples"]
+        for name in ("examples", "instructions"):
+            if not said[name]:
+                del said[name]
         if not self.source.embeddings:
             del said["source"]["embeddings"]
         for tokenizer in said["tokenizers"]:
@@ -282,7 +294,6 @@ TENSORS = {
 }
 
 
-MOST_EXAMPLES, LONGEST_EXAMPLE = 24, 200
 # Dimensions of each of those tensors.
 _RANKS = {
     **{"row_to_latents": 1, "row_to_source": 1, "at": 1, "timestep": 1, "input_ids": 2, "branch_rows": 2},
@@ -357,16 +368,6 @@ def _from_schema_1(value: Mapping[str, Any], where: str) -> dict[str, Any]:
 _OF_SCHEMA_1 = ("latent_channels", "vae_scale", "scaling_factor", "prediction_type", "tokenizer")
 
 
-def fault_of_examples(examples: Sequence[str]) -> str:
-    """What is wrong with examples of instructions; "" if nothing is."""
-    if len(examples) > MOST_EXAMPLES:
-        return f"there are {len(examples)} examples, more than {MOST_EXAMPLES}"
-    for text in examples:
-        if not text.strip() or not text.isprintable() or len(text) > LONGEST_EXAMPLE:
-            return f"the example {text!r:.60} is no line of 1 to {LONGEST_EXAMPLE} characters"
-    return ""
-
-
 def _check(manifest: Manifest, where: str) -> None:
     positive = {
         "unet_in_channels": (manifest.unet_in_channels, 4096),
@@ -398,7 +399,7 @@ def _check(manifest: Manifest, where: str) -> None:
     _check_components(manifest, where)
     if len(manifest.preview) != manifest.latents.channels + 1 or any(len(row) != 3 for row in manifest.preview):
         raise unusable(where, f"preview must have {manifest.latents.channels} + 1 rows of 3 numbers")
-    if fault := fault_of_examples(manifest.examples):
+    if fault := fault_of_examples(manifest.examples) or fault_of_instructions(manifest.instructions):
         raise unusable(where, fault)
     _check_engines(manifest.engines, where)
     _check_files(manifest, where)

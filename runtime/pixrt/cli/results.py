@@ -59,6 +59,7 @@ class Notes:
         self._flattened = 0
         self._others: set[str] = set()  # pictures beside the source that are not those of the earlier result
         self._meant: set[str] = set()  # what texts say to other programs
+        self._unknown: dict[str, str] = {}  # instructions that the model was not taught, and its name
         self._dropped: dict[str, set[int]] = {"instruction": set(), "negative prompt": set()}
 
     def add(self, result: "EditResult", target: Path | None = None) -> None:
@@ -69,6 +70,8 @@ class Notes:
             if self._earlier.get(f"{name}_sha256") not in (None, digest):
                 self._others.add(name)
         self._meant |= set(meant_for_others(result.instruction))
+        if result.unknown_instruction:
+            self._unknown[result.instruction] = result.model
         self._dropped["instruction"].add(result.dropped_tokens)
         self._dropped["negative prompt"].add(result.dropped_negative_tokens)
 
@@ -84,6 +87,10 @@ class Notes:
             warn(f"the {name} is another one than the earlier result was made with: the result will differ")
         for note in sorted(self._meant):
             warn(note)
+        if self._unknown:
+            (text, model), *rest = self._unknown.items()
+            more = f" and {len(rest)} more" if rest else ""
+            warn(f"{model} was not taught {text!r:.80}{more}: `pixrt inspect BUNDLE` lists the instructions it knows")
         for text, counts in self._dropped.items():
             most = max(counts, default=0)
             if most:
@@ -159,6 +166,7 @@ def result_facts(target: Path, result: "EditResult") -> dict[str, Any]:
         "backend": result.backend,
         "dropped_tokens": result.dropped_tokens,
         "dropped_negative_tokens": result.dropped_negative_tokens,
+        "unknown_instruction": result.unknown_instruction,
         "network_rows": result.network_rows,
         "decoded_in_fp32": result.decoded_in_fp32,
         "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},

@@ -104,6 +104,10 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         "files": f"{len(manifest.files)}, {total_bytes(manifest.files.values()) / 2**20:.1f} MiB, as in the manifest",
     }
     print_table(facts_table([*facts.items()]))
+    if manifest.instructions:
+        say("")
+        say("instructions, by kind")
+        print_table(facts_table([(f"  {kind}", cut("; ".join(each))) for kind, each in manifest.instructions.items()]))
     for name, component in manifest.components.items():
         say("")
         say(f"{name}  ({component.file})")

@@ -37,6 +37,8 @@ class EditResult:
         options: every parameter in force, the seed included; their class says which task it was.
         dropped_tokens, dropped_negative_tokens: how many tokens of the instruction, and of the negative prompt, did
             not fit the text encoder and were cut.
+        unknown_instruction: the instruction has no word of those that the bundle was taught, where it says which, and
+            no LoRA or embedding adds to them.
         working_size: width and height in pixels of what the networks saw, padding included.
         network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran, for each
             window where there are several.
@@ -57,6 +59,7 @@ class EditResult:
     options: Options
     dropped_tokens: int
     dropped_negative_tokens: int
+    unknown_instruction: bool
     working_size: tuple[int, int]
     network_rows: int
     times: StageTimes

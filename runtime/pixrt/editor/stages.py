@@ -95,6 +95,7 @@ def finish(
         options=request.options,
         dropped_tokens=request.tokens.dropped,
         dropped_negative_tokens=request.negative_tokens.dropped,
+        unknown_instruction=not (loras or embeddings) and manifest.is_unknown(request.job.text),
         working_size=request.geometry.padded,
         network_rows=making.steps.evaluations * work.tiling.count,
         times=clock.times(),
