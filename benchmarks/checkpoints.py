@@ -35,6 +35,17 @@ TINY_VAE: dict[str, Any] = {
     "num_encoder_blocks": (1, 1, 1, 1),
     "num_decoder_blocks": (1, 1, 1, 1),
 }
+# As the model for photographs has them: a tiny autoencoder that halves the sides, and the text beside the timestep.
+PHOTO_VAE = {key: value[:2] for key, value in TINY_VAE.items()} | {"latent_channels": 8, "scaling_factor": 2.5}
+PHOTO_UNET = UNET | {
+    "in_channels": 16,
+    "out_channels": 8,
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 4,
+    "resnet_time_scale_shift": "scale_shift",
+    "down_block_types": ("DownBlock2D",) * 3,
+    "up_block_types": ("UpBlock2D",) * 3,
+}
 TEXT: dict[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 48,
@@ -94,6 +105,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "text_to_image": {"unet": UNET | {"in_channels": 4}},
     "inpainting": {"unet": UNET | {"in_channels": 9}},
     "tiny_vae": {"tiny_vae": TINY_VAE},
+    "photo": {"unet": PHOTO_UNET, "tiny_vae": PHOTO_VAE, "scheduler": {"prediction_type": "v_prediction"}},
 }
 
 

@@ -109,9 +109,11 @@ def require_supported(checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             "the unet is Stable Diffusion XL's (addition_embed_type text_time)", remedy=_STABLE_DIFFUSION
         )
+    # An embedding of the text beside that of the time takes nothing but the text.
+    needless = {"addition_embed_type": "text"}
     conditions = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
     for key in (*conditions, "time_cond_proj_dim"):
-        if unet.get(key) is not None:
+        if unet.get(key) not in (None, needless.get(key)):
             raise CheckpointError(
                 f"the unet has {key} {unet[key]!r}", remedy="Use a Stable Diffusion 1.x or 2.x checkpoint without it"
             )

@@ -29,6 +29,8 @@ EVERY = [
     ("inpainting", "fp32"),
     pytest.param("tiny_vae", "fp32", marks=pytest.mark.slow),
     ("tiny_vae", "fp16"),
+    ("photo", "fp32"),
+    pytest.param("photo", "fp16", marks=pytest.mark.slow),
 ]
 
 
@@ -38,6 +40,7 @@ FACTS = {
     "text_to_image": ("generate", 4, "epsilon", 0.18215),
     "inpainting": ("inpaint", 9, "epsilon", 0.18215),
     "tiny_vae": ("edit", 8, "epsilon", 0.18215),
+    "photo": ("edit", 16, "v", 2.5),
 }
 
 
@@ -54,7 +57,8 @@ def test_a_bundle_says_what_the_checkpoint_says(exports: Exports, kind: str, pre
     manifest = bundle.manifest
     facts = (manifest.task, manifest.unet_in_channels, manifest.prediction, manifest.latents.scaling)
     assert facts == FACTS[kind]
-    assert (manifest.precision, manifest.native_resolution, manifest.latents.scale) == (precision, 64, 8)
+    scale = 2 if kind == "photo" else 8
+    assert (manifest.precision, manifest.native_resolution, manifest.latents.scale) == (precision, 8 * scale, scale)
     assert (manifest.defaults.scheduler, manifest.defaults.steps) == ("euler_ancestral", 100)
     assert manifest.tokenizers[0].pad_token == ("!" if kind == "sd2" else "<|endoftext|>")
     half = "float16" if precision == "fp16" else "float32"
@@ -106,7 +110,7 @@ def test_networks_are_pytorchs_at_shapes_nobody_traced(exports: Exports, kind: s
         assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("kind", ["sd1", "sd2", "tiny_vae"])
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "tiny_vae", "photo"])
 def test_source_latents_are_the_unscaled_mean(exports: Exports, kind: str) -> None:
     import diffusers
     import onnxruntime
@@ -115,12 +119,15 @@ def test_source_latents_are_the_unscaled_mean(exports: Exports, kind: str) -> No
     bundle = open_bundle(exports.bundle(kind, "fp32"))
     pixels = np.random.default_rng(0).uniform(-1, 1, (2, 3, 48, 64)).astype(np.float32)
     (found,) = onnxruntime.InferenceSession(str(bundle.file(Component.VAE_ENCODER))).run(None, {"sample": pixels})
-    vae_class = diffusers.AutoencoderTiny if kind == "tiny_vae" else diffusers.AutoencoderKL
+    is_tiny = kind in ("tiny_vae", "photo")
+    vae_class = diffusers.AutoencoderTiny if is_tiny else diffusers.AutoencoderKL
     vae = vae_class.from_pretrained(exports.checkpoint(kind) / "vae")
     with torch.no_grad():
         encoded = vae.encode(torch.from_numpy(pixels))
-    # A tiny autoencoder encodes to scaled latents.
-    expected = encoded.latents / 0.18215 if kind == "tiny_vae" else encoded.latent_dist.mean
+    # A tiny autoencoder encodes to scaled latents if its own config says 1.
+    expected = encoded.latents if is_tiny else encoded.latent_dist.mean
+    if kind == "tiny_vae":
+        expected = expected / 0.18215
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4 * float(expected.abs().max()))
 
 

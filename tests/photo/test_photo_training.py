@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pixrt.errors import OptionError
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
 from pixrt_export.training.plan import DataOptions
-from tiny_training import Silent, plan_of, train, weights_of
+from tiny_training import NETWORKS, Silent, plan_of, train, weights_of
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
@@ -41,6 +42,45 @@ def test_the_decoder_alone(first_stage: Path, tmp_path: Path) -> None:
     assert changed
     assert all(name.startswith(("vae/decoder.", "vae/post_quant_conv.")) for name in changed)
     assert open_checkpoint(str(model)).scaling_factor == open_checkpoint(str(first_stage)).scaling_factor
+
+
+def test_a_tiny_autoencoder_from_nothing_to_an_edit(tmp_path: Path) -> None:
+    """TAESD's class, halving the sides: its latents' scale is written down, and diffusers opens what is made."""
+    import diffusers
+
+    from pixrt_export.opening import open_checkpoint
+
+    vae = {"_class_name": "AutoencoderTiny", "latent_channels": 4}
+    vae |= {"encoder_block_out_channels": [8, 8], "decoder_block_out_channels": [8, 8]}
+    vae |= {"num_encoder_blocks": [1, 1], "num_decoder_blocks": [1, 1]}
+    unet = NETWORKS["unet"] | {"addition_embed_type": "text", "addition_embed_type_num_heads": 4}
+    plan = plan_of(AutoencoderOptions, tmp_path / "first", sample_every=3)
+    plan = dataclasses.replace(plan, networks=NETWORKS | {"vae": vae, "unet": unet}, data=PHOTOS)
+    first = train("train_autoencoder", plan)
+    assert first is not None
+    pictures = np.stack([PHOTOS.open().load(k, 32).target for k in range(24)])
+    tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+    trained = diffusers.AutoencoderTiny.from_pretrained(first / "vae")
+    with torch.no_grad():
+        latents = trained.encode(tensor).latents
+    assert latents.shape == (24, 4, 16, 16)
+    assert open_checkpoint(str(first)).scaling_factor == pytest.approx(float(1 / latents.std()), rel=1e-4)
+
+    plan = plan_of(EditTrainingOptions, tmp_path / "second", str(first), steps=2, sample_every=2)
+    second = train("train_edit", dataclasses.replace(plan, data=PHOTOS))
+    assert second is not None
+    before, after = weights_of(first), weights_of(second)
+    changed = {name for name, values in after.items() if not torch.equal(values, before[name])}
+    assert any(name.startswith("unet/add_embedding.") for name in changed)
+    pipeline = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(second)
+    assert isinstance(pipeline.vae, diffusers.AutoencoderTiny)
+
+
+def test_an_unknown_class_of_autoencoder(tmp_path: Path) -> None:
+    plan = plan_of(AutoencoderOptions, tmp_path)
+    networks = NETWORKS | {"vae": {"_class_name": "VQModel"}}
+    with pytest.raises(OptionError, match="_class_name of vae is VQModel"):
+        train("train_autoencoder", dataclasses.replace(plan, networks=networks))
 
 
 def test_a_share_of_the_samples_gives_its_source() -> None:

@@ -4,27 +4,35 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
 from pixrt_export.data.pairs import PairSet
+from pixrt_export.training.latents import encoded_mean
 from pixrt_export.training.loop import Preview
 from pixrt_export.training.options import AutoencoderOptions
 from pixrt_export.training.pictures import to_pictures, to_tensor
 
 
 class NoisyAutoencoder(nn.Module):
-    """An AutoencoderKL that decodes from the mean of its posterior and a given noise."""
+    """An autoencoder that decodes from what it encodes to, the mean of a posterior, and a given noise."""
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
         super().__init__()
         self.vae = vae
 
-    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pictures [B, 3, H, W] in [-1, 1] and noise [B, C, h, w] to pictures, posterior means and log variances."""
-        posterior = self.vae.encode(pictures).latent_dist
+    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Pictures [B, 3, H, W] in [-1, 1] and noise [B, C, h, w] to pictures, posterior means and log variances.
+
+        A tiny autoencoder has no variances.
+        """
+        encoded = self.vae.encode(pictures)
+        if isinstance(encoded, AutoencoderTinyOutput):
+            return self.vae.decode(encoded.latents + noise).sample, encoded.latents
+        posterior = encoded.latent_dist
         return self.vae.decode(posterior.mean + noise).sample, posterior.mean, posterior.logvar
 
 
@@ -36,10 +44,12 @@ class AutoencoderJob:
     decodes as well as the mean does.
     """
 
-    def __init__(self, vae: AutoencoderKL, pairs: PairSet, size: int, options: AutoencoderOptions) -> None:
+    def __init__(
+        self, vae: AutoencoderKL | AutoencoderTiny, pairs: PairSet, size: int, options: AutoencoderOptions
+    ) -> None:
         self.network = NoisyAutoencoder(vae)
         self.vae, self.pairs, self.size, self.options = vae, pairs, size, options
-        downsamples = len(vae.config["block_out_channels"]) - 1
+        downsamples = len(vae.config["block_out_channels"]) - 1  # diffusers registers it for a tiny one too
         self.latent_shape = (vae.config["latent_channels"], size >> downsamples, size >> downsamples)
 
     def __len__(self) -> int:
@@ -57,10 +67,12 @@ class AutoencoderJob:
         noise = torch.randn((len(batch), *self.latent_shape), generator=generator) * self.options.latent_noise
         device = next(network.parameters()).device
         batch = batch.to(device)
-        made, mean, logvar = network(batch, noise.to(device))
+        made, mean, *logvars = network(batch, noise.to(device))
         wanted = 2 * float(np.log(self.options.latent_noise or 1e-3))
-        error = made - batch
-        latents = mean.square().mean() + (logvar - wanted).square().mean()
+        error = made.float() - batch
+        latents = mean.square().mean()
+        for logvar in logvars:
+            latents = latents + (logvar - wanted).square().mean()
         loss: torch.Tensor = error.abs().mean() + error.square().mean() + self.options.latent_decay * latents
         if self.options.edges:
             loss = loss + self.options.edges * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean())
@@ -73,7 +85,7 @@ class AutoencoderJob:
     def preview(self) -> Preview:
         """The first pictures of the set above what comes back."""
         batch = self.load(range(min(12, len(self.pairs)))).to(next(self.network.parameters()).device)
-        made = self.vae.decode(self.vae.encode(batch).latent_dist.mean).sample
+        made = self.vae.decode(encoded_mean(self.vae, batch)).sample
         rows = [np.concatenate(list(to_pictures(part)), axis=1) for part in (batch, made)]
         return Preview(Image.fromarray(np.concatenate(rows)))
 

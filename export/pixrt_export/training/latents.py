@@ -31,7 +31,11 @@ class Latents:
 
 
 def cached_latents(
-    vae: AutoencoderKL, pairs: PairSet, size: int, folder: Path, on_progress: Callable[[int, int], None]
+    vae: AutoencoderKL | AutoencoderTiny,
+    pairs: PairSet,
+    size: int,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
 ) -> Latents:
     """Open the latents of `pairs` at `size` pixels in `folder`, after computing what is not there yet.
 
@@ -53,7 +57,7 @@ def cached_latents(
 
 
 @torch.no_grad()
-def _encode(vae: AutoencoderKL, pairs: Sequence[Pair]) -> NDArray[np.float16]:
+def _encode(vae: AutoencoderKL | AutoencoderTiny, pairs: Sequence[Pair]) -> NDArray[np.float16]:
     encoded = []
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
@@ -76,7 +80,7 @@ def _or_black(pair: Pair) -> NDArray[np.uint8]:
     return np.zeros_like(pair.target) if pair.source is None else pair.source
 
 
-def _identity(vae: AutoencoderKL, pairs: PairSet, size: int) -> str:
+def _identity(vae: AutoencoderKL | AutoencoderTiny, pairs: PairSet, size: int) -> str:
     digest = hashlib.sha256(f"{pairs.fingerprint()} {size} {len(pairs)}".encode())
     for name, tensor in sorted(vae.state_dict().items()):
         digest.update(name.encode())

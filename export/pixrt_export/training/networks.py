@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pixrt.bundles.store import BUILT_IN
 from pixrt.errors import CheckpointError, OptionError
 from pixrt_export.checkpoint import Checkpoint
-from pixrt_export.training.output import checkpoint_folder
+from pixrt_export.training.output import INDEX, checkpoint_folder
 
 PARTS = ("vae", "unet", "text_encoder", "scheduler")
 
@@ -25,13 +25,13 @@ def new_checkpoint(networks: Mapping[str, Mapping[str, Any]], seed: int, output:
         raise OptionError(f"[networks] has {', '.join(networks)}", remedy=f"Describe all of {', '.join(PARTS)}")
     torch.manual_seed(seed)
     try:
-        vae = AutoencoderKL(**networks["vae"])
+        vae = _new_autoencoder(**networks["vae"])
         unet = UNet2DConditionModel(**networks["unet"])
         text_encoder = CLIPTextModel(CLIPTextConfig(**networks["text_encoder"]))
         scheduler = DDIMScheduler(**networks["scheduler"])
     except (TypeError, ValueError) as error:
         raise OptionError(f"[networks] cannot be built: {error}", remedy="Compare with export/configs") from error
-    with checkpoint_folder(output) as folder:
+    with checkpoint_folder(output, {**INDEX, "vae": ["diffusers", type(vae).__name__]}) as folder:
         for name, part in zip(PARTS, (vae, unet, text_encoder, scheduler), strict=True):
             part.save_pretrained(folder / name)
         vocabulary = BUILT_IN / "shapes"
@@ -41,6 +41,14 @@ def new_checkpoint(networks: Mapping[str, Mapping[str, Any]], seed: int, output:
             pad_token="<|endoftext|>",
             model_max_length=text_encoder.config.max_position_embeddings,
         ).save_pretrained(folder / "tokenizer")
+
+
+def _new_autoencoder(_class_name: str = "AutoencoderKL", **config: Any) -> AutoencoderKL | AutoencoderTiny:
+    """An autoencoder of the class that its config names, as in a checkpoint's `config.json`."""
+    kinds = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+    if _class_name not in kinds:
+        raise ValueError(f"_class_name of vae is {_class_name}, and only {' and '.join(kinds)} are known")
+    return kinds[_class_name](**config)
 
 
 def widened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -66,28 +74,33 @@ def load_for_lora(checkpoint: Checkpoint) -> UNet2DConditionModel:
             remedy=f"Train on the text-to-image ({latents}) or editing ({2 * latents}) checkpoint that it came from:"
             " its LoRA fits this one too",
         )
-    if checkpoint.vae_kind == "AutoencoderTiny" and channels != latents:
-        raise CheckpointError(
-            "the checkpoint has an AutoencoderTiny, which does not say how its source latents are scaled",
-            remedy="Train with the checkpoint's own AutoencoderKL: the LoRA fits both",
-        )
+    if channels != latents:
+        _require_known_scale(checkpoint)
     unet: UNet2DConditionModel = checkpoint.load("unet")
     return unet
 
 
-def load_autoencoder(checkpoint: Checkpoint) -> AutoencoderKL:
-    """The checkpoint's autoencoder, to be trained. Raises CheckpointError for a tiny one, which has no distribution."""
-    if checkpoint.vae_kind != "AutoencoderKL":
+def _require_known_scale(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for an autoencoder that encodes to scaled latents, as TAESD does, and does not say how."""
+    if checkpoint.vae_kind == "AutoencoderTiny" and checkpoint.known_factor is None:
         raise CheckpointError(
-            f"the checkpoint has an {checkpoint.vae_kind}", remedy="Start from a checkpoint with an AutoencoderKL"
+            "the checkpoint has an AutoencoderTiny, which does not say how its source latents are scaled",
+            remedy="Train with the checkpoint's own AutoencoderKL: what is learned fits both",
         )
-    vae: AutoencoderKL = checkpoint.load("vae")
+
+
+def load_autoencoder(checkpoint: Checkpoint) -> AutoencoderKL | AutoencoderTiny:
+    """The checkpoint's autoencoder, to be trained."""
+    vae: AutoencoderKL | AutoencoderTiny = checkpoint.load("vae")
     return vae
 
 
 def load_for_editing(checkpoint: Checkpoint) -> UNet2DConditionModel:
-    """The checkpoint's UNet, widened if it makes pictures from text. Raises CheckpointError for inpainting."""
-    load_autoencoder(checkpoint)
+    """The checkpoint's UNet, widened if it makes pictures from text.
+
+    Raises CheckpointError for inpainting, and for sources of no known scale.
+    """
+    _require_known_scale(checkpoint)
     unet: UNet2DConditionModel = checkpoint.load("unet")
     channels, latents = int(checkpoint.unet["in_channels"]), checkpoint.latent_channels
     if channels == latents:

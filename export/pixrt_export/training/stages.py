@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler
 from transformers import CLIPTextModel
 
 from pixrt.bundles.tokenizer import Tokenizer
@@ -14,7 +14,7 @@ from pixrt_export.checkpoint import Checkpoint
 from pixrt_export.opening import open_checkpoint
 from pixrt_export.training.autoencoder import AutoencoderJob
 from pixrt_export.training.edit import EditJob, EditNetwork
-from pixrt_export.training.latents import Latents, cached_latents
+from pixrt_export.training.latents import Latents, cached_latents, encoded_mean
 from pixrt_export.training.loop import Observer, train
 from pixrt_export.training.lora import FILE, add_lora, lora_prior, save_lora
 from pixrt_export.training.networks import load_autoencoder, load_for_editing, load_for_lora, new_checkpoint
@@ -38,8 +38,8 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer
     start = starting_point(plan)
     vae = load_autoencoder(start)
     if options.decoder_only:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+        for name, parameter in vae.named_parameters():
+            parameter.requires_grad_(name.startswith(("decoder", "post_quant_conv")))
     job = AutoencoderJob(vae, pairs, plan.data.size, options)
     if not train(job, options, plan.output / "checkpoints", observer):
         return None
@@ -49,11 +49,11 @@ def train_autoencoder(plan: TrainingPlan[AutoencoderOptions], observer: Observer
 
 
 @torch.no_grad()
-def _scaling_factor(vae: AutoencoderKL, job: AutoencoderJob) -> float:
+def _scaling_factor(vae: AutoencoderKL | AutoencoderTiny, job: AutoencoderJob) -> float:
     """What gives the latents of the job's pictures a standard deviation of 1."""
     count = min(SCALING_SAMPLES, len(job))
     batches = (job.load(range(k, min(k + 32, count))) for k in range(0, count, 32))
-    means = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean.cpu() for batch in batches])
+    means = torch.cat([encoded_mean(vae, batch.to(vae.device)).cpu() for batch in batches])
     return float(1 / means.std())
 
 

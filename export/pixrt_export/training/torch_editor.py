@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel
 
@@ -65,7 +65,7 @@ class TorchEditor:
 
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL | AutoencoderTiny
     tokenizer: Tokenizer
     scheduler: dict[str, Any]
     options: EditOptions
