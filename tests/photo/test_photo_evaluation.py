@@ -64,7 +64,7 @@ def test_the_command(tmp_path: Path) -> None:
     """The model of drawn shapes knows black and white, and no fog."""
     figures, sheet = tmp_path / "photo.json", tmp_path / "photo.png"
     options = ["--edits", "2", "--size", "70", "--steps", "2", "--json", str(figures), "--sheet", str(sheet)]
-    outcome = CliRunner().invoke(app, ["eval", "photo", *options, "--kind", "fog"])
+    outcome = CliRunner().invoke(app, ["eval", "photo", "shapes", *options, "--kind", "fog"])
     assert outcome.exit_code == 0, outcome.output
     facts = json.loads(figures.read_text())
     assert (facts["edits"], facts["size"], facts["kind"]) == (2, 70, "fog")

@@ -152,7 +152,7 @@ def test_a_load_stretches_the_trace(run: Run, tmp_path: Path) -> None:
 
 def test_a_measured_curve_is_read_again(run: Run, tmp_path: Path) -> None:
     lines = "\n".join(json.dumps({"steps": 3}) for _ in range(20))
-    words: tuple[object, ...] = ("--load", 0.5, "--backend", "null")
+    words: tuple[object, ...] = ("--load", 0.5, "--bundle", "shapes", "--backend", "null")
     for option in ("step_ms=2", "row_ms=1", "encode_ms=1", "decode_ms=2"):
         words += ("--provider-option", option)
     report, out = simulated(run, tmp_path, lines, *words)
