@@ -45,7 +45,7 @@ def test_what_is_in_it(wheel: Path) -> None:
 
 
 def test_what_git_holds() -> None:
-    """The built-in model stands in it once: its checkpoint is links to the bundle's files."""
+    """A built-in model stands in it once: its checkpoint is links to the bundle's files."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
     if listed.returncode:
         pytest.skip("not a clone")

@@ -1,4 +1,4 @@
-"""One contract for every backend, on a network of the built-in model."""
+"""One contract for every backend, on a network of the model `shapes`."""
 
 import re
 import sys

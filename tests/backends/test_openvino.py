@@ -1,4 +1,4 @@
-"""OpenVINO beside ONNX Runtime, with the built-in model. What every backend must do is in `test_backends`."""
+"""OpenVINO beside ONNX Runtime, with the model `shapes`. What every backend must do is in `test_backends`."""
 
 import json
 import sys

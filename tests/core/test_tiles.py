@@ -92,7 +92,7 @@ class TestLoop:
 
 
 def sheet() -> Image.Image:
-    """Six scenes at the built-in model's own size, 192 x 128, whose borders are not those of tiles."""
+    """Six scenes at `shapes`'s own size, 192 x 128, whose borders are not those of tiles."""
     with Image.open(SCENE) as one, Image.open(SCENE.with_name("scene-green.png")) as other:
         scenes = [one.convert("RGB"), other.convert("RGB")]
     made = Image.new("RGB", (192, 128))
@@ -131,7 +131,7 @@ class TestVae:
         return editor._networks.encoders.decode(latents, Stopwatch())[0]
 
     def test_pictures_come_back(self, editor: Editor, tiled: Editor) -> None:
-        """Latents differed by 2.6 % of their spread, pixels by 2.6 of 255. The built-in model knows pictures as large
+        """Latents differed by 2.6 % of their spread, pixels by 2.6 of 255. The model `shapes` knows pictures as large
         as a window: in windows a picture came back closer (7.8 of 255 off) than as a whole (8.9).
         """
         given = in_range(sheet())

@@ -1,4 +1,4 @@
-"""The Python API with the built-in model: pairing, independence of the batch, memory of earlier edits."""
+"""The Python API with the model `shapes`: pairing, independence of the batch, memory of earlier edits."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -79,7 +79,7 @@ def test_the_whole_matrix(sides: Any) -> None:
 
 
 def test_the_edit_is_carried_out_as_well_as_diffusers_does(exports: Exports) -> None:
-    """The built-in model on its own world: the same picture as diffusers to the grey level, at 20 steps."""
+    """The model `shapes` on its own world: the same picture as diffusers to the grey level, at 20 steps."""
     parity = pytest.importorskip("parity")
     from PIL import Image
 

@@ -21,7 +21,7 @@ STEP_INPUTS = {
 
 
 def manifest_of(vae_scale: int = 8, **changes: Any) -> Manifest:
-    """The built-in model's, with a fused step, at Stable Diffusion's 8 pixels per latent."""
+    """That of `shapes`, with a fused step, at Stable Diffusion's 8 pixels per latent."""
     path = BUILT_IN / "shapes" / "manifest.json"
     manifest = parse_manifest(path.read_text(), "m")
     unet = manifest.components["unet"]

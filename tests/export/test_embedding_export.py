@@ -26,7 +26,7 @@ from pixrt_export.tracing import open_session
 pytestmark = pytest.mark.torch
 
 TEXTS = ("make it <cat>", "<cat><style>, a photo of style", "<style> " * 30, "STYLE <CAT> in winter")
-WIDTH = 128  # of the built-in model's text encoder
+WIDTH = 128  # of `shapes`'s text encoder
 
 
 def _vectors(seed: int, count: int, width: int = WIDTH) -> torch.Tensor:
@@ -83,7 +83,7 @@ def embed_all(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def embedded(exports: Exports) -> Path:
-    """The built-in model with both in it, out of pickles."""
+    """The model `shapes` with both in it, out of pickles."""
     return exports.other("embedded", embed_all)
 
 

@@ -41,13 +41,13 @@ def files(exports: Exports) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def plain(exports: Exports) -> Path:
-    """The built-in checkpoint in FP32: the built-in bundle would round a sum to FP16."""
+    """The checkpoint of `shapes` in FP32: the bundle `shapes` would round a sum to FP16."""
     return exports.bundle("shapes", "fp32")
 
 
 @pytest.fixture(scope="module")
 def merged(exports: Exports, files: tuple[Path, Path]) -> Path:
-    """The built-in checkpoint with both LoRAs in it."""
+    """The checkpoint of `shapes` with both LoRAs in it."""
     given: dict[str, Any] = {"loras": loras(files), **dataclasses.asdict(open_bundle("shapes").manifest.defaults)}
     return exports.other("merged", lambda folder: export(exports.checkpoint("shapes"), folder, **given))
 

@@ -1,6 +1,6 @@
 """What only a GPU can show: `python -m pytest -m gpu` builds, compares, measures, and writes `gpu-report-LIBRARY.json`.
 
-`PIXRT_GPU_BUNDLE` names a bundle to take instead of the built-in model's checkpoint in FP16, `PIXRT_GPU_SIZE` a size.
+`PIXRT_GPU_BUNDLE` names a bundle to take instead of `shapes`'s checkpoint in FP16, `PIXRT_GPU_SIZE` a size.
 These tests have not been run where they were written.
 """
 
@@ -69,7 +69,7 @@ def test_a_captured_run_is_the_first_run(made: dict[str, Any]) -> None:
 
 def test_the_device_never_waits_for_the_host(made: dict[str, Any]) -> None:
     if "PIXRT_GPU_BUNDLE" not in os.environ:
-        pytest.skip("the built-in model is small: its steps may be shorter than a launch")
+        pytest.skip("the model `shapes` is small: its steps may be shorter than a launch")
     assert 0 < made["latency"]["host_ms"] < made["latency"]["step_ms"]
 
 

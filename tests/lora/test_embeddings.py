@@ -1,4 +1,4 @@
-"""Textual-inversion embeddings given to the built-in model; against diffusers: `test_embedding_export.py`."""
+"""Textual-inversion embeddings given to the model `shapes`; against diffusers: `test_embedding_export.py`."""
 
 from pathlib import Path
 

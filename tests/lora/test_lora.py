@@ -1,4 +1,4 @@
-"""LoRA at run time with the built-in model: what is replaced, what is opened again, and the flag."""
+"""LoRA at run time with the model `shapes`: what is replaced, what is opened again, and the flag."""
 
 import json
 from pathlib import Path

@@ -76,7 +76,7 @@ def test_the_model_is_named_and_its_notice_shown(ui: Ui) -> None:
 
 @pytest.fixture(scope="module")
 def lora_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The built-in model, with a folder of a LoRA."""
+    """The model `shapes`, with a folder of a LoRA."""
     folder = tmp_path_factory.mktemp("loras")
     loras.write(folder / "ink.safetensors", loras.lora(loras.ATTENTION, size=0.5))
     with served(tmp_path_factory.mktemp("server"), "--lora-folder", str(folder)) as each:

@@ -1,6 +1,6 @@
 """Company changes nothing: pictures that a server makes together are those that the editor makes one at a time.
 
-Requests of every kind that the built-in model can do come at random times to a real server, over HTTP; some clients
+Requests of every kind that the model `shapes` can do come at random times to a real server, over HTTP; some clients
 leave on the way. What the others get must be their single edits, byte for byte.
 """
 

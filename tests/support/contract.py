@@ -1,4 +1,4 @@
-"""What every backend promises of a network, on the built-in model's decoder. Subclasses give the fixture `engine`."""
+"""What every backend promises of a network, on `shapes`'s decoder. Subclasses give the fixture `engine`."""
 
 from collections.abc import Callable
 from pathlib import Path

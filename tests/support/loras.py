@@ -1,4 +1,4 @@
-"""Small LoRA files of random weights, written in NumPy, for the built-in model and for others."""
+"""Small LoRA files of random weights, written in NumPy, for the model `shapes` and for others."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ TEXT = [name.removesuffix(".weight") for name in SHAPES["text_encoder"]]
 
 
 def lora(layers: Iterable[str], *, part: str = "unet", rank: int = 2, seed: int = 0, size: float = 0.2) -> Tensors:
-    """Random factors for layers of the built-in model, spelt as peft spells them."""
+    """Random factors for layers of the model `shapes`, spelt as peft spells them."""
     generator = np.random.default_rng(seed)
     tensors: Tensors = {}
     for layer in layers:

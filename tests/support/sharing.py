@@ -1,7 +1,7 @@
 """What one process of tests opens once: networks, tokenizers and checksums of folders that never change.
 
-Opening the built-in model takes longer than editing with it in two steps. Neither a session of ONNX Runtime nor a
-tokenizer holds anything of the calls before, so all editors of a process share those of the built-in model and of what
+Opening a built-in model takes longer than editing with it in two steps. Neither a session of ONNX Runtime nor a
+tokenizer holds anything of the calls before, so all editors of a process share those of the built-in models and of what
 is kept on disk (see `kept`), as long as no weights are replaced in them. In a worker, one thread computes.
 """
 

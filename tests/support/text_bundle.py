@@ -9,7 +9,7 @@ from pixrt.bundles.store import BUILT_IN
 
 
 def text_bundle(folder: Path) -> Path:
-    """The built-in bundle with a UNet of four channels: it can generate, img2img, inpaint and style, and not edit."""
+    """The bundle `shapes` with a UNet of four channels: it can generate, img2img, inpaint and style, and not edit."""
     folder.mkdir(parents=True)
     for path in (BUILT_IN / "shapes").iterdir():
         if path.name != MANIFEST_NAME:

@@ -32,7 +32,7 @@ def half(width: int = 64, height: int = 64) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def null() -> Editor:
-    """The built-in bundle without networks: what is decoded is grey."""
+    """The bundle `shapes` without networks: what is decoded is grey."""
     return Editor("shapes", backend="null")
 
 

@@ -199,6 +199,6 @@ def _digest(instruction: str, before: NDArray[np.uint8] | None, after: NDArray[n
 
 
 def _clip_tokenizer() -> Tokenizer:
-    """CLIP's tokenizer, the same for every Stable Diffusion 1.x text encoder, out of the built-in bundle."""
+    """CLIP's tokenizer, the same for every Stable Diffusion 1.x text encoder, out of a built-in bundle."""
     bundle = open_bundle(DEFAULT_BUNDLE, verify=False)
     return Tokenizer(bundle.folder, bundle.manifest.tokenizers[0])

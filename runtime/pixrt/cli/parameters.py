@@ -197,7 +197,7 @@ def _default(value: object, of_bundle: object) -> str:
 
 @functools.cache
 def _built_in() -> Manifest | None:
-    """The built-in bundle's manifest, so that help says what holds; None where it cannot be used: an edit says why."""
+    """The default bundle's manifest, so that help says what holds; None where it cannot be used: an edit says why."""
     try:
         return open_bundle(BUILT_IN / DEFAULT_BUNDLE, verify=False).manifest
     except PixrtError:
