@@ -97,7 +97,8 @@ def test_pull_makes_a_bundle_that_is_found_by_name(tmp_path: Path) -> None:
         assert (again.returncode, "there is a bundle 'little-model' already" in again.stderr) == (7, True)
     manifest = open_bundle(tmp_path / "models" / "little-model").manifest
     assert (manifest.name, manifest.source.id) == ("little-model", "owner/little-model")
-    assert manifest.defaults == open_bundle("shapes").manifest.defaults
+    own = open_bundle("shapes").manifest
+    assert (manifest.defaults, manifest.instructions) == (own.defaults, own.instructions)
 
 
 def test_a_bundle_called_as_the_hub_calls_a_checkpoint() -> None:
