@@ -1,5 +1,5 @@
 # On a fresh machine with Python 3.11+ and make:
-#   make demo        edits an example picture with the built-in model
+#   make demo        edits a photograph with the built-in model
 #   make test-fast   the tests that do without PyTorch, in a minute
 #   make test-pythons   the same on every Python from 3.11 to 3.14 that is here
 #   make test        lint and the whole test suite, as the continuous integration runs them
@@ -18,8 +18,8 @@ WORKERS := --numprocesses auto --maxprocesses 8
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
-	$(BIN)/pixrt edit examples/scene.png "make the background blue" -o out/scene-blue.png --seed 4 --overwrite
-	@echo "before: examples/scene.png   after: out/scene-blue.png"
+	$(BIN)/pixrt edit examples/chelsea.png "make it look like an old photo" -o out/chelsea-old.png --seed 0 --overwrite
+	@echo "before: examples/chelsea.png   after: out/chelsea-old.png"
 
 # What takes one core goes side by side, then what takes all of them.
 test: $(VENV)/.dev
@@ -84,8 +84,15 @@ check-slow: $(VENV)/.dev $(VENV)/.simulated
 	$(PYTEST) $(WORKERS) --dist loadfile -m "slow and not gpu and not simulated"
 	$(PYTEST) -m "simulated and slow" tests/simulated
 
-# The built-in model of drawn scenes out of its checkpoint. To ship another one, replace the checkpoint and run this.
+# The built-in models out of their checkpoints. To ship another one, replace its checkpoint and run this.
 model: $(VENV)/.dev
+	$(BIN)/pixrt export tests/data/photo_checkpoint -o runtime/pixrt/models/demo --overwrite --compact --name pixrt-demo \
+		--notice "pixrt-demo is a demonstration model that knows 28 kinds of edits of photographs (pixrt inspect demo); for all others: pixrt pull timbrooks/instruct-pix2pix" \
+		--steps 8 --guidance-scale 1 --image-guidance-scale 1 --scheduler ddim \
+		--example "make it look like an old photo" --example "make it black and white" \
+		--example "make it much warmer" --example "make it night" \
+		--example "turn the reds blue" --example "make it a pencil sketch" \
+		--example "make it snow" --example "make it warmer and add a vignette"
 	$(BIN)/pixrt export tests/data/shapes_checkpoint -o runtime/pixrt/models/shapes --overwrite --compact --name pixrt-shapes \
 		--notice "pixrt-shapes is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
 		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m \

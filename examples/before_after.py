@@ -1,4 +1,4 @@
-"""The README's picture: two scenes, and what the built-in model makes of them.
+"""The README's picture: six photographs, and what the built-in model makes of them.
 
 python examples/before_after.py examples/before_after.png
 """
@@ -6,31 +6,31 @@ python examples/before_after.py examples/before_after.png
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pixrt import Editor
 
 HERE = Path(__file__).parent
 EDITS = [
-    ("scene.png", "make the background blue"),
-    ("scene.png", "turn the square into a star"),
-    ("scene.png", "remove the circle"),
-    ("scene-green.png", "make the circle orange"),
-    ("scene-green.png", "make the triangle bigger"),
-    ("scene-green.png", "invert the colors"),
+    ("chelsea.png", "make it look like an old photo"),
+    ("photos/astronaut.jpg", "make it a pencil sketch"),
+    ("photos/china.jpg", "make it night"),
+    ("photos/flower.jpg", "turn the reds blue"),
+    ("photos/grace_hopper.jpg", "put it in sunset light"),
+    ("photos/coins.jpg", "make it snow"),
 ]
 SEED = 0
-SIDE, GAP, TEXT = 128, 16, 22
+SIDE, GAP, TEXT = 192, 12, 24
 
 
 def main(target: Path) -> None:
     """Draw before and after of every edit, one column each."""
     sheet = Image.new("RGB", (len(EDITS) * (SIDE + GAP) + GAP, 2 * SIDE + 3 * GAP + TEXT), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     with Editor() as editor:
         for column, (name, instruction) in enumerate(EDITS):
             with Image.open(HERE / name) as image:
-                before = image.convert("RGB")
+                before = ImageOps.fit(image.convert("RGB"), (256, 256), Image.Resampling.LANCZOS)
             after = editor.edit(before, instruction, seed=SEED).image
             x = GAP + column * (SIDE + GAP)
             sheet.paste(before.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, GAP))

@@ -35,6 +35,17 @@ def test_a_jpeg_has_no_transparency(run: Run, faded: Path) -> None:
     assert "transparen" not in run("edit", "scene.png", "make it red", "-o", "other.jpg", *FAST).err
 
 
+def test_a_result_that_is_scaled_up_much(run: Run, tmp_path: Path) -> None:
+    with Image.open(tmp_path / "scene.png") as scene:
+        scene.resize((192, 160)).save(tmp_path / "large.png")
+        scene.resize((128, 96)).save(tmp_path / "twice.png")
+    said = run("edit", "large.png", "make it darker", "-o", "it.png", *FAST).err
+    assert "edited at 64 x 56 pixels and scaled up 3.0 times, so it is soft: --detail" in said
+    assert "soft" not in run("edit", "large.png", "make it darker", "-o", "full.png", "--detail", *FAST).err
+    assert "soft" not in run("edit", "twice.png", "make it darker", "-o", "other.png", *FAST).err
+    assert "soft" not in run("edit", "large.png", "make it darker", "-o", "last.png", "--resolution", "192", *FAST).err
+
+
 def test_white_strokes_on_transparency(run: Run, strokes: Path) -> None:
     said = run("edit", "scene.png", "make it red", "-o", "it.png", "--mask", str(strokes), *FAST)
     assert "--invert-mask" in said.err

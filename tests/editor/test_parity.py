@@ -18,7 +18,7 @@ pytestmark = pytest.mark.torch
 # Each case varies one thing; together they hold every value of the issue's matrix.
 STEPS = (1, 2, 7, 20, pytest.param(50, marks=pytest.mark.slow))
 SCALES = ((7.5, 1.5), (7.5, 1.0), (1.0, 1.0), (3.0, 3.0))
-KINDS = ("shapes", "sd1", "sd2")
+KINDS = ("shapes", "sd1", "sd2", "photo")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -72,22 +72,33 @@ def test_ddim_with_noise(sides: Any) -> None:
 @pytest.mark.slow
 def test_the_whole_matrix(sides: Any) -> None:
     parity, pipeline, editor = sides
-    for case in parity.cases(editor.manifest.native_resolution, editor.manifest.size_multiple):
+    for case in parity.cases(editor.manifest.native_resolution, editor.manifest.size_multiple, parity.STEPS):
         found = parity.compare(pipeline, editor, case)
         assert found.latents <= parity.LATENTS_TOLERANCE, (case, found)
         assert found.picture <= parity.PICTURE_TOLERANCE, (case, found)
 
 
-def test_the_edit_is_carried_out_as_well_as_diffusers_does(exports: Exports) -> None:
-    """The model `shapes` on its own world: the same picture as diffusers to the grey level, at 20 steps."""
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+BUILT_IN = {
+    "shapes": ("shapes_checkpoint", "scene.png", "ddim", 20, (3.0, 1.2)),
+    "demo": ("photo_checkpoint", "photos/astronaut.jpg", "ddim", 8, (1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("bundle", BUILT_IN)
+def test_edits_are_carried_out_as_well_as_diffusers_does(bundle: str) -> None:
+    """The built-in models on their own worlds: the same pictures as diffusers to the grey level."""
     parity = pytest.importorskip("parity")
     from PIL import Image
 
-    pipeline = parity.load_pipeline(DATA / "shapes_checkpoint")
-    with Image.open(Path(__file__).parent.parent.parent / "examples" / "scene.png") as image:
-        scene = image.convert("RGB")
-    with Editor("shapes", backend="ort-cpu") as editor:
-        for text in parity.INSTRUCTIONS:
-            case = parity.Case("ddim", 20, scene.size, 1, (3.0, 1.2))
-            found = parity.compare(pipeline, editor, case, images=[scene], texts=[text])
+    checkpoint, name, scheduler, steps, scales = BUILT_IN[bundle]
+    pipeline = parity.load_pipeline(DATA / checkpoint)
+    with Image.open(EXAMPLES / name) as image:
+        source = image.convert("RGB")
+    with Editor(bundle, backend="ort-cpu") as editor:
+        texts = parity.INSTRUCTIONS if bundle == "shapes" else editor.manifest.examples[:2]
+        for text in texts:
+            case = parity.Case(scheduler, steps, source.size, 1, scales)
+            found = parity.compare(pipeline, editor, case, images=[source], texts=[text])
+            assert found.latents <= parity.LATENTS_TOLERANCE
             assert found.picture <= parity.PICTURE_TOLERANCE

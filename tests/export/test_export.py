@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoints import TOKENIZER
+from checkpoints import DATA, TOKENIZER
 from exported import Exports
 from pixrt import Editor
 from pixrt.bundles.manifest import NETWORKS, Component
@@ -198,20 +198,21 @@ def test_wrong_options(wrong: dict[str, Any]) -> None:
         ExportOptions(checkpoint="x", output=Path("y"), **wrong)
 
 
-def test_the_built_in_bundle_is_this_exporters(exports: Exports, tmp_path: Path) -> None:
-    """The shipped bundle comes from the shipped checkpoint: same source, same weights to the last bit.
+@pytest.mark.parametrize(("name", "checkpoint"), [("demo", "photo_checkpoint"), ("shapes", "shapes_checkpoint")])
+def test_a_built_in_bundle_is_this_exporters(name: str, checkpoint: str, tmp_path: Path) -> None:
+    """A shipped bundle comes from its shipped checkpoint: same source, same weights to the last bit.
 
     Its files follow the umask and name no machine.
     """
-    shipped = open_bundle("shapes").manifest
-    kept = {"name": shipped.name, "defaults_from": "shapes"}
-    report = export(exports.checkpoint("shapes"), tmp_path / "shapes", compact=True, **kept)
+    shipped = open_bundle(name).manifest
+    kept = {"name": shipped.name, "defaults_from": name}
+    report = export(DATA / checkpoint, tmp_path / name, compact=True, **kept)
     assert dataclasses.replace(report.manifest, components=shipped.components, tools=shipped.tools) == shipped
     assert report.manifest.source.sha256 == shipped.source.sha256
-    assert {name: report.manifest.files[name].sha256 for name in shipped.files} == {
-        name: file.sha256 for name, file in shipped.files.items()
+    assert {file: report.manifest.files[file].sha256 for file in shipped.files} == {
+        file: entry.sha256 for file, entry in shipped.files.items()
     }
-    bundle, mask = tmp_path / "shapes", os.umask(0)
+    bundle, mask = tmp_path / name, os.umask(0)
     os.umask(mask)
     for path in bundle.iterdir():
         assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path.name

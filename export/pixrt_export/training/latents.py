@@ -16,7 +16,7 @@ from pixrt_export.data.pairs import Pair, PairSet
 from pixrt_export.training.pictures import to_tensor
 
 PART = 512  # samples in one file
-BATCH = 32
+BATCH = 8  # few enough for a processor's cache: on two cores half the time of 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def _encode(vae: AutoencoderKL | AutoencoderTiny, pairs: Sequence[Pair]) -> NDAr
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
         pictures = [picture for pair in batch for picture in (_or_black(pair), pair.target)]
-        means = encoded_mean(vae, to_tensor(np.stack(pictures)).to(vae.device))
+        tensor = to_tensor(np.stack(pictures)).to(vae.device, memory_format=torch.channels_last)
+        means = encoded_mean(vae, tensor)
         both = means.reshape(len(batch), 2, *means.shape[1:]).cpu().numpy()
         both[[i for i, pair in enumerate(batch) if pair.source is None], 0] = 0
         encoded.append(both.astype(np.float16))

@@ -48,6 +48,9 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
         warn(f"{repeat} was made in {len(history) + 1} edits, one of another: the last one alone is repeated")
 
 
+SOFT = 2.0  # times; a result that was scaled up more is told to be soft
+
+
 class Notes:
     """What a user should know of results, each thing once for all of them."""
 
@@ -60,6 +63,7 @@ class Notes:
         self._others: set[str] = set()  # pictures beside the source that are not those of the earlier result
         self._meant: set[str] = set()  # what texts say to other programs
         self._unknown: dict[str, str] = {}  # instructions that the model was not taught, and its name
+        self._enlarged = (SOFT, (0, 0))  # how many times the softest result was scaled up, and from what size
         self._dropped: dict[str, set[int]] = {"instruction": set(), "negative prompt": set()}
 
     def add(self, result: "EditResult", target: Path | None = None) -> None:
@@ -72,6 +76,9 @@ class Notes:
         self._meant |= set(meant_for_others(result.instruction))
         if result.unknown_instruction:
             self._unknown[result.instruction] = result.model
+        if getattr(result.options, "detail", None) is False:
+            times = max(a / b for a, b in zip(result.image.size, result.working_size, strict=True))
+            self._enlarged = max(self._enlarged, (times, result.working_size))
         self._dropped["instruction"].add(result.dropped_tokens)
         self._dropped["negative prompt"].add(result.dropped_negative_tokens)
 
@@ -91,6 +98,12 @@ class Notes:
             (text, model), *rest = self._unknown.items()
             more = f" and {len(rest)} more" if rest else ""
             warn(f"{model} was not taught {text!r:.80}{more}: `pixrt inspect BUNDLE` lists the instructions it knows")
+        times, (width, height) = self._enlarged
+        if times > SOFT:
+            warn(
+                f"edited at {width} x {height} pixels and scaled up {times:.1f} times, so it is soft: --detail carries"
+                " the change to the picture's full size"
+            )
         for text, counts in self._dropped.items():
             most = max(counts, default=0)
             if most:
