@@ -63,6 +63,17 @@ def test_what_is_known_has_every_word_but_those_of_strength() -> None:
         assert is_unknown(text, known)
 
 
+def test_kinds_that_are_drawn_often() -> None:
+    often = ("turn", "turn", "fog")
+    pairs = PhotoPairs(3000, often=often)
+    kinds = [pairs.ask(index)[0].kind for index in range(3000)]
+    assert set(kinds) == set(ALL_KINDS)
+    # A half is 1,000 and 500 of these, and the other half 54 of each kind: six standard deviations are 160 and 120.
+    assert kinds.count("turn") == pytest.approx(1054, abs=160)
+    assert kinds.count("fog") == pytest.approx(554, abs=120)
+    assert pairs.fingerprint() != PhotoPairs(3000).fingerprint()
+
+
 def test_no_held_out_picture_is_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not TRAIN.keys() & HELD_OUT.keys()
     assert len(HELD_OUT) >= 8

@@ -76,6 +76,21 @@ def test_a_tiny_autoencoder_from_nothing_to_an_edit(tmp_path: Path) -> None:
     assert isinstance(pipeline.vae, diffusers.AutoencoderTiny)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"often": "fog"},
+        {"often": "fog", "world": "photo", "kind": "rain"},
+        {"often": "fog", "world": "photo", "folder": "pairs"},
+        {"often": "fog, mist", "world": "photo"},
+    ],
+)
+def test_kinds_that_cannot_be_drawn_often(wrong: dict[str, str]) -> None:
+    with pytest.raises(OptionError, match="often"):
+        DataOptions(**wrong)  # type: ignore[arg-type]
+    assert DataOptions(world="photo", often="fog, rain,").kinds_often == ("fog", "rain")
+
+
 def test_an_unknown_class_of_autoencoder(tmp_path: Path) -> None:
     plan = plan_of(AutoencoderOptions, tmp_path)
     networks = NETWORKS | {"vae": {"_class_name": "VQModel"}}

@@ -81,8 +81,8 @@ def invert(x: Pixels, strength: float = 1) -> Pixels:
 
 
 def posterise(x: Pixels, strength: float = 1) -> Pixels:
-    """Four levels in each channel."""
-    levels: Pixels = np.rint(x * 3).astype(np.float32) / np.float32(3)
+    """Three levels in each channel."""
+    levels: Pixels = np.rint(x * 2).astype(np.float32) / np.float32(2)
     return blend(x, levels, min(strength, 1))
 
 

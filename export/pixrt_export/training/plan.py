@@ -13,6 +13,7 @@ from pixrt.options.fields import option, option_fields, validate
 from pixrt.reading import read_toml
 from pixrt_export.data.options import SetOptions
 from pixrt_export.data.pairs import JudgedPairs, PairSet
+from pixrt_export.photo.instructions import ALL_KINDS
 from pixrt_export.photo.pairs import PhotoPairs
 from pixrt_export.training.options import LoopOptions
 from pixrt_export.world.pairs import WorldPairs
@@ -33,12 +34,28 @@ class DataOptions(SetOptions):
     seed: int = option(0, "Which samples of the world are drawn.", kind="whole", low=0)
     captions: float = option(0.0, "Share of the world's samples that are captions.", kind="number", low=0, high=1)
     kind: str = option("", "Only instructions of this kind.", kind="text")
+    often: str = option(
+        "", "Kinds of edits of photographs that half of the samples are of, separated by commas.", kind="text"
+    )
 
     def __post_init__(self) -> None:
         validate(self)
+        if self.often and (self.folder or self.world != "photo" or self.kind):
+            raise OptionError(
+                "often is given, and it shares out the kinds of the world of photographs",
+                remedy='Use it with world = "photo", without folder and kind',
+            )
+        unknown = [kind for kind in self.kinds_often if kind not in ALL_KINDS]
+        if unknown:
+            raise OptionError(f"often has {unknown[0]!r}", remedy=f"Choose of {', '.join(ALL_KINDS)}")
         if not self.folder and (self.columns or self.skip_missing):
             said = f"the column {self.columns[0]!r}" if self.columns else "skip_missing"
             raise OptionError(f"{said} is given, and no folder of pairs", remedy="Give --data, or leave it out")
+
+    @property
+    def kinds_often(self) -> tuple[str, ...]:
+        """The kinds that `often` names."""
+        return tuple(kind.strip() for kind in self.often.split(",") if kind.strip())
 
     def open(self) -> PairSet:
         """The training set. Raises DataError."""
@@ -47,7 +64,7 @@ class DataOptions(SetOptions):
 
             return open_pairs(Path(self.folder), self)
         if self.world == "photo":
-            return PhotoPairs(self.count, self.seed, "train", self.kind or None)
+            return PhotoPairs(self.count, self.seed, "train", self.kind or None, self.kinds_often)
         return WorldPairs(self.count, self.seed, "train", self.captions, self.kind or None)
 
     def held_out(self, count: int) -> JudgedPairs | None:
