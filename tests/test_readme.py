@@ -29,6 +29,7 @@ WITH_COMMANDS = {
         f"docs/{name}.md"
         for name in (
             "backends",
+            "benchmarking",
             "checkpoints",
             "command-line",
             "evaluation",

@@ -9,6 +9,7 @@ import typer
 
 from pixrt._version import __version__
 from pixrt.cli.batch import batch
+from pixrt.cli.bench import bench
 from pixrt.cli.build import build
 from pixrt.cli.configuring import defaults_for
 from pixrt.cli.console import fail, warn
@@ -40,6 +41,7 @@ app = typer.Typer(
     "not exportable, 6 no backend, 7 output not writable, 8 training failed, 9 unusable training data, "
     "10 missing package, 130 cancelled.",
 )
+_MEASURING = "Training and measuring"
 _PANELS: dict[str, dict[Callable[..., None], str]] = {
     "Pictures": {
         edit: 'pixrt edit photo.jpg "make it winter" -o winter.jpg --steps 20',
@@ -67,8 +69,9 @@ _PANELS: dict[str, dict[Callable[..., None], str]] = {
 for _panel, _commands in _PANELS.items():
     for _command, _example in _commands.items():
         app.command(rich_help_panel=_panel, epilog=example(_example))(_command)
+app.command(rich_help_panel=_MEASURING, epilog=example("pixrt bench ./ip2p --size 512 --json bench.json"))(bench)
 for _group in (data, evaluate, train):
-    app.add_typer(_group, rich_help_panel="Training and measuring")
+    app.add_typer(_group, rich_help_panel=_MEASURING)
 
 
 def _print_version(wanted: bool) -> None:

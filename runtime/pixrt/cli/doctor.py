@@ -33,18 +33,8 @@ def doctor(
 ) -> None:
     """Print versions, which backends can run a bundle and why the others cannot, and make one picture with one step."""
     opened = open_bundle(bundle)
-    facts: dict[str, object] = {
-        "pixrt": __version__,
-        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "threads": os.cpu_count(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
-        "CUDA": _devices(),
-        "bundle": {"name": opened.manifest.name, "task": opened.manifest.task, "folder": str(opened.folder)},
-        "backends": {
-            status.name: {"available": status.available, "reason": status.reason} for status in backend_statuses(opened)
-        },
-        "auto": [info.name for info in LADDER],
-    }
+    facts = environment(opened)
+    facts["bundle"] = {"name": opened.manifest.name, "task": opened.manifest.task, "folder": str(opened.folder)}
     if not as_json:
         print_table(facts_table([*_lines(facts)]))
     try:
@@ -62,6 +52,21 @@ def doctor(
             f"{engine[name] / 2**20:.1f} MiB" for name in ("weights_bytes", "scratch_bytes", "array_bytes")
         )
         say(f"  {engine['name']}: weights {weights}, scratch {scratch} (shared), inputs and outputs {arrays}")
+
+
+def environment(bundle: Bundle) -> dict[str, Any]:
+    """Versions, and which backends can run a bundle here, as JSON: no path."""
+    return {
+        "pixrt": __version__,
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "threads": os.cpu_count(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "CUDA": _devices(),
+        "backends": {
+            status.name: {"available": status.available, "reason": status.reason} for status in backend_statuses(bundle)
+        },
+        "auto": [info.name for info in LADDER],
+    }
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, object]]:

@@ -1,0 +1,99 @@
+"""What `pixrt bench` measures, and what it writes; how long anything takes is not tested."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pixrt import Editor
+from pixrt.apps.bench import Spread, measure, peak_memory_bytes, picture
+from pixrt.options.tasks import EditOptions
+from pixrt_export.bench import peaks
+from shapes import Run, files
+
+QUICK = ("--steps", 3, "--repeats", 2, "--warmups", 1, "--threads", 1)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "SIDE", 64)
+    monkeypatch.setattr(peaks, "COPIED_BYTES", 1 << 16)
+
+
+def test_a_spread() -> None:
+    assert Spread.of([float(each) for each in range(101)]) == Spread(50, 90, 99, 0, 100, 101)
+    assert Spread.of([2.0]) == Spread(2, 2, 2, 2, 2, 1)
+
+
+def test_every_edit_is_told_apart() -> None:
+    """A device that takes its time: nothing of an edit is remembered for the next, and the first stands by itself."""
+    takes = {"step_ms": "2", "encode_ms": "2", "decode_ms": "2"}
+    told: list[tuple[int, int]] = []
+    with Editor("shapes", backend="null", provider_options=takes) as editor:
+        options = EditOptions(steps=4, seed=0)
+        timings = measure(
+            editor, options, 64, repeats=3, warmups=2, on_progress=lambda done, total: told.append((done, total))
+        )
+    assert told == [(number, 6) for number in range(1, 7)]
+    assert len(timings.edits) == 3
+    assert timings.first.ms["load"] > 0
+    stages = timings.stages
+    assert "load" not in stages
+    assert (stages["step"].count, stages["denoise"].count) == (9, 3)
+    assert all(stages[name].least >= 2 for name in ("encode", "step", "decode"))
+    assert timings.per_step.least >= 2
+    for edit in timings.edits:
+        assert edit.ms["edit"] > sum(edit.ms[name] for name in ("check", "encode", "denoise", "decode", "save"))
+
+
+def test_pictures_differ_and_repeat() -> None:
+    assert picture(64, 1) == picture(64, 1) != picture(64, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_the_peak_of_memory() -> None:
+    peak = peak_memory_bytes()
+    assert peak is not None
+    assert peak > 1 << 24
+
+
+def test_the_command(run: Run, tmp_path: Path) -> None:
+    words = ("bench", "shapes", *QUICK, "--json", "b.json", "--html", "b.html")
+    outcome = run(*words)
+    assert outcome.code == 0, outcome.err
+    for part in ("whole edit", "VAE decoder", "a step without the network", "the first edit", "of the peak"):
+        assert part in outcome.out
+    facts = json.loads((tmp_path / "b.json").read_text())
+    assert (facts["model"], facts["size"], facts["steps"], facts["network_rows"]) == ("pixrt-shapes", 64, 3, 9)
+    assert facts["parameters"]["steps"] == 3
+    assert facts["session"]["threads"] == 1
+    assert facts["environment"]["libraries"]["numpy"]
+    assert [len(steps) for steps in facts["steps_ms"]] == [2, 2]
+    assert facts["unet"]["flops"] > 0
+    html = (tmp_path / "b.html").read_text()
+    assert html.count("<svg") == 2
+    assert "whole edit" in html
+    assert "<script" not in html
+    assert files(tmp_path) == {"scene.png", "b.json", "b.html"}
+    again = run(*words)
+    assert (again.code, "b.json exists already" in again.err) == (7, True)
+    assert run(*words, "--overwrite", "--backend", "null", "--steps", 1).code == 0
+
+
+def test_without_onnx_no_work_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixrt.cli.bench.find_spec", lambda name: None)
+    outcome = run("bench", "shapes", *QUICK)
+    assert outcome.code == 0
+    assert (
+        outcome.err
+        == "note: the UNet's work is not counted: that needs onnx; install it: pip install 'pixrt[export]'\n"
+    )
+    assert "UNet, work" not in outcome.out
+
+
+def test_a_product_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "find_spec", lambda name: None)
+    measured = peaks.measure_peaks()
+    assert measured.gemm == "NumPy, FP32, 64 x 64"
+    assert min(measured.gemm_flop_per_s, measured.copy_bytes_per_s) > 0
