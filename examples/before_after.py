@@ -1,6 +1,6 @@
 """The README's picture: six photographs, and what the built-in model makes of them.
 
-python examples/before_after.py examples/before_after.png
+python examples/before_after.py examples/before_after.jpg
 """
 
 import sys
@@ -36,7 +36,7 @@ def main(target: Path) -> None:
             sheet.paste(before.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, GAP))
             pen.text((x + SIDE // 2, GAP + SIDE + (GAP + TEXT) // 2), instruction, "black", font, anchor="mm")
             sheet.paste(after.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, 2 * GAP + SIDE + TEXT))
-    sheet.save(target, optimize=True)
+    sheet.save(target, quality=90)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ TRIES = 30  # pictures that are drawn for an instruction that would not change t
 class PhotoPairs:
     """`count` samples of photographs on one side of the split, with instructions of every kind, or of one.
 
-    Half of the samples are of the kinds in `often`, where there are any; one that is named twice is drawn twice as often.
+    Half of the samples are of the kinds in `often`, where there are any; one that is named twice counts twice.
     """
 
     count: int
