@@ -11,6 +11,7 @@ from pixrt_export.photo.pixels import Pixels, blend, box, gray, luma, smoothed
 
 BLUR, SHARPEN, SKETCH, EMBOSS = 2.5, 1.5, 2.0, 1.0  # standard deviations in pixels
 BLOCK, BRUSH, EDGE = 8, 3, 28  # pixels
+RICH = 1.4  # saturation and contrast of oil paint, in those of the picture
 
 
 def blur(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
@@ -35,7 +36,7 @@ def pixelate(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
 
 
 def oil(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
-    """Kuwahara's filter: the mean of the quietest of the four squares that a pixel is a corner of."""
+    """Kuwahara's filter, the mean of the quietest of the four squares that a pixel is a corner of; in rich paint."""
     reach = max(1, round(BRUSH * scale))
     side, half = 2 * reach + 1, reach
     mean = box(box(x, side, 0), side, 1)
@@ -49,7 +50,8 @@ def oil(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
             at = np.ix_(np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1))
             quieter = square[at] < least
             best, least = np.where(quieter, mean[at], best), np.where(quieter, square[at], least)
-    return blend(x, best, min(strength, 1))
+    rich = 0.5 + RICH * (blend(luma(best), best, RICH) - 0.5)
+    return blend(x, rich, min(strength, 1))
 
 
 def pencil_sketch(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:

@@ -81,8 +81,8 @@ def invert(x: Pixels, strength: float = 1) -> Pixels:
 
 
 def posterise(x: Pixels, strength: float = 1) -> Pixels:
-    """Three levels in each channel."""
-    levels: Pixels = np.rint(x * 2).astype(np.float32) / np.float32(2)
+    """Two levels in each channel: eight colours."""
+    levels: Pixels = (x >= 0.5).astype(np.float32)
     return blend(x, levels, min(strength, 1))
 
 

@@ -96,6 +96,10 @@ class EditJob:
             ids = torch.where(kept[:, None], _drawn(self.prior.ids, count, generator), ids)
         noise = torch.randn(target.shape, generator=generator)
         timesteps = torch.randint(0, steps, (count,), generator=generator)
+        if self.options.last_timestep:
+            # What a sampler sees first says nothing of the answer: what is learned there, later steps can only refine.
+            last = torch.rand(count, generator=generator) < self.options.last_timestep
+            timesteps = torch.where(last, steps - 1, timesteps)
         no_text, no_source = self.dropped(torch.rand(count, generator=generator))
         ids = torch.where(no_text[:, None], self.null, ids)
         source = torch.where(no_source[:, None, None, None], 0.0, source)
@@ -104,7 +108,8 @@ class EditJob:
         if self.scheduler.config["prediction_type"] == "v_prediction":
             wanted = self.scheduler.get_velocity(target, noise, timesteps)
         device = next(network.parameters()).device
-        sample, timesteps, ids = torch.cat([noisy, source], dim=1).to(device), timesteps.to(device), ids.to(device)
+        sample = torch.cat([noisy, source], dim=1).to(device, memory_format=torch.channels_last)
+        timesteps, ids = timesteps.to(device), ids.to(device)
         wanted = wanted.to(device)
         if self.prior and kept.any():
             wanted[kept] = self.prior.before(sample[kept], timesteps[kept], ids[kept]).float()

