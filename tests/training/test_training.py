@@ -75,6 +75,30 @@ class TestWhatIsLearned:
         assert torch.equal(seen[2], ids)
         assert float(loss.detach()) == pytest.approx(float(wanted.square().mean()), rel=1e-5)
 
+    @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+    def test_a_share_of_the_samples_is_at_the_last_timestep(self, share: float) -> None:
+        from diffusers import DDPMScheduler
+
+        from pixrt_export.training.edit import EditBatch, EditJob
+
+        job = object.__new__(EditJob)
+        job.prior, job.options = None, EditTrainingOptions(last_timestep=share)
+        job.scheduler, job.null = DDPMScheduler.from_config(NETWORKS["scheduler"]), torch.zeros(1, dtype=torch.int64)
+        seen: list[Any] = []
+
+        class Watching(torch.nn.Linear):
+            def forward(self, sample: Any, timesteps: Any, ids: Any) -> Any:
+                seen.append(timesteps)
+                return sample[:, :1]
+
+        batch = EditBatch(
+            torch.zeros(1000, 1, 1, 1), torch.zeros(1000, 1, 1, 1), torch.zeros(1000, 1, dtype=torch.int64)
+        )
+        job.loss(Watching(1, 1), batch, torch.Generator().manual_seed(0))
+        # 1,000 draws: five standard deviations of a binomial are 0.08; of the others one in 1,000 is there by chance.
+        assert float((seen[0] == 999).float().mean()) == pytest.approx(share, abs=0 if share == 1 else 0.08)
+        assert len(seen[0].unique()) > (1 if share == 1 else 300) - 1
+
     def test_an_autoencoder_learns(self, tmp_path: Path) -> None:
         observer = Silent()
         plan = plan_of(AutoencoderOptions, tmp_path, steps=60, learning_rate=5e-3, sample_every=60, checkpoint_every=60)
