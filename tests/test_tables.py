@@ -1,0 +1,34 @@
+"""Measured figures in the pages are those of the results that stand beside them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tables
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
+def test_the_pages_say_what_the_results_say(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert tables.with_tables(text) == text, "run python docs/tables.py"
+
+
+def test_every_result_stands_in_a_page() -> None:
+    said = "".join(page.read_text(encoding="utf-8") for page in tables.pages())
+    for result in tables.RESULTS.glob("*.json"):
+        assert f"<!-- {result.stem} -->" in said
+        assert f"<!-- /{result.stem} -->" in said
+
+
+def test_a_figure_that_was_typed_is_found() -> None:
+    page = "<!-- photo -->\n99.9 % right\n<!-- /photo -->"
+    assert "99.9" not in tables.with_tables(page)
+
+
+def test_the_photograph_table_has_every_kind() -> None:
+    result = json.loads((tables.RESULTS / "photo.json").read_text())
+    lines = tables.photo(result).splitlines()
+    for kind, part in result["kinds"].items():
+        (line,) = (line for line in lines if line.startswith(f"| {kind} |"))
+        assert f"{part['psnr_db']['mean']:.1f}" in line
