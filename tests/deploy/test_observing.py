@@ -104,6 +104,13 @@ def test_a_panel_names_what_there_is(panel: dict[str, Any], known: Known) -> Non
     assert set(re.findall(r"\bPixrt\w+", panel["description"])) <= set(ALERTS)
 
 
+def test_queries_of_the_runbook_name_what_there_is(known: Known) -> None:
+    queries = re.findall(r"^```promql\n(.*?)^```", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(queries) >= 3
+    for query in queries:
+        known.answer_of(promql.parse(query))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
