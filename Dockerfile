@@ -41,7 +41,7 @@ RUN apt-get update \
 COPY --from=build /opt/pixrt /opt/pixrt
 ENV PATH=/opt/pixrt/bin:$PATH PIXRT_MODELS=/models
 # As /tmp is: --user may be anybody, and nobody may remove another's files.
-RUN install -d -m 1777 /models
+RUN install -d -m 1777 /models /cache
 VOLUME /models
 WORKDIR /pictures
 USER 1000:1000

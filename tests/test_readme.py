@@ -32,6 +32,7 @@ WITH_COMMANDS = {
             "benchmarking",
             "checkpoints",
             "command-line",
+            "deploying",
             "evaluation",
             "first-minutes",
             "galleries",

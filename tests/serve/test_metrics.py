@@ -100,6 +100,31 @@ def test_time_is_split_as_triton_does() -> None:
     assert sums == pytest.approx(expected)
 
 
+def test_how_long_pictures_took_beside_alone_and_beside_what_was_predicted() -> None:
+    metrics = Metrics()
+    ticket = ended(took=6.0)
+    ticket.alone_seconds, ticket.promised = 2.0, Prediction(1001.0, 1004.0)
+    metrics.ended(ticket)
+    failed = ended(State.FAILED, problem=Problem(503, "worker_lost", "Again."))
+    failed.alone_seconds = 1.0
+    metrics.ended(failed)
+    found = values(metrics)
+    assert (found["pixrt_picture_slowdown_count",], found["pixrt_picture_slowdown_sum",]) == (1, 3.0)
+    assert found["pixrt_picture_slowdown_bucket", "2.5"] == 0
+    assert found["pixrt_picture_slowdown_bucket", "3.0"] == 1, "the objective's bound is a bucket's"
+    assert (found["pixrt_picture_of_predicted_count",], found["pixrt_picture_of_predicted_sum",]) == (1, 1.5)
+
+
+def test_what_has_not_happened_is_counted_as_zero() -> None:
+    """Prometheus takes a counter that appears at 1 for one that was always there."""
+    metrics = Metrics()
+    metrics.accepted(ended())
+    found = values(metrics)
+    assert [found["pixrt_worker_restarts_total", reason] for reason in ("died", "stuck")] == [0, 0]
+    outcomes = {key[1] for key in found if key[0] == "pixrt_pictures_total"}
+    assert outcomes == {"done", "failed", "cancelled", "late", "out_of_memory"}
+
+
 @pytest.mark.parametrize(
     ("ticket", "missed"),
     [
@@ -145,6 +170,9 @@ def test_what_is_so_now_is_asked_for_at_every_reading() -> None:
             results=3,
             result_bytes=4096,
             is_ready=True,
+            backlog_seconds=12.5,
+            memory_bytes={"front": 1 << 27, "worker": 1 << 31},
+            memory_limit_bytes=1 << 32,
         )
 
     metrics.watch(load)
@@ -159,6 +187,9 @@ def test_what_is_so_now_is_asked_for_at_every_reading() -> None:
     assert found["pixrt_cache_limit_bytes", "sources"] == 1000
     assert found["pixrt_device_bytes", "weights"] == 1 << 30
     assert (found["pixrt_results",], found["pixrt_result_bytes",]) == (3, 4096)
+    assert found["pixrt_backlog_seconds",] == 12.5
+    assert (found["pixrt_memory_bytes", "front"], found["pixrt_memory_bytes", "worker"]) == (1 << 27, 1 << 31)
+    assert found["pixrt_memory_limit_bytes",] == 1 << 32
     assert found["process_open_fds",] > 0
 
 

@@ -1,6 +1,7 @@
 """The service: a worker after the other, whatever becomes of them."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Self
@@ -27,6 +28,7 @@ GONE = None
 class Process:
     """A worker process that does nothing but what tests say; `made` are all of them, in order."""
 
+    pid = os.getpid()
     made: list[Self]
     starts: list[BaseException | None]  # what becomes of the next starts
 

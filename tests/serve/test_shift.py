@@ -374,7 +374,10 @@ async def test_a_deadline_that_cannot_be_met_is_refused(made: Scene) -> None:
     assert (raised.value.status, raised.value.retry_after) == (504, None)
     (ticket,) = await accepted(made, asks(deadline_ms=alone_ms * 2))
     assert ticket.prediction.end - made.clock.time() == pytest.approx(alone_ms / 1000)
+    assert ticket.alone_seconds == pytest.approx(alone_ms / 1000)
+    assert made.shift.backlog(made.clock.time()) == pytest.approx(alone_ms / 1000)
     finish(made)
+    assert made.shift.backlog(made.clock.time()) == 0
 
 
 @scene
@@ -386,6 +389,7 @@ async def test_who_waits_is_told_the_place_and_the_end(made: Scene) -> None:
     made.clock.now += 5
     made.shift.predict_again()
     assert all(ticket.prediction.end >= made.clock.time() for ticket in tickets)
+    assert [ticket.promised.end for ticket in tickets] == ends, "what was said at first is not forgotten"
     finish(made)
 
 

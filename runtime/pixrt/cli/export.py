@@ -13,6 +13,7 @@ from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.parameters import with_flags
 from pixrt_export.options import ExportOptions
+from pixrt_export.triton import require_free, write_repository
 
 _NEEDED = ("torch", "diffusers", "transformers", "optimum", "onnx", "onnxruntime")
 
@@ -36,6 +37,14 @@ def export(
             rich_help_panel="Bundle",
         ),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPOSITORY",
+            help="Also put the bundle into a model repository of Triton's, for its Python backend.",
+            rich_help_panel="Bundle",
+        ),
+    ] = None,
     *,
     parameters: dict[str, Any],
 ) -> None:
@@ -48,7 +57,11 @@ def export(
         examples=(*(example or ()),),
         **parameters,
     )
+    if triton is not None:
+        require_free(triton, options.name or output.name, overwrite=options.overwrite)
     export_checkpoint_to(options)
+    if triton is not None:
+        say(f"{write_repository(output, triton, overwrite=options.overwrite)}: a model of Triton's")
 
 
 def export_checkpoint_to(options: ExportOptions) -> None:

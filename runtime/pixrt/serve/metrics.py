@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Kind = Literal["text", "encode", "step", "decode"]
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 192)
+_TIMES_ALONE = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 10, 20, 50, 100)
+_OF_PREDICTED = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
 # How Triton splits a request's time, and the stages of a picture that belong to each.
 _STAGES: Mapping[str, tuple[str, ...]] = {
     "queue": ("queue_ms",),
@@ -27,6 +29,9 @@ _STAGES: Mapping[str, tuple[str, ...]] = {
     "compute_output": ("finish_ms", "write_ms"),
 }
 _FAILURES = {504: "late", 507: "out_of_memory"}
+_OUTCOMES = ("done", "failed", "cancelled", *_FAILURES.values())
+_RESTARTS = ("died", "stuck")
+_INSTANT = 1e-3  # seconds: the least that anything is divided by
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second line for every counter
 
 
@@ -52,6 +57,9 @@ class Load:
         row_cap: rows of a network call, as the policy bounds them now, by size ("512x512") of what is in use.
         device_bytes: memory of the device by what holds it.
         results: finished pictures that are kept for their clients.
+        backlog_seconds: until all that is accepted is expected to be done.
+        memory_bytes: resident memory of the front and of the worker, where the system tells it.
+        memory_limit_bytes: what all of it has to fit into; 0 if it is not known.
     """
 
     queued: int
@@ -64,6 +72,9 @@ class Load:
     results: int = 0
     result_bytes: int = 0
     is_ready: bool = False
+    backlog_seconds: float = 0.0
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    memory_limit_bytes: int = 0
 
 
 class Metrics:
@@ -99,6 +110,18 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._slowdown = Histogram(
+            "pixrt_picture_slowdown",
+            "Time of finished pictures, as a multiple of what each would have taken alone.",
+            buckets=_TIMES_ALONE,
+            registry=registry,
+        )
+        self._of_predicted = Histogram(
+            "pixrt_picture_of_predicted",
+            "Time of finished pictures, as a multiple of what was predicted when each was accepted.",
+            buckets=_OF_PREDICTED,
+            registry=registry,
+        )
         self._misses = Counter(
             "pixrt_deadline_misses", "Accepted pictures that were not done by their deadline.", registry=registry
         )
@@ -111,6 +134,8 @@ class Metrics:
         self._restarts = Counter(
             "pixrt_worker_restarts", "Workers that were started again, by why.", ("reason",), registry=registry
         )
+        for reason in _RESTARTS:  # Prometheus sees a counter grow only if it saw it before
+            self._restarts.labels(reason)
         ProcessCollector(registry=registry)
         registry.register(_Now(self))
 
@@ -129,6 +154,8 @@ class Metrics:
 
     def accepted(self, ticket: Ticket) -> None:
         """A picture has a seat. Called in its request's context."""
+        for outcome in _OUTCOMES:  # as above: whatever becomes of the first one is seen
+            self._pictures.labels(ticket.asked.options.task, outcome)
         self._spans.accepted(ticket)
 
     def refused(self, code: str, pictures: int = 1) -> None:
@@ -149,6 +176,10 @@ class Metrics:
             for stage, names in _STAGES.items():
                 seconds = sum(ticket.result.times.get(name, 0.0) for name in names) / 1000
                 self._stages.labels(stage).observe(seconds)
+            took = ticket.ended - ticket.created
+            if ticket.alone_seconds:
+                self._slowdown.observe(took / max(ticket.alone_seconds, _INSTANT))
+            self._of_predicted.observe(took / max(ticket.promised.end - ticket.created, _INSTANT))
         self._spans.ended(ticket)
 
     def ran(self, kind: Kind, rows: int, seconds: float) -> None:
@@ -182,10 +213,15 @@ class _Now:
         yield GaugeMetricFamily("pixrt_pictures_running", "Pictures that have a slot.", value=load.running)
         yield GaugeMetricFamily("pixrt_slots", "Slots of the device.", value=load.slots)
         yield GaugeMetricFamily("pixrt_seats", "Pictures that may wait or run at most.", value=load.seats)
+        text = "Until all that is accepted is expected to be done."
+        yield GaugeMetricFamily("pixrt_backlog_seconds", text, value=load.backlog_seconds)
         yield GaugeMetricFamily("pixrt_results", "Finished pictures that are kept.", value=load.results)
         yield GaugeMetricFamily("pixrt_result_bytes", "Bytes of them.", value=load.result_bytes)
         yield _by("pixrt_row_cap", "Rows of a network call at most, as the policy bounds them.", "size", load.row_cap)
         yield _by("pixrt_device_bytes", "Memory of the device by what holds it.", "holder", load.device_bytes)
+        yield _by("pixrt_memory_bytes", "Resident memory of a process.", "process", load.memory_bytes)
+        text = "What the memory of all processes has to fit into; 0 if it is not known."
+        yield GaugeMetricFamily("pixrt_memory_limit_bytes", text, value=load.memory_limit_bytes)
         caches = load.caches
         yield _by(
             "pixrt_cache_bytes", "Bytes of a cache.", "cache", {name: each.bytes for name, each in caches.items()}

@@ -18,6 +18,7 @@ from pixrt.errors import PixrtError
 from pixrt.options.marking import MarkingOptions
 from pixrt.serve import messages as say
 from pixrt.serve.logs import tell
+from pixrt.serve.memory import limit_bytes, resident_bytes
 from pixrt.serve.metrics import CacheLoad, Load, Metrics
 from pixrt.serve.problems import Problem
 from pixrt.serve.refusals import whole_seconds
@@ -239,7 +240,8 @@ class Service:
         """What is so now."""
         shift = self._shift
         if shift is None:
-            return Load(queued=0, running=0, slots=self._slots, seats=self._slots + self.options.queue)
+            seats = self._slots + self.options.queue
+            return Load(queued=0, running=0, slots=self._slots, seats=seats, **self._memory())
         running = shift.running
         return Load(
             queued=len(shift.tickets) - running,
@@ -255,7 +257,16 @@ class Service:
             results=len(self._shelf),
             result_bytes=self._shelf.bytes,
             is_ready=self.is_ready,
+            backlog_seconds=shift.backlog(time.time()),
+            **self._memory(),
         )
+
+    def _memory(self) -> dict[str, Any]:
+        worker = 0 if self._worker is None else resident_bytes(self._worker.pid)
+        return {
+            "memory_bytes": {"front": resident_bytes(), "worker": worker},
+            "memory_limit_bytes": limit_bytes(),
+        }
 
 
 def _setup(settings: Settings) -> say.Setup:

@@ -122,6 +122,7 @@ class Shift:
         id, number = secrets.token_hex(16), demand.id
         ticket = Ticket(id, asked, client, _predicted(span), lambda _: self._cancelled(number))
         ticket.steps = len(demand.rows)
+        ticket.alone_seconds = self._costs.alone_of(demand)
         self.tickets[number] = ticket
         if keep:
             self._shelf.add(ticket)
@@ -333,6 +334,10 @@ class Shift:
     def running(self) -> int:
         """Pictures that have begun."""
         return sum(ticket.state is State.RUNNING for ticket in self.tickets.values())
+
+    def backlog(self, now: float) -> float:
+        """Seconds from `now` (Unix) until all that is under way is expected to be done, as it was predicted last."""
+        return max(0.0, max((ticket.prediction.end for ticket in self.tickets.values()), default=now) - now)
 
     def _place(self, demand: Demand) -> int:
         """How many of those that wait are before it."""

@@ -135,7 +135,8 @@ class Ticket:
         self.id = id
         self.asked = asked
         self.client = client
-        self.prediction = prediction
+        self.prediction = self.promised = prediction  # the former is renewed
+        self.alone_seconds = 0.0  # what it takes if it has the device to itself; 0 if nobody has said
         self.created = time.time()
         self.began: float | None = None
         self.ended: float | None = None
