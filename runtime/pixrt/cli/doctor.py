@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pixrt._version import __version__
+from pixrt.backends.openvino.cache import LIMIT_BYTES, CompiledNetworks
 from pixrt.backends.registry import BACKENDS, LADDER, backend_statuses
 from pixrt.bundles.store import DEFAULT_BUNDLE, Bundle, open_bundle
 from pixrt.cli.console import facts_table, print_table, say
@@ -35,6 +36,7 @@ def doctor(
     opened = open_bundle(bundle)
     facts = environment(opened)
     facts["bundle"] = {"name": opened.manifest.name, "task": opened.manifest.task, "folder": str(opened.folder)}
+    facts["openvino_cache"] = _kept()
     if not as_json:
         print_table(facts_table([*_lines(facts)]))
     try:
@@ -77,7 +79,22 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "CUDA", facts["CUDA"]
     for name, status in facts["backends"].items():
         yield f"backend {name}", f"{'yes' if status['available'] else 'no'}, {status['reason']}"
+    kept = facts["openvino_cache"]
+    size = f"{kept['networks']}, {kept['bytes'] / 2**20:.1f} of at most {kept['most_bytes'] / 2**20:.0f} MiB"
+    yield "networks compiled by OpenVINO", f"{size}, in {kept['folder']}"
     yield "backend auto", f"the first of these that opens: {', '.join(facts['auto'])}"
+
+
+def _kept() -> dict[str, Any]:
+    """The networks that OpenVINO compiled for this user, and where they are."""
+    networks = CompiledNetworks()
+    sizes = networks.sizes()
+    return {
+        "networks": len(sizes),
+        "bytes": sum(sizes.values()),
+        "most_bytes": LIMIT_BYTES,
+        "folder": str(networks.folder),
+    }
 
 
 def _test(bundle: Bundle) -> dict[str, Any]:
