@@ -81,9 +81,9 @@ def compare(
     with ExitStack() as stack:
         opened: list[tuple[Editor, Trial]] = []
         for candidate in candidates:
-            chosen = {"backend": candidate.backend, "cpu_precision": candidate.precision}
+            chosen = dataclasses.replace(session, backend=candidate.backend, cpu_precision=candidate.precision)
             try:
-                editor = stack.enter_context(Editor(bundle, dataclasses.replace(session, **chosen)))
+                editor = stack.enter_context(Editor(bundle, chosen))
             except BackendError as error:
                 on_missing(candidate, error)
                 total -= 1 + rounds + session.max_batch - 1

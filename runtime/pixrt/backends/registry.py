@@ -56,7 +56,7 @@ def backend_names() -> list[str]:
 
 def backend_choices() -> list[tuple[str, str]]:
     """The same, each with what it is, as a shell shows it where a name is completed."""
-    return [(AUTO, "the first that opens, or what `pixrt tune` measured"), *((info.name, info.summary) for info in BACKENDS)]
+    return [(AUTO, "the first that opens, or what was measured"), *((info.name, info.summary) for info in BACKENDS)]
 
 
 def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:

@@ -80,6 +80,8 @@ class Runner:
         opened = open_backend(options.backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
         self.backend_reason, self.backend_note = opened.reason, opened.note
+        if opened.note is not None:
+            _LOG.info("%s", opened.note)
         try:
             self._networks = Networks(
                 self._bundle,
