@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pixrt import Editor
-from pixrt.apps.bench import Spread, measure, peak_memory_bytes, picture
+from pixrt.apps.bench import Spread, measure, peak_memory_bytes, picture, timed_edit
 from pixrt.options.tasks import EditOptions
 from pixrt_export.bench import peaks
 from shapes import Run, files
@@ -45,6 +45,17 @@ def test_every_edit_is_told_apart() -> None:
     assert timings.per_step.least >= 2
     for edit in timings.edits:
         assert edit.ms["edit"] > sum(edit.ms[name] for name in ("check", "encode", "denoise", "decode", "save"))
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_steps_of_several_pictures_together(together: int) -> None:
+    """Only steps that advanced all of them count, by the end of each: three rows for every picture."""
+    takes = {"step_ms": "1", "row_ms": "2"}
+    with Editor("shapes", backend="null", provider_options=takes, max_batch=4) as editor:
+        timed = timed_edit(editor, EditOptions(steps=5, seed=0), 64, 0, together=together)
+    assert 1 <= len(timed.steps_ms) <= 4
+    assert all(ms >= 1 + 3 * together * 2 for ms in timed.steps_ms)
+    assert timed.result.index == 0
 
 
 def test_pictures_differ_and_repeat() -> None:

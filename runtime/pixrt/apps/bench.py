@@ -102,7 +102,7 @@ def measure(
     timed = []
     total = 1 + warmups + repeats
     for number in range(total):
-        timed.append(_edit(editor, options, picture(size, number), f"make it winter {number}"))
+        timed.append(timed_edit(editor, options, size, number))
         on_progress(number + 1, total)
     return Timings(timed[0], tuple(timed[1 + warmups :]))
 
@@ -126,33 +126,48 @@ def peak_memory_bytes() -> int | None:
     return None
 
 
-def _edit(editor: Editor, options: EditOptions, image: bytes, instruction: str) -> Timed:
+def timed_edit(editor: Editor, options: EditOptions, size: int, number: int, *, together: int = 1) -> Timed:
+    """The edit of picture `number`; with `together` of as many pictures at once, and its result is that of the first.
+
+    Steps are those that advanced all of them. Raises OptionError, BackendError.
+    """
+    numbers = range(number, number + together)
+    images = {each: picture(size, each) for each in numbers}
     started = time.perf_counter()
-    requests = editor.check([Job(options=options, text=instruction, image=image)])
+    requests = editor.check([Job(options=options, text=f"make it winter {n}", image=images[n]) for n in numbers])
     checked = time.perf_counter()
-    made: EditResult | None = None
-    ends: list[float] = []
+    made: dict[int, EditResult] = {}
+    rounds: list[tuple[int, float]] = []  # of steps: how many pictures advanced, and when it ended
+    seen: set[int] = set()
     with editor.events(requests) as run:
         for event in run:
             match event:
                 case Stepped():
-                    ends.append(time.perf_counter())
+                    if event.index in seen or not seen:
+                        seen.clear()
+                        rounds.append((0, 0.0))
+                    seen.add(event.index)
+                    rounds[-1] = (len(seen), time.perf_counter())
                 case Made():
-                    made = event.result
+                    seen.clear()
+                    made[event.index] = event.result
                 case Failed():
                     raise event.error
-    assert made is not None
     finished = time.perf_counter()
-    made.to_bytes("png")
+    made[0].to_bytes("png")
     ended = time.perf_counter()
-    stages = {name.removesuffix("_ms"): ms for name, ms in dataclasses.asdict(made.times).items()}
+    stages = {name.removesuffix("_ms"): ms for name, ms in dataclasses.asdict(made[0].times).items()}
     own = {"check": checked - started, "save": ended - finished, "edit": ended - started}
-    return Timed({**stages, **{name: 1000 * s for name, s in own.items()}}, tuple(_between_ms(ends)), made)
+    return Timed(
+        {**stages, **{name: 1000 * s for name, s in own.items()}}, tuple(_between_ms(rounds, together)), made[0]
+    )
 
 
-def _between_ms(ends: list[float]) -> Iterator[float]:
+def _between_ms(rounds: list[tuple[int, float]], together: int) -> Iterator[float]:
     """From one end to the next: the first step is not told apart from what was before it."""
-    return (1000 * (after - before) for before, after in pairwise(ends))
+    for (before, began), (pictures, ended) in pairwise(rounds):
+        if before == pictures == together:
+            yield 1000 * (ended - began)
 
 
 def facts(timings: Timings) -> dict[str, Any]:

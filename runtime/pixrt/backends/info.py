@@ -36,6 +36,7 @@ class BackendInfo:
         options: those of `PARTICULAR` that it has.
         library: whose engines of a bundle it runs; None where it runs the bundle's ONNX files.
         is_automatic: whether "auto" may take it.
+        is_on_cpu: whether it competes for the CPU: among these "auto" goes by what `pixrt tune` measured.
         remedy: what to do where it is not available; None is to install the extra.
     """
 
@@ -49,6 +50,7 @@ class BackendInfo:
     options: frozenset[str] = frozenset()
     library: EngineLibrary | None = None
     is_automatic: bool = True
+    is_on_cpu: bool = False
     remedy: str | None = None
 
     @property

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pixrt.backends import null
+from pixrt.backends import null, tuned
 from pixrt.backends.info import BackendInfo, given_options
 from pixrt.backends.openvino import info as openvino
 from pixrt.backends.ort import info as ort
@@ -18,9 +18,11 @@ from pixrt.errors import BackendError, OptionError, PixrtError
 from pixrt.options.session import SessionOptions
 
 AUTO = "auto"
-# Fastest first, and parity before speed: "auto" takes the first that opens, so OpenVINO only without ONNX Runtime.
+# Fastest first, and parity before speed: "auto" takes the first that opens, so OpenVINO only without ONNX Runtime, or
+# where it was measured to be faster and as exact (see `tuned`).
 BACKENDS: tuple[BackendInfo, ...] = (*tensorrt.INFOS, *ort.INFOS, openvino.INFO, null.INFO)
 LADDER = tuple(info for info in BACKENDS if info.is_automatic)
+ON_CPU = tuple(info for info in LADDER if info.is_on_cpu)
 # The backends that run engines built beforehand, by name.
 WITH_ENGINES = {info.name: info.library for info in BACKENDS if info.library is not None}
 
@@ -36,10 +38,15 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open backend, and the faster ones that "auto" passed over for it, with their reasons."""
+    """An open backend, and the faster ones that "auto" passed over for it, with their reasons.
+
+    `reason` says why "auto" took it where that was measured; `note` is of a measurement that does not hold any more.
+    """
 
     backend: Backend
     passed_over: tuple[BackendStatus, ...]
+    reason: str | None = None
+    note: str | None = None
 
 
 def backend_names() -> list[str]:
@@ -49,7 +56,7 @@ def backend_names() -> list[str]:
 
 def backend_choices() -> list[tuple[str, str]]:
     """The same, each with what it is, as a shell shows it where a name is completed."""
-    return [(AUTO, "the first that opens"), *((info.name, info.summary) for info in BACKENDS)]
+    return [(AUTO, "the first that opens, or what was measured"), *((info.name, info.summary) for info in BACKENDS)]
 
 
 def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
@@ -65,7 +72,7 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
 
 
 def open_backend(name: str, bundle: Bundle, options: SessionOptions | None = None) -> Opened:
-    """Open a backend that can run the bundle; "auto" takes the first of the ladder that opens, with plans all whole.
+    """Open a backend that can run the bundle; "auto" takes the first of its ladder that opens, with plans all whole.
 
     Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
     every one) cannot run the bundle here.
@@ -74,16 +81,38 @@ def open_backend(name: str, bundle: Bundle, options: SessionOptions | None = Non
     check_options(name, options)
     if name != AUTO:
         return Opened(_open(_named(name), bundle, options), ())
+    measured = advice_for(bundle, options.threads)
     passed_over: list[BackendStatus] = []
-    for info in LADDER:
+    for info in ladder(measured):
         try:
             backend = _open(info, bundle, options)
             _read_plans(backend, bundle)
         except BackendError as error:
             passed_over.append(BackendStatus(info.name, False, error.problem))
         else:
-            return Opened(backend, tuple(passed_over))
+            reason = measured.tuning.reason if measured.tuning is not None and info.is_on_cpu else None
+            return Opened(backend, tuple(passed_over), reason, measured.note)
     raise BackendError("; ".join(f"{status.name}: {status.reason}" for status in passed_over), remedy=_install_one())
+
+
+def circumstances_of(bundle: Bundle, threads: int | None) -> tuned.Circumstances:
+    """What a measurement of the CPU's backends depends on."""
+    return tuned.Circumstances.of(bundle, threads, [package for info in ON_CPU for package in info.packages])
+
+
+def advice_for(bundle: Bundle, threads: int | None = None) -> tuned.Advice:
+    """What was measured for a bundle here, with so many threads."""
+    if not tuned.place().exists():
+        return tuned.Advice()
+    return tuned.advice(circumstances_of(bundle, threads), bundle.manifest.native_resolution)
+
+
+def ladder(measured: tuned.Advice) -> tuple[BackendInfo, ...]:
+    """What "auto" tries, in order: those of the CPU as they were measured, else as they stand in the list."""
+    order = measured.tuning.order if measured.tuning is not None else ()
+    ranks = {name: rank for rank, name in enumerate(order)}
+    on_cpu = iter(sorted(ON_CPU, key=lambda info: ranks.get(info.name, len(ranks))))
+    return tuple(next(on_cpu) if info.is_on_cpu else info for info in LADDER)
 
 
 def check_options(name: str, options: SessionOptions) -> None:

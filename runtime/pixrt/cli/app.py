@@ -27,6 +27,7 @@ from pixrt.cli.stopping import CANCELLED, KEPT, was_stopped
 from pixrt.cli.streams import print_problem
 from pixrt.cli.sweep import sweep
 from pixrt.cli.train import train
+from pixrt.cli.tune import tune
 from pixrt.cli.ui import ui
 from pixrt.cli.usage import explain_usage
 from pixrt.errors import BackendError, Cancelled, OutputError, PixrtError
@@ -70,6 +71,7 @@ for _panel, _commands in _PANELS.items():
     for _command, _example in _commands.items():
         app.command(rich_help_panel=_panel, epilog=example(_example))(_command)
 app.command(rich_help_panel=_MEASURING, epilog=example("pixrt bench ./ip2p --size 512 --json bench.json"))(bench)
+app.command(rich_help_panel=_MEASURING, epilog=example("pixrt tune ./ip2p --size 512"))(tune)
 for _group in (data, evaluate, train):
     app.add_typer(_group, rich_help_panel=_MEASURING)
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from pixrt._version import __version__
-from pixrt.backends.registry import BACKENDS, LADDER, backend_statuses
+from pixrt.backends.openvino.cache import LIMIT_BYTES, CompiledNetworks
+from pixrt.backends.registry import BACKENDS, advice_for, backend_statuses, ladder
 from pixrt.bundles.store import DEFAULT_BUNDLE, Bundle, open_bundle
 from pixrt.cli.console import facts_table, print_table, say
 from pixrt.errors import BackendError, PixrtError
@@ -35,6 +36,8 @@ def doctor(
     opened = open_bundle(bundle)
     facts = environment(opened)
     facts["bundle"] = {"name": opened.manifest.name, "task": opened.manifest.task, "folder": str(opened.folder)}
+    facts["openvino_cache"] = _kept()
+    facts["auto_because"] = told_of_auto(opened)
     if not as_json:
         print_table(facts_table([*_lines(facts)]))
     try:
@@ -65,7 +68,7 @@ def environment(bundle: Bundle) -> dict[str, Any]:
         "backends": {
             status.name: {"available": status.available, "reason": status.reason} for status in backend_statuses(bundle)
         },
-        "auto": [info.name for info in LADDER],
+        "auto": [info.name for info in ladder(advice_for(bundle))],
     }
 
 
@@ -77,7 +80,29 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "CUDA", facts["CUDA"]
     for name, status in facts["backends"].items():
         yield f"backend {name}", f"{'yes' if status['available'] else 'no'}, {status['reason']}"
-    yield "backend auto", f"the first of these that opens: {', '.join(facts['auto'])}"
+    kept = facts["openvino_cache"]
+    size = f"{kept['networks']} networks, {kept['bytes'] / 2**20:.1f} of at most {kept['most_bytes'] / 2**20:.0f} MiB"
+    yield "kept by OpenVINO", f"{size}, in {kept['folder']}"
+    because = f" ({facts['auto_because']})" if facts["auto_because"] else ""
+    yield "backend auto", f"the first of these that opens: {', '.join(facts['auto'])}{because}"
+
+
+def told_of_auto(bundle: Bundle) -> str | None:
+    """What "auto" goes by beside the order of the list: what `pixrt tune` measured, or why that is not used."""
+    advice = advice_for(bundle)
+    return advice.note if advice.tuning is None else advice.tuning.reason
+
+
+def _kept() -> dict[str, Any]:
+    """The networks that OpenVINO compiled for this user, and where they are."""
+    networks = CompiledNetworks()
+    sizes = networks.sizes()
+    return {
+        "networks": len(sizes),
+        "bytes": sum(sizes.values()),
+        "most_bytes": LIMIT_BYTES,
+        "folder": str(networks.folder),
+    }
 
 
 def _test(bundle: Bundle) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def warn_beforehand(editor: "Editor", repeat: Path | None = None, earlier: dict[
     for status in editor.passed_over:
         if WITH_ENGINES.get(status.name) in built:
             warn(f"the bundle's engines are not used: {status.reason}")
+    if editor.backend_note is not None:
+        warn(editor.backend_note)
     earlier, loras = earlier or {}, lora_parameters(editor.loras)
     if earlier.get("model_sha256") not in (None, editor.manifest.source.sha256):
         warn(f"{repeat} was made with another checkpoint than {editor.manifest.name}: the result will differ")

@@ -13,6 +13,7 @@ from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest
 from pixrt.bundles.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
 from pixrt.cli.console import add_row, cut, facts_table, print_table, say
+from pixrt.cli.doctor import told_of_auto
 from pixrt.errors import BundleError, PictureError
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _inspect_bundle(target: str, as_json: bool) -> None:
-    manifest = open_bundle(find_bundle(target)).manifest
+    opened = open_bundle(find_bundle(target))
+    manifest = opened.manifest
     if as_json:
         say(json.dumps(dataclasses.asdict(manifest)))
         return
@@ -101,6 +103,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         f" image guidance {defaults.image_guidance_scale:g}",
         **({"examples": "; ".join(manifest.examples)} if manifest.examples else {}),
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+        **({"backend auto": because} if (because := told_of_auto(opened)) else {}),
         "files": f"{len(manifest.files)}, {total_bytes(manifest.files.values()) / 2**20:.1f} MiB, as in the manifest",
     }
     print_table(facts_table([*facts.items()]))

@@ -79,6 +79,9 @@ class Runner:
         self._loras = LoraSet()
         opened = open_backend(options.backend, self._bundle, options)
         self._backend, self.passed_over = opened.backend, opened.passed_over
+        self.backend_reason, self.backend_note = opened.reason, opened.note
+        if opened.note is not None:
+            _LOG.info("%s", opened.note)
         try:
             self._networks = Networks(
                 self._bundle,
@@ -93,7 +96,7 @@ class Runner:
         except BaseException:
             self._backend.close()
             raise
-        _LOG.debug("opened %s on %s", self.manifest.name, self.backend)
+        _LOG.debug("opened %s on %s: %s", self.manifest.name, self.backend, self.backend_reason or "as it was told")
 
     @property
     def manifest(self) -> Manifest:
@@ -102,7 +105,11 @@ class Runner:
 
     @property
     def backend(self) -> str:
-        """The backend in use; `passed_over` tells the faster ones that "auto" could not open, and why."""
+        """The backend in use.
+
+        `passed_over` tells the faster ones that "auto" could not open, and why; `backend_reason` why this one was taken
+        where that was measured, and `backend_note` that a measurement does not hold any more.
+        """
         return self._backend.name
 
     @property

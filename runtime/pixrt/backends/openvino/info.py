@@ -20,4 +20,5 @@ INFO = BackendInfo(
     packages=("openvino",),
     modules=("openvino",),
     options=frozenset({"cpu_precision"}),
+    is_on_cpu=True,
 )

@@ -23,6 +23,7 @@ def _info(
         modules=("onnxruntime",),
         needs=needs,
         options=frozenset({"provider_options"}),
+        is_on_cpu=extra == "cpu",
         remedy=remedy,
     )
 
