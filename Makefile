@@ -117,7 +117,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e ".[cpu,train,dev]"
+	$(INSTALL) -e ".[cpu,train,quantize,dev]"
 	@touch $@ $(VENV)/.runtime $(VENV)/.fast
 
 # pycuda, compiled against the simulated driver, and the type stubs of TensorRT (--no-deps: they ask for the library).

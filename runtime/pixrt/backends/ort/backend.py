@@ -150,6 +150,8 @@ class OrtBackend(HostBackend):
         # A memory pattern is one more block beside the arena; without it a full-size UNet takes 0.2 GiB less, as fast.
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.use_env_allocators", "1")
+        # Without VNNI, products of two 8-bit numbers would be added up in 16 bits, which overflow.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         given = list(weights)
