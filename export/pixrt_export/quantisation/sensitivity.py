@@ -17,6 +17,7 @@ ERROR_BOUND = 0.02
 MOST_KEPT = 0.10
 # With more layers than this, whole blocks are measured, and then the layers of the worst.
 MOST_RUNS = 160
+_BATCH = 4  # rows in one run: weights are switched once for all of them
 _DEPTH = 2  # parts of a name that make a block: /down_blocks.0/resnets.1
 
 
@@ -95,7 +96,10 @@ class _Measure:
 
     def __init__(self, path: Path, rows: Sequence[Row], layers: Sequence[str]) -> None:
         self._session = open_session(path)
-        self._feeds = [inputs_of(row) for row in rows]
+        batches = [rows[at : at + _BATCH] for at in range(0, len(rows), _BATCH)]
+        self._feeds = [
+            {name: np.concatenate([row[name] for row in batch]) for name in inputs_of(batch[0])} for batch in batches
+        ]
         self._expected = np.concatenate([row[OUTPUT] for row in rows]).astype(np.float64)
         self._layers = layers
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from pixrt.bundles.manifest import Component, ExportCheck, Manifest, QuantisationSpec
@@ -20,7 +21,7 @@ from pixrt_export.tracing import files_of, save
 # One edit of so many is not calibrated on: layers are chosen, and errors measured, on those.
 ONE_MEASURES_OF = 4
 # Rows that layers are measured on: every layer is a run of all of them.
-MEASURED_ROWS = 8
+MEASURED_ROWS = 12
 Progress = Callable[[str], None]
 
 
@@ -42,7 +43,7 @@ def quantise_unet(
     measuring = max(1, count // ONE_MEASURES_OF)
     calibrating = [row for edit in edits[:-measuring] for row in edit]
     others = [row for edit in edits[-measuring:] for row in edit]
-    rows = others[:: max(1, len(others) // MEASURED_ROWS)]
+    rows = [others[at] for at in np.unique(np.linspace(0, len(others) - 1, MEASURED_ROWS).round().astype(int))]
     progress(f"{Component.UNET}: quantising")
     quantised = source.with_name("quantised.onnx")
     quantise_graph(source, quantised, [inputs_of(row) for row in calibrating])

@@ -36,14 +36,11 @@ def to_int8_weights(source: Path, target: Path) -> None:
             continue
         axis %= values.ndim
         scale = _scales(values, axis)
-        whole = quantise(values, scale, np.zeros(scale.shape, np.int8), axis)
-        stored += [
-            onnx.numpy_helper.from_array(whole, f"{name}/int8"),
-            onnx.numpy_helper.from_array(scale, f"{name}/scale"),
-        ]
-        nodes.append(
-            make_node("DequantizeLinear", [f"{name}/int8", f"{name}/scale"], [name], f"{name}/fp32", axis=axis)
-        )
+        zero = np.zeros(scale.shape, np.int8)  # ONNX Runtime would add one of another shape
+        parts = {"int8": quantise(values, scale, zero, axis), "scale": scale, "zero": zero}
+        stored += [onnx.numpy_helper.from_array(part, f"{name}/{kind}") for kind, part in parts.items()]
+        inputs = [f"{name}/{kind}" for kind in parts]
+        nodes.append(make_node("DequantizeLinear", inputs, [name], f"{name}/fp32", axis=axis))
     made = {node.output[0] for node in nodes}
     stored += [tensor for tensor in graph.initializer if tensor.name not in made]
     nodes += graph.node
