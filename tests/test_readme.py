@@ -43,6 +43,7 @@ WITH_COMMANDS = {
             "photo-model",
             "presets",
             "provenance",
+            "quantisation",
             "serving",
             "serving-operations",
             "sweeps",
