@@ -38,6 +38,8 @@ def calibration_set(
     """
     if folder is not None:
         pairs: PairSet = open_pairs(folder)
+        if len(pairs) < count:  # before hours are spent
+            raise _too_few(Path(folder).name, len(pairs), count)
         order = tuple(int(index) for index in np.random.default_rng(seed).permutation(len(pairs)))
         return CalibrationSet(pairs, Path(folder).name, order)
     # The training side: nothing that accuracy is measured on.
@@ -70,7 +72,11 @@ def calibration_jobs(given: CalibrationSet, manifest: Manifest, count: int, seed
         jobs.append(Job(options=options, text=pair.instruction, image=pair.source if edits else None))
         if len(jobs) == count:
             return jobs
-    raise DataError(
-        f"{given.name} has {len(jobs)} samples that can be run, and {count} are to be",
+    raise _too_few(given.name, len(jobs), count)
+
+
+def _too_few(name: str, found: int, count: int) -> DataError:
+    return DataError(
+        f"{name} has {found} samples that can be run, and {count} are to be",
         remedy="Give a larger folder, or a smaller --calibration-edits",
     )

@@ -42,7 +42,9 @@ def capture_calls(
     """Every call of these networks while the pictures of jobs are made, job by job. Raises PixrtError."""
     calls: dict[Component, list[Row]] = {component: [] for component in components}
     manifest = bundle.manifest
-    backend = _Recording(open_backend(BACKEND, bundle).backend, calls)
+    plain = open_backend(BACKEND, bundle).backend
+    assert isinstance(plain, HostBackend)
+    backend = _Recording(plain, calls)
     requests = make_requests(jobs, manifest, Tokenizer(bundle.folder, manifest.tokenizers[0], ()))
     with closing(backend), closing(Networks(bundle, backend)) as networks:
         opened = OpenBundle(manifest, networks, backend.name, tuple, (), nullcontext)

@@ -79,7 +79,7 @@ def _each_alone(measure: "_Measure", layers: Sequence[str], on_run: Callable[[st
         for number, (block, names) in enumerate(blocks.items()):
             on_run(f"block {number + 1} of {len(blocks)}")
             errors[block] = measure(names)
-        left, chosen = MOST_RUNS - len(blocks), []
+        left, chosen = MOST_RUNS - len(blocks), list[str]()
         for block in sorted(errors, key=lambda block: -errors[block]):
             if len(chosen) + len(blocks[block]) <= left:
                 chosen += blocks[block]
