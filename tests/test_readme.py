@@ -44,6 +44,7 @@ WITH_COMMANDS = {
             "photo-model",
             "presets",
             "provenance",
+            "quantisation",
             "serving",
             "serving-operations",
             "sweeps",

@@ -66,6 +66,11 @@ def _precision(manifest: Manifest) -> Literal["fp32", "fp16"]:
             f"bundle {manifest.name!r} is fp16-weights: FP32 arithmetic on half-size weights, made for CPUs",
             remedy="Export the checkpoint with --precision fp16, and build that",
         )
+    if manifest.precision == "int8" or manifest.precision == "int8-weights":
+        raise OptionError(
+            f"bundle {manifest.name!r} is {manifest.precision}: its UNet is quantised for CPUs",
+            remedy="Export the checkpoint with --precision fp16, and build that",
+        )
     return manifest.precision
 
 

@@ -15,6 +15,7 @@ import onnx
 from pixrt._version import __version__
 from pixrt.bundles.engine_files import file_of_weights
 from pixrt.bundles.manifest import (
+    INT8,
     MANIFEST_NAME,
     SCHEMA,
     Component,
@@ -23,11 +24,12 @@ from pixrt.bundles.manifest import (
     FileSpec,
     LatentSpec,
     Manifest,
+    Precision,
     Source,
     TensorSpec,
     TokenizerSpec,
 )
-from pixrt.bundles.store import sha256_file
+from pixrt.bundles.store import read_manifest, sha256_file
 from pixrt.errors import CheckpointError, OptionError, PixrtError
 from pixrt.files import atomic_write
 from pixrt.lora.embeddings import Embedding
@@ -47,6 +49,10 @@ from pixrt_export.options import ExportOptions
 from pixrt_export.output import bundle_folder
 from pixrt_export.precision import to_fp16
 from pixrt_export.preview import fit_preview
+from pixrt_export.quantisation.calibration import CalibrationSet, calibration_set
+from pixrt_export.quantisation.quantiser import require_quantiser
+from pixrt_export.quantisation.unet import quantise_unet
+from pixrt_export.quantisation.weights import to_int8_weights
 from pixrt_export.single_file import is_file, unpacked
 from pixrt_export.tokenizer import check_tokenizer, write_files
 from pixrt_export.tracing import files_of, trace
@@ -105,6 +111,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
     scaling = scaling_of(checkpoint, options.source_scaling_factor)
     said = said_by(options, checkpoint.scheduler)
     instructions = checkpoint.instructions
+    calibration = _calibration_set(checkpoint, options)
     # The default one, before hours are spent.
     build_table(said.defaults.scheduler, checkpoint.scheduler, said.defaults.steps)
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
@@ -125,7 +132,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             started = time.perf_counter()
             component, specs, places = _export_component(load, folder, loras, embeddings, options, on_progress)
             components |= specs
-            if places:
+            if places and not (component is Component.UNET and options.precision in INT8):
                 table[component] = places
             seconds[component] = time.perf_counter() - started
         if options.fused_step:
@@ -141,7 +148,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             notice=said.notice,
             source=source,
             family="stable-diffusion",
-            precision=options.precision,
+            precision="fp32" if calibration else options.precision,
             prediction=checkpoint.prediction,
             unet_in_channels=checkpoint.in_channels,
             latents=LatentSpec(checkpoint.latent_channels, checkpoint.vae_scale, scaling.factor),
@@ -152,14 +159,56 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             defaults=said.defaults,
             preview=fit_preview(encoder, checkpoint.vae_scale, scaling.factor),
             components=components,
-            files={path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in sorted(folder.iterdir())},
+            files=_files(folder),
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
             examples=said.examples,
             instructions=instructions,
         )
-        with atomic_write(folder / MANIFEST_NAME) as file:
-            file.write(manifest.to_json().encode())
+        _write_manifest(manifest, folder)
+        if calibration is not None:
+            started = time.perf_counter()
+            _write_manifest(_quantise(folder, manifest, calibration, options, on_progress), folder)
+            seconds[Component.UNET] += time.perf_counter() - started
+            manifest = read_manifest(folder / MANIFEST_NAME)
     return ExportReport(options.output, manifest, seconds, tuple(dict.fromkeys(checkpoint.notes)))
+
+
+def _files(folder: Path) -> dict[str, FileSpec]:
+    paths = (path for path in sorted(folder.iterdir()) if path.name != MANIFEST_NAME)
+    return {path.name: FileSpec(path.stat().st_size, sha256_file(path)) for path in paths}
+
+
+def _write_manifest(manifest: Manifest, folder: Path) -> None:
+    with atomic_write(folder / MANIFEST_NAME) as file:
+        file.write(manifest.to_json().encode())
+
+
+def _calibration_set(checkpoint: Checkpoint, options: ExportOptions) -> CalibrationSet | None:
+    """What an export to INT8 is calibrated on, None for others. Raises DataError, OptionError, PackageMissing."""
+    if options.precision != "int8":
+        return None
+    require_quantiser()
+    if checkpoint.in_channels not in (checkpoint.latent_channels, 2 * checkpoint.latent_channels):
+        problem = "the checkpoint is for inpainting, and INT8 is calibrated on edits and on pictures made of texts only"
+        raise OptionError(problem, remedy="Choose --precision int8-weights", option="precision")
+    edits = checkpoint.in_channels == 2 * checkpoint.latent_channels
+    count, seed = options.calibration_edits, options.calibration_seed
+    return calibration_set(options.calibrate, checkpoint.instructions, count, seed, is_edit=edits)
+
+
+def _quantise(
+    folder: Path, manifest: Manifest, given: CalibrationSet, options: ExportOptions, on_progress: Progress
+) -> Manifest:
+    """Put an INT8 UNet in the place of an FP32 bundle's; its manifest."""
+    path, before = folder / f"{Component.UNET}.onnx", files_of(folder / manifest.component(Component.UNET).file)
+    with _naming(Component.UNET):
+        spec, result = quantise_unet(folder, manifest, given, options, path, on_progress)
+    for file in before:
+        file.unlink()
+    components = {**manifest.components, Component.UNET.value: _spec(path, tuple(spec.kept), result)}
+    tools = {**manifest.tools, "nncf": metadata.version("nncf")}
+    changed: dict[str, Any] = {"components": components, "files": _files(folder), "tools": tools}
+    return replace(manifest, precision=options.precision, quantised=(spec,), **changed)
 
 
 def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> TokenizerSpec:
@@ -206,8 +255,10 @@ def _export_component(
     """
     network = load()
     component = network.component
-    second = component is Component.VAE_DECODER and options.precision == "fp16"
-    name = Component.VAE_DECODER_FP32 if second else f"{component}{'' if options.precision == 'fp32' else '.fp32'}"
+    precision = _precision_of(component, options.precision)
+    second = component is Component.VAE_DECODER and precision == "fp16"
+    plain = precision == "fp32" and not (component is Component.UNET and options.precision == "int8")
+    name = Component.VAE_DECODER_FP32 if second else f"{component}{'' if plain else '.fp32'}"
     traced = folder / f"{name}.onnx"
     specs: dict[str, ComponentSpec] = {}
     with _naming(component):
@@ -230,23 +281,33 @@ def _export_component(
         result = check(component, traced, expected, "fp32")
         path = traced
         kept: tuple[str, ...] = ()
-        if options.precision != "fp32":
-            on_progress(f"{component}: converting to {options.precision}")
+        if precision != "fp32":
+            on_progress(f"{component}: converting to {precision}")
             path = folder / f"{component}.onnx"
-            if options.precision == "fp16":
+            if precision == "fp16":
                 kept = to_fp16(traced, path, [reference.inputs for reference in expected])
-            else:
+            elif precision == "fp16-weights":
                 kept = to_fp16_weights(traced, path)
-            places = follow_weights(places, traced, path)
+            else:
+                to_int8_weights(traced, path)
+            if precision not in INT8:  # in those no LoRA can be merged
+                places = follow_weights(places, traced, path)
             if second:
                 specs[Component.VAE_DECODER_FP32] = _spec(traced, (), result)
             else:
                 for file in files_of(traced):
                     file.unlink()
-            on_progress(f"{component}: checking {options.precision} against PyTorch")
-            result = check(component, path, expected, options.precision)
+            on_progress(f"{component}: checking {precision} against PyTorch")
+            result = check(component, path, expected, precision)
         specs[component] = _spec(path, kept, result)
     return component, specs, places
+
+
+def _precision_of(component: Component, precision: Precision) -> Precision:
+    """In which a network is traced and converted: only the UNet is INT8, and calibrated when the others are there."""
+    if precision in INT8 and (component is not Component.UNET or precision == "int8"):
+        return "fp32"
+    return precision
 
 
 def _spec(path: Path, kept: tuple[str, ...], result: ExportCheck) -> ComponentSpec:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pixrt.bundles.instructions import fault_of_examples
-from pixrt.bundles.manifest import Precision
+from pixrt.bundles.manifest import INT8, Precision
 from pixrt.errors import OptionError
 from pixrt.options.choices import SCHEDULERS
 from pixrt.options.fields import option, validate
@@ -38,7 +38,8 @@ class ExportOptions:
     examples: tuple[str, ...] = ()
     precision: Precision = option(
         "fp32",
-        "fp32; fp16, weights and activations, for GPUs; fp16-weights, FP32 arithmetic, for CPUs.",
+        "fp32; fp16, weights and activations, for GPUs; fp16-weights, FP32 arithmetic, for CPUs; int8, the UNet, for"
+        " OpenVINO; int8-weights, the UNet's, FP32 arithmetic.",
         kind="choice",
         choices=get_args(Precision),
         group="Bundle",
@@ -48,6 +49,23 @@ class ExportOptions:
         "Store an FP16 checkpoint's weights as they are, with FP32 arithmetic: half the size, the same results.",
         kind="flag",
         group="Bundle",
+    )
+    calibrate: str | None = option(
+        None,
+        "For int8: a folder of pictures and instructions, as for training; the built-in models' checkpoints need none.",
+        kind="text",
+        group="Calibration",
+    )
+    calibration_edits: int = option(
+        16,
+        "For int8: edits that are made; a quarter of them measures what was lost.",
+        kind="whole",
+        low=2,
+        high=1000,
+        group="Calibration",
+    )
+    calibration_seed: int = option(
+        0, "For int8: the seed of the samples and their noise.", kind="whole", low=0, high=2**31, group="Calibration"
     )
     name: str | None = option(None, "The bundle's name; the output folder's by default.", kind="text", group="Bundle")
     notice: str = option("", "A line shown with every result of the model.", kind="text", group="Bundle")
@@ -127,5 +145,11 @@ class ExportOptions:
         if self.compact and self.precision != "fp32":
             problem = f"compact is given, and precision is {self.precision}"
             raise OptionError(problem, remedy="Leave one of them out", option="compact")
+        if self.fused_step and self.precision in INT8:
+            problem = f"fused_step is given, and precision is {self.precision}, which TensorRT does not take"
+            raise OptionError(problem, remedy="Leave one of them out", option="fused_step")
+        if self.calibrate is not None and self.precision != "int8":
+            problem = f"calibrate is given, and precision is {self.precision}, which needs no calibration"
+            raise OptionError(problem, remedy="Leave it out, or choose --precision int8", option="calibrate")
         if fault := fault_of_examples(self.examples):
             raise OptionError(fault, remedy="Say fewer, or shorter ones", option="example")

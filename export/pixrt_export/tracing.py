@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from optimum.exporters.onnx.convert import export_pytorch
 
+from pixrt.backends.ort.backend import EXACT
 from pixrt_export.components import Traceable
 from pixrt_export.options import OPSET
 
@@ -74,6 +75,8 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     """An ONNX file on the CPU, without ONNX Runtime's remarks on its graph."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    for name, value in EXACT.items():
+        options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -192,13 +192,16 @@ def test_11_4_is_refittable(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (spec.gpu, spec.targets, spec.refittable) == ("Some Ada", ("sm89",), True)
 
 
-def test_a_bundle_for_cpus_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["fp16-weights", "int8", "int8-weights"])
+def test_a_bundle_for_cpus_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     use(monkeypatch)
     bundle = tiny_bundle(tmp_path / "tiny")
     text = (bundle / "manifest.json").read_text()
-    (bundle / "manifest.json").write_text(text.replace('"precision": "fp16"', '"precision": "fp16-weights"'))
+    (bundle / "manifest.json").write_text(text.replace('"precision": "fp16"', f'"precision": "{precision}"'))
     outcome = run("build", bundle)
-    assert (outcome.code, "--precision fp16" in outcome.err) == (2, True)
+    assert (outcome.code, "--precision fp16" in outcome.err, precision in outcome.err) == (2, True, True)
 
 
 def test_what_the_library_says_is_passed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_the_check_sees_a_wrong_weight(exports: Exports, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"precision": "int8"},
+        {"precision": "int4"},
         {"scheduler": "heun"},
         {"steps": 0},
         {"source_scaling_factor": 0},

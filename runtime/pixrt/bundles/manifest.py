@@ -18,6 +18,7 @@ from pixrt.bundles.bounds import require_bounds, require_within
 from pixrt.bundles.decoding import decode, unusable
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.instructions import fault_of_examples, fault_of_instructions, is_unknown
+from pixrt.bundles.quantisation_spec import QuantisationSpec as QuantisationSpec
 from pixrt.bundles.tensor_spec import TensorSpec as TensorSpec
 from pixrt.errors import BundleError, BundleTooNew
 from pixrt.reading import Malformed, parse_json
@@ -25,7 +26,8 @@ from pixrt.reading import Malformed, parse_json
 SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
 
-Precision = Literal["fp32", "fp16", "fp16-weights"]
+Precision = Literal["fp32", "fp16", "fp16-weights", "int8", "int8-weights"]
+INT8: tuple[Precision, ...] = ("int8", "int8-weights")
 Prediction = Literal["epsilon", "v", "flow"]
 FamilyName = Literal["stable-diffusion"]
 Task = Literal["edit", "generate", "inpaint"]
@@ -55,8 +57,9 @@ NETWORKS = (Component.TEXT_ENCODER, Component.UNET, Component.VAE_ENCODER, Compo
 class ExportCheck:
     """How far the ONNX network is from its reference on the same inputs, relative to the reference's largest value.
 
-    The reference is PyTorch; of the fused step it is the UNet's graph, and errors of predictions are divided by the sum
-    of guidance's weights, by which guidance multiplies the rounding of FP16.
+    The reference is PyTorch; of a network that was calibrated it is its graph in FP32, on inputs of edits; of the fused
+    step it is the UNet's graph, and errors of predictions are divided by the sum of guidance's weights, by which
+    guidance multiplies the rounding of FP16.
     """
 
     max_error: float
@@ -211,6 +214,7 @@ class Manifest:
     (scaled, as the UNet sees them) to RGB in [-1, 1]: one row of 3 per latent channel, then the bias. `notice` is shown
     with every output of the model ("" for none). `examples` are instructions that the model knows, to begin with;
     `instructions` are what it was taught: sentences by kind that have every word which matters (none: not said).
+    `quantised` are the networks that were calibrated.
     """
 
     schema: int
@@ -234,6 +238,7 @@ class Manifest:
     engines: tuple[EngineSpec, ...] = ()
     examples: tuple[str, ...] = ()
     instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    quantised: tuple[QuantisationSpec, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -251,6 +256,10 @@ class Manifest:
         merged = self.source.loras or self.source.embeddings
         return bool(self.instructions) and not merged and is_unknown(text, self.instructions)
 
+    def reference(self, name: Component) -> str:
+        """What a component's graph was checked against."""
+        return "its FP32 graph" if any(name == each.component for each in self.quantised) else name.reference
+
     def component(self, name: Component) -> ComponentSpec:
         """The component's entry. Raises BundleError where the bundle does not have it."""
         try:
@@ -266,7 +275,7 @@ class Manifest:
         said = dataclasses.asdict(self)
         said["source"]["loras"] = [lora.facts() for lora in self.source.loras]
         # So that an older pixrt, which does not know a key, reads what has none of it.
-        for name in ("examples", "instructions"):
+        for name in ("examples", "instructions", "quantised"):
             if not said[name]:
                 del said[name]
         if not self.source.embeddings:

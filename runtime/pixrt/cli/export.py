@@ -81,7 +81,7 @@ def export_checkpoint_to(options: ExportOptions) -> None:
         component, check = Component(key), spec.check
         took = f"{report.seconds[component]:.1f} s, " if component in report.seconds else ""
         say(
-            f"{component}: {took}against {component.reference} max error {check.max_error:.1e},"
+            f"{component}: {took}against {report.manifest.reference(component)} max error {check.max_error:.1e},"
             f" mean {check.mean_error:.1e} (tolerance {check.tolerance:.0e})",
         )
         if spec.kept_fp32:

@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack
 
 from pixrt.backends.protocol import EngineMemory, TellsMemory
 from pixrt.backends.registry import open_backend
-from pixrt.bundles.manifest import Component, LoraSpec, Manifest
+from pixrt.bundles.manifest import INT8, Component, LoraSpec, Manifest
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.core.caches import Recent
@@ -23,7 +23,7 @@ from pixrt.editor.device import Device, OpenBundle
 from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
 from pixrt.editor.result import EditResult, Estimate
 from pixrt.editor.run import Run
-from pixrt.errors import Cancelled, PixrtError
+from pixrt.errors import Cancelled, LoraError, PixrtError
 from pixrt.lora.embeddings import EmbeddingInput, give
 from pixrt.lora.merging import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.lora.weights import WeightTable, read_table
@@ -138,6 +138,11 @@ class Runner:
         Raises LoraError for a file that does not fit, BundleError for a bundle of a version that cannot take LoRAs,
         EngineError for TensorRT engines that were not built to take other weights.
         """
+        if loras and self.manifest.precision in INT8:
+            raise LoraError(
+                f"the bundle {self.manifest.name!r} is {self.manifest.precision}, and no LoRA can be merged into INT8",
+                remedy="Merge it before the weights are quantised: `pixrt export --lora`",
+            )
         new = LoraSet()
         table = read_table(self._bundle) if loras or self._loras.specs else {}
         if loras:
