@@ -23,6 +23,7 @@ from pixrt.bundles.manifest import (
     FileSpec,
     LatentSpec,
     Manifest,
+    Precision,
     Source,
     TensorSpec,
     TokenizerSpec,
@@ -38,6 +39,7 @@ from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.compact import compact
 from pixrt_export.components import Traceable, scaling_of, traceables
+from pixrt_export.deep_cache import DeepCache
 from pixrt_export.defaults import said_by
 from pixrt_export.embeddings import add_rows, added_tokens, read_embeddings
 from pixrt_export.fused_step import check_step_graph, write_step_graph
@@ -121,9 +123,10 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
         components: dict[str, ComponentSpec] = {}
         table: dict[str, dict[str, WeightPlace]] = {}
         seconds: dict[Component, float] = {}
+        cache = DeepCache(options.cache_branch_id) if options.deep_cache else None
         for load in traceables(checkpoint, scaling):
             started = time.perf_counter()
-            component, specs, places = _export_component(load, folder, loras, embeddings, options, on_progress)
+            component, specs, places = _export_component(load, folder, loras, embeddings, options, cache, on_progress)
             components |= specs
             if places:
                 table[component] = places
@@ -133,6 +136,9 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             started = time.perf_counter()
             _add_fused_step(folder, components, table)
             seconds[Component.UNET_STEP] = time.perf_counter() - started
+        if cache is not None:
+            on_progress(f"{Component.UNET_SHALLOW}: writing and checking")
+            _add_shallow(folder, components, table, cache, options.precision)
         (folder / WEIGHTS_NAME).write_text(to_json(table), encoding="utf-8")
         encoder = folder / components[Component.VAE_ENCODER].file
         manifest = Manifest(
@@ -156,6 +162,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
             examples=said.examples,
             instructions=instructions,
+            deep_cache=None if cache is None else cache.spec,
         )
         with atomic_write(folder / MANIFEST_NAME) as file:
             file.write(manifest.to_json().encode())
@@ -181,6 +188,21 @@ def _add_fused_step(
     table[Component.UNET_STEP] = follow_weights(table[Component.UNET], folder / unet.file, path)
 
 
+def _add_shallow(
+    folder: Path,
+    components: dict[str, ComponentSpec],
+    table: dict[str, dict[str, WeightPlace]],
+    cache: DeepCache,
+    precision: Precision,
+) -> None:
+    """Write the shallow network beside the UNet, and where its weights are."""
+    unet, path = components[Component.UNET], folder / f"{Component.UNET_SHALLOW}.onnx"
+    result = cache.write(folder / unet.file, path, precision)
+    nodes = {node.name for node in onnx.load(str(path), load_external_data=False).graph.node}
+    components[Component.UNET_SHALLOW] = _spec(path, tuple(name for name in unet.kept_fp32 if name in nodes), result)
+    table[Component.UNET_SHALLOW] = follow_weights(table[Component.UNET], folder / unet.file, path, partly=True)
+
+
 def _source(checkpoint: Checkpoint, loras: LoraSet, embeddings: Sequence[Embedding]) -> Source:
     """The checkpoint's identity; with LoRAs or embeddings in it, it is another."""
     sha256 = checkpoint.sha256()
@@ -197,6 +219,7 @@ def _export_component(
     loras: LoraSet,
     embeddings: Sequence[Embedding],
     options: ExportOptions,
+    cache: DeepCache | None,
     on_progress: Progress,
 ) -> tuple[Component, dict[str, ComponentSpec], dict[str, WeightPlace]]:
     """Merge LoRAs, cut, trace, check, convert and check again one network; only one is in memory at a time.
@@ -220,6 +243,8 @@ def _export_component(
         trace(network, traced)
         on_progress(f"{component}: checking against PyTorch")
         expected = references(network)
+        if cache is not None and component is Component.UNET:
+            cache.cut(network.module, traced, expected)
         is_listed = component in (Component.UNET, Component.TEXT_ENCODER)
         places = find_weights(network.module, traced) if is_listed else {}
         if options.compact:

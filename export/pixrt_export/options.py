@@ -57,6 +57,20 @@ class ExportOptions:
         kind="flag",
         group="Bundle",
     )
+    deep_cache: bool = option(
+        False,
+        "Also write the UNet's last layers as a network of their own, for --cache-interval (DeepCache).",
+        kind="flag",
+        group="Bundle",
+    )
+    cache_branch_id: int = option(
+        0,
+        "Where --deep-cache cuts the UNet: at this skip connection, counted from outside; 0 is the least work.",
+        kind="whole",
+        low=0,
+        high=63,
+        group="Bundle",
+    )
     overwrite: bool = option(False, "Replace an existing bundle.", kind="flag", group="Bundle")
     defaults_from: str | None = option(
         None,
@@ -127,5 +141,8 @@ class ExportOptions:
         if self.compact and self.precision != "fp32":
             problem = f"compact is given, and precision is {self.precision}"
             raise OptionError(problem, remedy="Leave one of them out", option="compact")
+        if self.cache_branch_id and not self.deep_cache:
+            problem = f"cache_branch_id is {self.cache_branch_id}, and deep_cache is not given"
+            raise OptionError(problem, remedy="Give --deep-cache, or leave it out", option="cache_branch_id")
         if fault := fault_of_examples(self.examples):
             raise OptionError(fault, remedy="Say fewer, or shorter ones", option="example")

@@ -153,7 +153,8 @@ class Runner:
                 given = new.factors.get(component)
                 for network in self._networks.running(component):
                     places = table.get(network, {})
-                    weights = partial(replacements, self._bundle, places, given) if given else None
+                    its = {name: each for name, each in (given or {}).items() if name in places}
+                    weights = partial(replacements, self._bundle, places, its) if its else None
                     self._networks.replace(network, weights)
 
     def check(
