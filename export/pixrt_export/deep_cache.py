@@ -6,7 +6,7 @@ with the layers that make the skip connections that it takes, is the shallow net
 package. Both graphs have the same nodes and weights; weights that stand beside the UNet's file are not written again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +46,26 @@ class DeepReference:
 
 
 class DeepCache:
-    """The shallow network of one export: cut off the UNet when it was traced, written when it was converted."""
+    """The shallow network of one export: cut off the UNet when it was traced, written when it was converted.
 
-    def __init__(self, branch: int) -> None:
+    `config` is the UNet's. Raises OptionError where it has no such skip connection.
+    """
+
+    def __init__(self, branch: int, config: Mapping[str, Any]) -> None:
+        layers, blocks = config.get("layers_per_block", 2), len(config["up_block_types"])
+        skips = sum(each + 1 for each in ([layers] * blocks if isinstance(layers, int) else layers))
+        if branch >= skips:
+            raise OptionError(
+                f"cache_branch_id is {branch}, and the UNet has {skips} skip connections",
+                remedy=f"Choose one from 0, the shallowest network, to {skips - 1}",
+                option="cache_branch_id",
+            )
         self._branch = branch
         self._references: list[DeepReference] = []
         self.spec = DeepCacheSpec(branch, 1)
 
     def cut(self, unet: Any, traced: Path, given: Sequence[Reference]) -> None:
-        """Make the feature an output of the graph at `traced`, and remember what PyTorch makes. Raises OptionError."""
+        """Make the feature an output of the graph at `traced`, and remember what PyTorch makes."""
         cut = find_cut(unet, self._branch)
         self.spec = cut.spec
         give_feature(traced, cut)
@@ -67,14 +78,8 @@ class DeepCache:
 
 
 def find_cut(unet: Any, branch: int) -> Cut:
-    """The cut of a UNet at a skip connection. Raises OptionError where it has fewer."""
+    """The cut of a UNet at a skip connection that it has."""
     layers = [(block, number) for block, each in enumerate(unet.up_blocks) for number in range(len(each.resnets))]
-    if branch >= len(layers):
-        raise OptionError(
-            f"cache_branch_id is {branch}, and the UNet has {len(layers)} skip connections",
-            remedy=f"Choose one from 0, the shallowest network, to {len(layers) - 1}",
-            option="cache_branch_id",
-        )
     block, number = layers[-1 - branch]
     if number:
         below = unet.up_blocks[block].resnets[number - 1]
@@ -192,7 +197,7 @@ def _axis(node: onnx.NodeProto) -> int | None:
 def _needed(
     graph: onnx.GraphProto, outputs: Sequence[onnx.ValueInfoProto], join: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
-    """The nodes that make the outputs, in order, of the feature. Raises CheckpointError if the feature's are among them."""
+    """The nodes that make the outputs out of the feature, in order. Raises CheckpointError if they make it, too."""
     makers = {name: node for node in graph.node for name in node.output}
     found: set[str] = set()
     left = [value.name for value in outputs]
@@ -201,7 +206,7 @@ def _needed(
         if node is None or node.output[0] in found:
             continue
         found.add(node.output[0])
-        left += list(node.input)[1:] if node is join else list(node.input)
+        left += list(node.input)[1:] if node.output[0] == join.output[0] else list(node.input)
     if makers[join.input[0]].output[0] in found:
         raise CheckpointError(
             "the UNet's last layers take more of its deep ones than the feature at the cut",

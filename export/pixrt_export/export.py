@@ -109,6 +109,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
     instructions = checkpoint.instructions
     # The default one, before hours are spent.
     build_table(said.defaults.scheduler, checkpoint.scheduler, said.defaults.steps)
+    cache = DeepCache(options.cache_branch_id, checkpoint.unet) if options.deep_cache else None
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
     for note in loras.notes:
         on_progress(note)
@@ -123,7 +124,6 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
         components: dict[str, ComponentSpec] = {}
         table: dict[str, dict[str, WeightPlace]] = {}
         seconds: dict[Component, float] = {}
-        cache = DeepCache(options.cache_branch_id) if options.deep_cache else None
         for load in traceables(checkpoint, scaling):
             started = time.perf_counter()
             component, specs, places = _export_component(load, folder, loras, embeddings, options, cache, on_progress)
