@@ -103,7 +103,7 @@ def feeds(unet: Any, shape: tuple[int, int, int], seed: int) -> dict[str, NDArra
     }
 
 
-@pytest.mark.parametrize(("kind", "branches"), [("sd1", range(6)), ("photo", (0, 3))])
+@pytest.mark.parametrize(("kind", "branches"), [("sd1", (0, 2, 3, 5)), ("photo", (0, 3))])
 def test_wherever_it_is_cut_the_shallow_network_is_pytorchs(
     exports: Exports, kind: str, branches: Sequence[int], tmp_path: Path
 ) -> None:
@@ -261,7 +261,7 @@ def test_an_edit_is_diffusers(
         states = states_of(editor, reference, steps=6, scheduler=solver, guidance_interval=window, **intervals)
     assert len(states) == len(expected)
     for ours, theirs in zip(states, expected, strict=True):
-        # Over the steps guidance multiplies rounding; an edit that used anything else again is off by more than 0.01.
+        # Over the steps guidance multiplies the rounding of each network call.
         assert np.abs(ours - theirs).max() <= 2e-4 * np.abs(theirs).max()
 
 
