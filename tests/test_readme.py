@@ -42,6 +42,7 @@ WITH_COMMANDS = {
             "page",
             "photo-model",
             "presets",
+            "less-work",
             "provenance",
             "serving",
             "serving-operations",

@@ -138,7 +138,7 @@ def give_feature(path: Path, cut: Cut) -> None:
     del graph.value_info[:]
     graph.value_info.extend(others)
     kind = graph.output[0].type.tensor_type.elem_type
-    shape = ["batch", cut.channels, "deep_height", "deep_width"]
+    shape: list[str | int | None] = ["batch", cut.channels, "deep_height", "deep_width"]
     graph.output.append(make_tensor_value_info(FEATURE, kind, shape))
     onnx.save(model, str(path))
     onnx.checker.check_model(str(path))
@@ -186,7 +186,9 @@ def write_shallow(unet: Path, target: Path, branch: int) -> None:
 
 def _join(graph: onnx.GraphProto, branch: int) -> onnx.NodeProto:
     """The node that joins the feature and the skip connection: the decoder's joins are the graph's last on channels."""
-    joins = [node for node in graph.node if node.op_type == "Concat" and _axis(node) == 1 and len(node.input) == 2]
+    joins: list[onnx.NodeProto] = [
+        node for node in graph.node if node.op_type == "Concat" and _axis(node) == 1 and len(node.input) == 2
+    ]
     return joins[-1 - branch]
 
 
