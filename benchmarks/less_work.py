@@ -1,6 +1,6 @@
 """What `cache_interval` and `branch_interval` cost in quality, and save: the same edits exact and with less work.
 
-    pixrt export tests/data/shapes_checkpoint -o out/deep-shapes --compact --deep-cache
+    pixrt export tests/data/shapes_checkpoint -o out/deep-shapes --compact --deep-cache --defaults-from shapes
     python benchmarks/less_work.py out/deep-shapes [--count 90] [--steps N] [--repeat 3] [--picture FILE]...
 
 Of held-out scenes of the world that the model `shapes` was trained on, one line for each setting: how many edits are
