@@ -43,6 +43,7 @@ WITH_COMMANDS = {
             "page",
             "photo-model",
             "presets",
+            "less-work",
             "provenance",
             "quantisation",
             "serving",

@@ -44,6 +44,12 @@ def plan_engines(
     bundle_precision = _precision(manifest)
     planned = []
     for component in components:
+        if component is Component.UNET_SHALLOW:
+            raise OptionError(
+                f"the component {component} has no engine: features would cross to the host and back at every step",
+                remedy="Leave it out: cache_interval runs on ort-cuda, ort-cpu and openvino",
+                option="components",
+            )
         manifest.component(component)
         precision = "fp32" if component is Component.VAE_DECODER_FP32 else bundle_precision
         for named in plan_profiles(component, manifest, options.sizes, options.batch, options.branches):
@@ -54,7 +60,7 @@ def plan_engines(
 
 def default_components(manifest: Manifest) -> tuple[Component, ...]:
     """Those that the runtime opens: the fused step, if there is one, stands for the UNet."""
-    components = tuple(Component(name) for name in manifest.components)
+    components = tuple(Component(name) for name in manifest.components if name != Component.UNET_SHALLOW)
     if Component.UNET_STEP not in components:
         return components
     return tuple(component for component in components if component is not Component.UNET)

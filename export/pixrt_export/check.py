@@ -55,7 +55,7 @@ def check(component: Component, path: Path, given: Sequence[Reference], precisio
     largest, errors = 0.0, []
     for reference in given:
         feeds = {name: value.astype(dtypes[name] or value.dtype) for name, value in reference.inputs.items()}
-        (output,) = session.run(None, feeds)
+        output, *_ = session.run(None, feeds)
         errors.append(np.abs(output.astype(np.float64) - reference.output).ravel())
         largest = max(largest, float(np.abs(reference.output).max()))
     every = np.concatenate(errors) / (largest or 1.0)  # all zero if every weight is

@@ -40,6 +40,7 @@ from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.compact import compact
 from pixrt_export.components import Traceable, scaling_of, traceables
+from pixrt_export.deep_cache import DeepCache
 from pixrt_export.defaults import said_by
 from pixrt_export.embeddings import add_rows, added_tokens, read_embeddings
 from pixrt_export.fused_step import check_step_graph, write_step_graph
@@ -114,6 +115,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
     calibration = _calibration_set(checkpoint, options)
     # The default one, before hours are spent.
     build_table(said.defaults.scheduler, checkpoint.scheduler, said.defaults.steps)
+    cache = DeepCache(options.cache_branch_id, checkpoint.unet) if options.deep_cache else None
     loras = load_loras(options.loras, layer_shapes(checkpoint), checkpoint.id)
     for note in loras.notes:
         on_progress(note)
@@ -130,7 +132,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
         seconds: dict[Component, float] = {}
         for load in traceables(checkpoint, scaling):
             started = time.perf_counter()
-            component, specs, places = _export_component(load, folder, loras, embeddings, options, on_progress)
+            component, specs, places = _export_component(load, folder, loras, embeddings, options, cache, on_progress)
             components |= specs
             if places and not (component is Component.UNET and options.precision in INT8):
                 table[component] = places
@@ -140,6 +142,9 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             started = time.perf_counter()
             _add_fused_step(folder, components, table)
             seconds[Component.UNET_STEP] = time.perf_counter() - started
+        if cache is not None:
+            on_progress(f"{Component.UNET_SHALLOW}: writing and checking")
+            _add_shallow(folder, components, table, cache, options.precision)
         (folder / WEIGHTS_NAME).write_text(to_json(table), encoding="utf-8")
         encoder = folder / components[Component.VAE_ENCODER].file
         manifest = Manifest(
@@ -163,6 +168,7 @@ def _export(checkpoint: Checkpoint, options: ExportOptions, on_progress: Progres
             tools={"pixrt": __version__} | {name: metadata.version(name) for name in _TOOLS},
             examples=said.examples,
             instructions=instructions,
+            deep_cache=None if cache is None else cache.spec,
         )
         _write_manifest(manifest, folder)
         if calibration is not None:
@@ -230,6 +236,21 @@ def _add_fused_step(
     table[Component.UNET_STEP] = follow_weights(table[Component.UNET], folder / unet.file, path)
 
 
+def _add_shallow(
+    folder: Path,
+    components: dict[str, ComponentSpec],
+    table: dict[str, dict[str, WeightPlace]],
+    cache: DeepCache,
+    precision: Precision,
+) -> None:
+    """Write the shallow network beside the UNet, and where its weights are."""
+    unet, path = components[Component.UNET], folder / f"{Component.UNET_SHALLOW}.onnx"
+    result = cache.write(folder / unet.file, path, precision)
+    nodes = {node.name for node in onnx.load(str(path), load_external_data=False).graph.node}
+    components[Component.UNET_SHALLOW] = _spec(path, tuple(name for name in unet.kept_fp32 if name in nodes), result)
+    table[Component.UNET_SHALLOW] = follow_weights(table[Component.UNET], folder / unet.file, path, partly=True)
+
+
 def _source(checkpoint: Checkpoint, loras: LoraSet, embeddings: Sequence[Embedding]) -> Source:
     """The checkpoint's identity; with LoRAs or embeddings in it, it is another."""
     sha256 = checkpoint.sha256()
@@ -246,6 +267,7 @@ def _export_component(
     loras: LoraSet,
     embeddings: Sequence[Embedding],
     options: ExportOptions,
+    cache: DeepCache | None,
     on_progress: Progress,
 ) -> tuple[Component, dict[str, ComponentSpec], dict[str, WeightPlace]]:
     """Merge LoRAs, cut, trace, check, convert and check again one network; only one is in memory at a time.
@@ -271,6 +293,8 @@ def _export_component(
         trace(network, traced)
         on_progress(f"{component}: checking against PyTorch")
         expected = references(network)
+        if cache is not None and component is Component.UNET:
+            cache.cut(network.module, traced, expected)
         is_listed = component in (Component.UNET, Component.TEXT_ENCODER)
         places = find_weights(network.module, traced) if is_listed else {}
         if options.compact:

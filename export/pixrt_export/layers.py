@@ -72,10 +72,12 @@ def find_weights(module: torch.nn.Module, traced: Path) -> dict[str, WeightPlace
     return found
 
 
-def follow_weights(found: Mapping[str, WeightPlace], traced: Path, path: Path) -> dict[str, WeightPlace]:
+def follow_weights(
+    found: Mapping[str, WeightPlace], traced: Path, path: Path, *, partly: bool = False
+) -> dict[str, WeightPlace]:
     """The same weights in the graph at `path`, which `traced` was converted to; their values must match it.
 
-    Raises CheckpointError if the conversion lost one.
+    Raises CheckpointError if the conversion lost one, unless `path` is only a part of the graph.
     """
     model = onnx.load(str(path), load_external_data=False)
     initializers = dict(_initializers(model, path))
@@ -83,6 +85,8 @@ def follow_weights(found: Mapping[str, WeightPlace], traced: Path, path: Path) -
     for name, old in found.items():
         # The conversion to FP16 renames what it keeps in FP32.
         kept = [key for key in (old.initializer, f"{old.initializer}/fp32") if key in initializers]
+        if partly and not kept:
+            continue
         new = _place(initializers[kept[0]], path, old.transposed) if kept else old
         before = read_weight(traced.parent, old).astype(new.dtype)
         if not kept or not np.array_equal(read_weight(path.parent, new), before):

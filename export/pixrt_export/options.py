@@ -75,6 +75,20 @@ class ExportOptions:
         kind="flag",
         group="Bundle",
     )
+    deep_cache: bool = option(
+        False,
+        "Also write the UNet's last layers as a network of their own, for --cache-interval (DeepCache).",
+        kind="flag",
+        group="Bundle",
+    )
+    cache_branch_id: int = option(
+        0,
+        "Where --deep-cache cuts the UNet: at this skip connection, counted from outside; 0 is the least work.",
+        kind="whole",
+        low=0,
+        high=63,
+        group="Bundle",
+    )
     overwrite: bool = option(False, "Replace an existing bundle.", kind="flag", group="Bundle")
     defaults_from: str | None = option(
         None,
@@ -151,5 +165,8 @@ class ExportOptions:
         if self.calibrate is not None and self.precision != "int8":
             problem = f"calibrate is given, and precision is {self.precision}, which needs no calibration"
             raise OptionError(problem, remedy="Leave it out, or choose --precision int8", option="calibrate")
+        if self.cache_branch_id and not self.deep_cache:
+            problem = f"cache_branch_id is {self.cache_branch_id}, and deep_cache is not given"
+            raise OptionError(problem, remedy="Give --deep-cache, or leave it out", option="cache_branch_id")
         if fault := fault_of_examples(self.examples):
             raise OptionError(fault, remedy="Say fewer, or shorter ones", option="example")

@@ -86,8 +86,29 @@ def test_panels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         name: re.findall(r"╭─ (.+?) ─", run(*name.split(), "--help").out) for name in ("edit", "generate", "build")
     }
     assert titles == {
-        "edit": ["Arguments", "Options", "Edit", "Mask", "Speed", "ONNX Runtime", "TensorRT", "Output", "Marking"],
-        "generate": ["Arguments", "Options", "Generate", "Speed", "ONNX Runtime", "TensorRT", "Output", "Marking"],
+        "edit": [
+            "Arguments",
+            "Options",
+            "Edit",
+            "Less work",
+            "Mask",
+            "Speed",
+            "ONNX Runtime",
+            "TensorRT",
+            "Output",
+            "Marking",
+        ],
+        "generate": [
+            "Arguments",
+            "Options",
+            "Generate",
+            "Less work",
+            "Speed",
+            "ONNX Runtime",
+            "TensorRT",
+            "Output",
+            "Marking",
+        ],
         "build": ["Arguments", "Options", "Engine"],
     }
 

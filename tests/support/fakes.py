@@ -1,5 +1,6 @@
 """A network in plain NumPy behind the `Engine` protocol, for tests of the loop."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,14 +29,25 @@ def unet_spec(dtype: Any = "float32", channels: int = 4, source: int = 4) -> Com
     )
 
 
+def deep_specs(spec: ComponentSpec, channels: int) -> tuple[ComponentSpec, ComponentSpec]:
+    """The same UNet with the feature that its shallow layers go on from, and the shallow network."""
+    feature = TensorSpec("deep_feature", "float32", ("batch", channels, "deep_height", "deep_width"))
+    whole = dataclasses.replace(spec, outputs=(*spec.outputs, feature))
+    return whole, dataclasses.replace(spec, inputs=(*spec.inputs, feature))
+
+
 class NumpyEngine:
-    """Computes `out_sample = network(sample, timestep, encoder_hidden_states)` and counts its rows."""
+    """Computes the outputs as `network(sample, timestep, encoder_hidden_states)` does, and counts its rows."""
 
     def __init__(
-        self, network: Callable[[Array, Array, Array], Array], dtype: Any = "float32", source: int = 4
+        self,
+        network: Callable[..., Array | tuple[Array, ...]],
+        dtype: Any = "float32",
+        source: int = 4,
+        spec: ComponentSpec | None = None,
     ) -> None:
         self._network = network
-        self._spec = unet_spec(dtype, source=source)
+        self._spec = spec or unet_spec(dtype, source=source)
         self.inputs, self.outputs = self._spec.inputs, self._spec.outputs
         self.rows: list[int] = []
         self.fails = False
@@ -53,9 +65,9 @@ class NumpyEngine:
                     raise BackendError("the network failed", remedy="Try again")
                 self.rows.append(len(arrays["sample"]))
                 self.samples.append(arrays["sample"].copy())
-                arrays["out_sample"][:] = self._network(
-                    arrays["sample"], arrays["timestep"], arrays["encoder_hidden_states"]
-                )
+                made = self._network(*(arrays[tensor.name] for tensor in self.inputs))
+                for tensor, values in zip(self.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+                    arrays[tensor.name][:] = values
 
             return call
 

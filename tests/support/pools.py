@@ -21,12 +21,22 @@ CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_lin
 Scales = tuple[float, float]
 
 
-def pool_of(engine: Any, slots: int, size: tuple[int, int] = SIZE, tiling: Tiling | None = None) -> HostPool:
+def pool_of(
+    engine: Any,
+    slots: int,
+    size: tuple[int, int] = SIZE,
+    tiling: Tiling | None = None,
+    shallow: Any = None,
+    feature_scale: int = 1,
+) -> HostPool:
     most = slots * len(Branch)
-    rows: Rows | TiledRows = Rows(engine, most, size, TOKENS)
-    if tiling is not None:
-        rows = TiledRows(engine, most, tiling, TOKENS)
-    return HostPool(rows, slots, (4, *size))
+
+    def rows(of: Any) -> Rows | TiledRows:
+        if tiling is not None:
+            return TiledRows(of, most, tiling, TOKENS, feature_scale=feature_scale)
+        return Rows(of, most, size, TOKENS, feature_scale=feature_scale)
+
+    return HostPool(rows(engine), slots, (4, *size), shallow and rows(shallow))
 
 
 def given_to(seed: int, source: int = 4, size: tuple[int, int] = SIZE) -> dict[str, NDArray[np.float32]]:
@@ -55,10 +65,13 @@ def steps_from(
     interval: tuple[float, float] = (0.0, 1.0),
     start: int = 0,
     steer: float | None = None,
+    branch_interval: int = 1,
+    cache_interval: int = 1,
 ) -> Steps:
     table = build_table(scheduler, CONFIG, count, start=start)
     steering = None if steer is None else np.full(len(table), steer)
-    return steps_of(table, guidance_weights(len(table), *scales, interval), steering)
+    weights = guidance_weights(len(table), *scales, interval)
+    return steps_of(table, weights, steering, branch_interval, cache_interval)
 
 
 def track_of(steps: Steps, seed: int, conditioning: Conditioning | None = None) -> Track:

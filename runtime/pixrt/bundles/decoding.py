@@ -28,8 +28,12 @@ def decode(kind: Any, value: Any, where: str, key: str) -> Any:
         return tuple(decode(arguments[0], item, where, f"{key}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {name: decode(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
-    if origin in (types.UnionType, typing.Union) and type(value) in arguments:
-        return value
+    if origin in (types.UnionType, typing.Union):
+        if type(value) in arguments:
+            return value
+        described = [argument for argument in arguments if dataclasses.is_dataclass(argument)]
+        if described and isinstance(value, dict):
+            return decode(described[0], value, where, key)
     if kind is Any or (kind is float and type(value) is int):
         return value if kind is Any else float(value)
     if isinstance(kind, type) and type(value) is kind:

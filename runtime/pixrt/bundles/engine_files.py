@@ -62,14 +62,14 @@ def source_files(manifest: Manifest, component: str) -> tuple[str, ...]:
         raise EngineError(f"bundle {manifest.name!r} has no component {component}", remedy=_BUILD)
     files = [manifest.components[component].file]
     outside = [f"{files[0]}_data", file_of_weights(component)]
-    if component == Component.UNET_STEP and Component.UNET in manifest.components:
-        outside.append(f"{manifest.components[Component.UNET].file}_data")  # the step has the UNet's weights
+    if component in (Component.UNET_STEP, Component.UNET_SHALLOW) and Component.UNET in manifest.components:
+        outside.append(f"{manifest.components[Component.UNET].file}_data")  # they have the UNet's weights
     return (*files, *(name for name in outside if name in manifest.files))
 
 
 def file_of_weights(component: str) -> str:
     """The file of a component's weights in a bundle that holds its checkpoint; several components may share one."""
-    owner = "vae" if component.startswith("vae") else component.removesuffix("_step")
+    owner = "vae" if component.startswith("vae") else component.removesuffix("_step").removesuffix("_shallow")
     return f"{owner}.safetensors"
 
 

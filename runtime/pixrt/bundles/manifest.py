@@ -41,6 +41,9 @@ class Component(StrEnum):
     VAE_ENCODER = "vae_encoder"
     VAE_DECODER = "vae_decoder"
     UNET_STEP = "unet_step"  # the UNet with guidance and the solver's update around it: see `fused`
+    UNET_SHALLOW = (
+        "unet_shallow"  # the UNet's last layers, which go on from what its deep layers made: see `maths.reuse`
+    )
     VAE_DECODER_FP32 = "vae_decoder_fp32"  # beside an FP16 decoder, for a picture that overflows in that
 
     @property
@@ -195,6 +198,17 @@ class LatentSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DeepCacheSpec:
+    """Where the shallow network is cut off the UNet: `cache_branch_id` counts the UNet's skip connections from outside.
+
+    A position of the feature at the cut stands for `scale` x `scale` latents.
+    """
+
+    cache_branch_id: int
+    scale: int
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
     """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.choices.SCHEDULERS`."""
 
@@ -215,6 +229,7 @@ class Manifest:
     with every output of the model ("" for none). `examples` are instructions that the model knows, to begin with;
     `instructions` are what it was taught: sentences by kind that have every word which matters (none: not said).
     `quantised` are the networks that were calibrated.
+    `deep_cache` is where the shallow network begins, if there is one.
     """
 
     schema: int
@@ -239,6 +254,7 @@ class Manifest:
     examples: tuple[str, ...] = ()
     instructions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     quantised: tuple[QuantisationSpec, ...] = ()
+    deep_cache: DeepCacheSpec | None = None
 
     @property
     def task(self) -> Task:
@@ -275,7 +291,7 @@ class Manifest:
         said = dataclasses.asdict(self)
         said["source"]["loras"] = [lora.facts() for lora in self.source.loras]
         # So that an older pixrt, which does not know a key, reads what has none of it.
-        for name in ("examples", "instructions", "quantised"):
+        for name in ("examples", "instructions", "quantised", "deep_cache"):
             if not said[name]:
                 del said[name]
         if not self.source.embeddings:
@@ -290,6 +306,7 @@ class Manifest:
 TENSORS = {
     Component.TEXT_ENCODER: (("input_ids", "embeddings"), ("last_hidden_state",)),
     Component.UNET: (("sample", "timestep", "encoder_hidden_states"), ("out_sample",)),
+    Component.UNET_SHALLOW: (("sample", "timestep", "encoder_hidden_states", "deep_feature"), ("out_sample",)),
     Component.VAE_ENCODER: (("sample",), ("latent_sample",)),
     Component.VAE_DECODER: (("latent_sample",), ("sample",)),
     Component.VAE_DECODER_FP32: (("latent_sample",), ("sample",)),
@@ -309,7 +326,7 @@ _RANKS = {
     **{"embeddings": 2},
     **{"last_hidden_state": 3, "encoder_hidden_states": 3, "context": 3, "table": 3, "history": 5, "next_history": 5},
     **{"sample": 4, "out_sample": 4, "latent_sample": 4, "latents": 4, "next_latents": 4, "noise": 4, "denoised": 4},
-    **{"source": 4, "where": 4, "anchor": 4, "anchor_noise": 4},
+    **{"deep_feature": 4, "source": 4, "where": 4, "anchor": 4, "anchor_noise": 4},
 }
 MOST_MANIFEST_BYTES = 16 << 20
 _MOST_BYTES = 1 << 50
@@ -433,6 +450,12 @@ def _check_components(manifest: Manifest, where: str) -> None:
     if manifest.unet_in_channels == manifest.latents.channels:  # the network takes no source
         inputs, outputs = TENSORS[Component.UNET_STEP]
         tensors[Component.UNET_STEP] = tuple(n for n in inputs if n not in ("source", "row_to_source")), outputs
+    if manifest.deep_cache is not None:
+        tensors[Component.UNET] = TENSORS[Component.UNET][0], ("out_sample", "deep_feature")
+        for key, given in dataclasses.asdict(manifest.deep_cache).items():
+            require_within(given, 0 if key == "cache_branch_id" else 1, 4096, where, f"deep_cache.{key}")
+    if (Component.UNET_SHALLOW in manifest.components) != (manifest.deep_cache is not None):
+        raise unusable(where, f"of {Component.UNET_SHALLOW} and deep_cache it has one without the other")
     encoder = manifest.components.get(Component.TEXT_ENCODER)
     if encoder is not None and len(encoder.inputs) == 1:  # of a version that could not be given embeddings
         tensors[Component.TEXT_ENCODER] = ("input_ids",), ("last_hidden_state",)

@@ -140,6 +140,7 @@ def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequen
         "working_size": [width, height],
         "network_calls": estimate.network_calls,
         "network_rows": estimate.network_rows,
+        "shallow_rows": estimate.shallow_rows,
         "windows": estimate.windows,
         "window_size": list(estimate.window_size),
         "dropped_tokens": request.tokens.dropped,
@@ -151,9 +152,10 @@ def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequen
         },
     }
     in_tiles = " in {} tiles of {} x {}".format(estimate.windows, *estimate.window_size) if estimate.windows > 1 else ""
+    shallow = f" ({estimate.shallow_rows} of them shallow)" if estimate.shallow_rows else ""
     text = (
         f"{path} -> {target}  worked on at {width} x {height}{in_tiles}, {estimate.network_calls} network calls,"
-        f" {estimate.network_rows} branch evaluations, seed {request.seed}"
+        f" {estimate.network_rows} branch evaluations{shallow}, seed {request.seed}"
     )
     say(json.dumps(facts) if as_json else text)
 
@@ -183,6 +185,7 @@ def result_facts(target: Path, result: "EditResult") -> dict[str, Any]:
         "dropped_negative_tokens": result.dropped_negative_tokens,
         "unknown_instruction": result.unknown_instruction,
         "network_rows": result.network_rows,
+        "shallow_rows": result.shallow_rows,
         "decoded_in_fp32": result.decoded_in_fp32,
         "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
         "parameters": result.parameters,

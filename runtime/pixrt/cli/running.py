@@ -185,7 +185,8 @@ class Running:
 
         session = self.session
         check_options(session.backend, session)
-        networks = tuple(map(Component, open_bundle(self.bundle, verify=False).manifest.components))
+        manifest = open_bundle(self.bundle, verify=False).manifest
+        networks = tuple(Component(name) for name in manifest.components if name != Component.UNET_SHALLOW)
         fused = Component.UNET_STEP in networks and session.fused_step is not False
         # What is wrong with the rest is told before hours are spent.
         estimating = SessionOptions(

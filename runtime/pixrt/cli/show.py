@@ -105,6 +105,7 @@ def _inspect_bundle(target: str, as_json: bool) -> None:
         "scaling factor": f"{manifest.latents.scaling:g}",
         "defaults": f"{defaults.steps} steps of {defaults.scheduler}, guidance {defaults.guidance_scale:g},"
         f" image guidance {defaults.image_guidance_scale:g}",
+        **({"DeepCache": f"cache_branch_id {cache.cache_branch_id}"} if (cache := manifest.deep_cache) else {}),
         **({"examples": "; ".join(manifest.examples)} if manifest.examples else {}),
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
         **({"backend auto": because} if (because := told_of_auto(opened)) else {}),

@@ -11,7 +11,7 @@ from pixrt.bundles.store import Bundle
 from pixrt.core.timing import Stopwatch
 from pixrt.errors import EngineError
 
-LOOPS = (Component.UNET, Component.UNET_STEP)
+LOOPS = (Component.UNET, Component.UNET_STEP, Component.UNET_SHALLOW)
 Weights = Callable[[], Iterable[NewWeight]]
 _REFITTABLE = "Build it with `--refittable`, or merge the LoRA: `pixrt export --lora`, then `pixrt build`"
 

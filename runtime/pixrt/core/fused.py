@@ -103,6 +103,8 @@ class FusedPool:
 
     def join(self, track: Track) -> int:
         """See `Pool.join`: writes the slot's own rows, and nothing of other slots."""
+        assert not track.steps.holds, "the graph computes every branch at every step"
+        assert not track.steps.caches, "the graph runs the whole network at every step"
         slot = self._occupancy.join(track)
         try:
             self._begin(slot, track)

@@ -1,9 +1,10 @@
 """A bundle on a backend: its encoders, and pools in which its pictures advance. Must not import a backend."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from pixrt.backends.protocol import Backend
+from pixrt.backends.protocol import Backend, Engine
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
 from pixrt.core.caches import Recent
@@ -12,9 +13,11 @@ from pixrt.core.engines import LOOPS, Engines, Weights
 from pixrt.core.families.family import family_of
 from pixrt.core.fused import FusedPool
 from pixrt.core.pool import HostPool, Pool
-from pixrt.core.rows import Rows, TiledRows
+from pixrt.core.rows import Rows, Taken, TiledRows
 from pixrt.core.timing import Stopwatch
+from pixrt.core.track import Steps
 from pixrt.core.windows import Capacity, Windows, Work
+from pixrt.errors import OptionError
 from pixrt.maths.tiles import Sides
 
 POOL_BYTES = 1 << 30
@@ -41,6 +44,7 @@ class Networks:
         tile: int | None = None,
     ) -> None:
         self._bundle = bundle
+        self._backend = backend
         self.low_memory = low_memory
         if fused_step:
             bundle.manifest.component(Component.UNET_STEP)
@@ -73,6 +77,32 @@ class Networks:
         """
         return self._windows.work(branches, size, self._refitted(refit), pieces)
 
+    def work_of(self, steps: Steps, size: Sides, *, pieces: int = 1, refit: bool = False) -> Work:
+        """How the loop of a picture of these steps runs: see `work`.
+
+        Raises OptionError where nothing here can use predictions or features again, and the steps do.
+        """
+        work = self.work(steps.most_branches, size, pieces=pieces, refit=refit)
+        for name, is_used in (("branch_interval", steps.holds), ("cache_interval", steps.caches)):
+            if is_used and work.network is Component.UNET_STEP:
+                raise OptionError(
+                    f"{name} is more than 1, and the fused step computes all of it at every step",
+                    remedy=f"Leave {name} out, or open the bundle with --no-fused-step, for which TensorRT needs"
+                    f" engines of the UNet: `pixrt build {self._bundle.folder} --component unet`",
+                    option=name,
+                )
+        if not steps.caches:
+            return work
+        shallow = Component.UNET_SHALLOW
+        problem = self._backend.problem(self._bundle, shallow, refit=refit or shallow in self._engines.refitted)
+        if problem is not None:
+            raise OptionError(
+                f"cache_interval is more than 1, and the backend {self._backend.name} cannot run {shallow}: {problem}",
+                remedy="Leave cache_interval out, or choose another backend, such as ort-cpu or ort-cuda",
+                option="cache_interval",
+            )
+        return replace(work, caches=True)
+
     def _refitted(self, refit: bool) -> frozenset[Component]:
         return frozenset(LOOPS) if refit else self._engines.refitted
 
@@ -104,12 +134,20 @@ class Networks:
         with clock.stage("denoise"):
             if work.network is Component.UNET_STEP:
                 return FusedPool(engine, capacity.slots, tiling.size, tokens, room, capacity.taken)
-            if tiling.count > 1:
-                rows: Rows | TiledRows = TiledRows(engine, room, tiling, tokens, taken=capacity.taken)
-            else:
-                rows = Rows(engine, room, tiling.size, tokens, taken=capacity.taken)
-            (output,) = engine.outputs
-            return HostPool(rows, capacity.slots, (output.fixed(1), *tiling.size))
+            rows = self._rows(engine, room, work, tokens, capacity.taken)
+            shape = self._bundle.manifest.latents.channels, *tiling.size
+            if not work.caches:
+                return HostPool(rows, capacity.slots, shape)
+        shallow = self._engines.get(Component.UNET_SHALLOW, clock)
+        with clock.stage("denoise"):
+            return HostPool(rows, capacity.slots, shape, self._rows(shallow, room, work, tokens))
+
+    def _rows(self, engine: Engine, room: int, work: Work, tokens: int, taken: Taken = ()) -> Rows | TiledRows:
+        cache = self._bundle.manifest.deep_cache
+        scale = cache.scale if cache else 1
+        if work.tiling.count > 1:
+            return TiledRows(engine, room, work.tiling, tokens, taken=taken, feature_scale=scale)
+        return Rows(engine, room, work.tiling.size, tokens, taken=taken, feature_scale=scale)
 
     def close_stage(self, component: Component) -> None:
         """Close the networks that stand for a component."""
@@ -137,10 +175,12 @@ class Networks:
             self.encoders.forget_answers(component)
 
     def running(self, component: Component) -> tuple[Component, ...]:
-        """The networks that stand for a component: for the UNet also the fused step, which has its weights."""
-        if component is Component.UNET and self._unet is Component.UNET_STEP:
-            return (Component.UNET_STEP, Component.UNET)
-        return (component,)
+        """The networks that stand for a component: for the UNet also those that have its weights."""
+        if component is not Component.UNET:
+            return (component,)
+        others = (Component.UNET_STEP,) if self._unet is Component.UNET_STEP else ()
+        shallow = (Component.UNET_SHALLOW,) if Component.UNET_SHALLOW in self._bundle.manifest.components else ()
+        return (*others, component, *shallow)
 
     def _forget(self, component: Component) -> None:
         """Bound calls keep a session alive: they go first."""

@@ -5,7 +5,7 @@ After joining nothing is allocated. Must not import a backend.
 """
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from pixrt.core.rows import LoopRows
 from pixrt.core.slot import Place, Scratch, Slot
 from pixrt.core.track import Track
 from pixrt.maths.guidance import Branch
+from pixrt.maths.reuse import Branches, without
+
+Placed: TypeAlias = tuple[int, Track | None, Branches, Branches, Branches]
+"""What a slot's step needs: its picture; the branches that are computed, and held; of the first those in shallow."""
 
 
 class Pool(Protocol):
@@ -77,10 +81,13 @@ class Occupancy:
             if track is not None and at[slot] < len(track.steps.branches) and (slots is None or slot in slots)
         ]
 
-    def placed(self, slots: Collection[int]) -> list[tuple[Track | None, tuple[Branch, ...]]]:
-        """What these slots' next steps need in the network's rows: by picture, the branches that run."""
-        tracks, at = self.tracks, self.at
-        return [(tracks[slot], tracks[slot].steps.branches[at[slot]]) for slot in slots]  # type: ignore[union-attr]
+    def placed(self, slots: Collection[int]) -> list[Placed]:
+        """What these slots' next steps need in the networks' rows."""
+        found, at = [], self.at
+        for slot in slots:
+            steps, now = self.tracks[slot].steps, at[slot]  # type: ignore[union-attr]
+            found.append((slot, self.tracks[slot], steps.branches[now], steps.held[now], steps.shallow[now]))
+        return found
 
     def track(self, slot: int) -> Track:
         """The picture in a slot."""
@@ -103,15 +110,23 @@ class Occupancy:
 
 
 class HostPool:
-    """A pool whose states are in the host's memory; the network runs wherever its rows are."""
+    """A pool whose states are in the host's memory; the network runs wherever its rows are.
 
-    def __init__(self, rows: LoopRows, slots: int, shape: tuple[int, int, int]) -> None:
+    `shallow` are the rows of the shallow network, for pictures that use features again: a step runs both networks then,
+    each on its own rows, packed.
+    """
+
+    def __init__(
+        self, rows: LoopRows, slots: int, shape: tuple[int, int, int], shallow: LoopRows | None = None
+    ) -> None:
         self._rows = rows
+        self._shallow = shallow
         self._occupancy = Occupancy(slots)
         self._scratch = Scratch(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
-        self._slots = [Slot(shape) for _ in range(slots)]
-        self._placed: list[tuple[Track | None, tuple[Branch, ...]]] = []  # what the network's rows hold, in order,
-        self._places: list[Place] = []  # and where
+        self._slots = [Slot(shape, rows.make_features) for _ in range(slots)]
+        self._placed: list[Placed] = []  # what the networks' rows hold, in order,
+        self._places: list[Place] = []  # where,
+        self._used = (0, 0)  # and how many of each network
 
     @property
     def has_room(self) -> bool:
@@ -120,6 +135,7 @@ class HostPool:
 
     def join(self, track: Track) -> int:
         """See `Pool.join`. Allocates what the slot has not needed before, such as room for more draws of noise."""
+        assert self._shallow is not None or not track.steps.caches, "the pool has no shallow network"
         slot = self._occupancy.join(track)
         try:
             self._slots[slot].begin(track)
@@ -140,24 +156,38 @@ class HostPool:
         at, own, places = occupancy.at, self._slots, self._places
         for slot, place in zip(stepping, places, strict=True):
             own[slot].write(at[slot], place)
-        self._rows.run(places[-1].last)
+        whole, shallow = self._used
+        if whole:
+            self._rows.run(whole)
+        if shallow and self._shallow is not None:
+            self._shallow.run(shallow)
         for slot, place in zip(stepping, places, strict=True):
             own[slot].update(at[slot], place, self._scratch)
         return occupancy.advance(stepping)
 
-    def _place(self, placed: list[tuple[Track | None, tuple[Branch, ...]]]) -> None:
-        """Write the texts and sources of pictures into the network's rows, densely, in order."""
-        self._placed, rows, row = [], self._rows, 0  # nothing is known of rows if this fails
-        places = []
-        for track, branches in placed:
+    def _place(self, placed: list[Placed]) -> None:
+        """Write the texts and sources of pictures into the networks' rows, densely, in order."""
+        self._placed = []  # nothing is known of rows if this fails
+        places, used = [], [0, 0]
+        for slot, track, branches, held, shallow in placed:
             assert track is not None
-            conditioning, first = track.conditioning, row
-            for branch in branches:
-                rows.hold(row, conditioning.contexts[branch], conditioning.sources.get(branch))
-                row += 1
-            outputs = tuple((branch, rows.output[first + index]) for index, branch in enumerate(branches))
-            places.append(Place(row, rows.noisy[first:row], rows.timestep[first:row], outputs))
-        self._placed, self._places = placed, places
+            own, inputs, outputs = self._slots[slot], [], dict[Branch, Latents]()
+            for network, (rows, its) in enumerate(
+                ((self._rows, without(branches, shallow) if shallow else branches), (self._shallow, shallow))
+            ):
+                if rows is None or not its:
+                    continue
+                first = used[network]
+                for row, branch in enumerate(its, first):
+                    rows.hold(row, track.conditioning.contexts[branch], track.conditioning.sources.get(branch))
+                    rows.link(row, own.features.get(branch))
+                    outputs[branch] = rows.output[row]
+                used[network] = last = first + len(its)
+                inputs.append((rows.noisy[first:last], rows.timestep[first:last]))
+            kept = tuple((outputs[branch], own.predictions[branch]) for branch in outputs if branch in own.predictions)
+            outputs |= {branch: own.predictions[branch] for branch in held}
+            places.append(Place(tuple(inputs), tuple(sorted(outputs.items(), key=_branch)), kept))
+        self._placed, self._places, self._used = placed, places, (used[0], used[1])
 
     def wait(self) -> None:
         """The host has run what it was asked for."""
@@ -180,4 +210,9 @@ class HostPool:
     @property
     def bytes(self) -> int:
         """See `Pool.bytes`."""
-        return self._rows.bytes + 3 * self._scratch.product.nbytes + sum(slot.bytes for slot in self._slots)
+        networks = self._rows.bytes + (0 if self._shallow is None else self._shallow.bytes)
+        return networks + 3 * self._scratch.product.nbytes + sum(slot.bytes for slot in self._slots)
+
+
+def _branch(output: tuple[Branch, Latents]) -> Branch:
+    return output[0]

@@ -4,6 +4,7 @@ The sums are those of `track`; what is multiplied by zero is not read, and nothi
 import a backend.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from pixrt.backends.protocol import Array
 from pixrt.core.conditioning import Latents
+from pixrt.core.rows import Features
 from pixrt.core.track import DEPTH, GUIDANCE, TABLE, Track
 from pixrt.maths.guidance import Branch
 
@@ -29,12 +31,17 @@ Number = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Where a picture is among the network's rows: up to `last`, what it writes there, and what it reads of them."""
+    """Where a picture is among the rows of one network or of two.
 
-    last: int
-    noisy: Array
-    timestep: NDArray[np.float32]
+    Attributes:
+        inputs: what it writes there, latents and timesteps.
+        outputs: what it reads of each branch: of the network's rows, or what it kept of an earlier step.
+        kept: predictions of this step that it keeps, and where.
+    """
+
+    inputs: tuple[tuple[Array, NDArray[np.float32]], ...]
     outputs: tuple[tuple[Branch, Latents], ...]
+    kept: tuple[tuple[Latents, Latents], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +66,13 @@ class Anchored:
 
 
 class Slot:
-    """One picture's state, what its solver remembers, its noise, and what it is held to."""
+    """One picture's state, what its solver remembers, its noise, and what it is held to.
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    And what of its steps is used again: `predictions`, and by `make_features` the room for `features`, of those
+    branches that use them again.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], make_features: Callable[[], Features] = tuple) -> None:
         self.states = (np.zeros(shape, np.float32), np.zeros(shape, np.float32))  # steps alternate between them
         self._noise: Array = np.zeros((0, *shape), np.float32)
         self._history: list[Latents] = []
@@ -70,6 +81,10 @@ class Slot:
         self._numbers: list[tuple[Number, ...]] = []  # of every step those of its row,
         self._values: list[list[float]] = []  # and the same, to ask which are zero
         self._outputs: tuple[tuple[Branch, Latents], ...] = ()
+        self._make_features = make_features
+        self._stored: tuple[dict[Branch, Latents], dict[Branch, Features]] = {}, {}  # of all pictures so far
+        self.predictions: dict[Branch, Latents] = {}
+        self.features: dict[Branch, Features] = {}
 
     def begin(self, track: Track) -> None:
         """Write a picture's start, its noise, and what stays the same over its steps."""
@@ -89,6 +104,13 @@ class Slot:
             anchored.where[:] = anchor.where
             np.multiply(anchor.latents, anchored.where, out=anchored.latents)
             np.multiply(track.initial_noise, anchored.where, out=anchored.noise)
+        predictions, features = self._stored
+        for branch in set().union(*steps.held).difference(predictions):
+            predictions[branch] = np.zeros(shape, np.float32)
+        for branch in set().union(*steps.shallow).difference(features):
+            features[branch] = self._make_features()
+        self.predictions = {branch: predictions[branch] for branch in set().union(*steps.held)}
+        self.features = {branch: features[branch] for branch in set().union(*steps.shallow)}
         np.copyto(self.states[0], track.start)
         rows = np.column_stack((steps.rows, steps.rows[:, OUTPUT, None] * steps.guidance))
         self._numbers = [tuple(row[column, ...] for column in range(len(row))) for row in rows]
@@ -97,17 +119,20 @@ class Slot:
     def write(self, at: int, place: Place) -> None:
         """The network's input of a step, the same in each of the picture's rows."""
         values, state = self._values[at], self.states[at % 2]
-        place.timestep.fill(values[TIMESTEP])
-        if values[INPUT_SCALE] == 1:
-            np.copyto(place.noisy, state)
-        else:
-            np.multiply(state, self._numbers[at][INPUT_SCALE], out=place.noisy)
+        for noisy, timestep in place.inputs:
+            timestep.fill(values[TIMESTEP])
+            if values[INPUT_SCALE] == 1:
+                np.copyto(noisy, state)
+            else:
+                np.multiply(state, self._numbers[at][INPUT_SCALE], out=noisy)
 
     def update(self, at: int, place: Place, scratch: Scratch) -> None:
         """The state after a step, out of the network's outputs."""
         c, value, product = self._numbers[at], self._values[at], scratch.product
         x, moved = self.states[at % 2], self.states[(at + 1) % 2]
         self._outputs = place.outputs
+        for prediction, kept in place.kept:
+            np.copyto(kept, prediction)
         np.multiply(x, c[X], out=moved)
         if value[STORE_OUTPUT] or value[ANCHOR_DENOISED]:  # the guided output is used more than once
             guide(place.outputs, c, scratch.guided, product)
@@ -167,8 +192,10 @@ class Slot:
     @property
     def bytes(self) -> int:
         """Size of its arrays."""
-        count = len(self.states) + len(self._history) + (3 if self._anchored else 0)
-        return count * self.states[0].nbytes + self._noise.nbytes
+        predictions, features = self._stored
+        count = len(self.states) + len(self._history) + (3 if self._anchored else 0) + len(predictions)
+        deep = sum(feature.nbytes for each in features.values() for feature in each)
+        return count * self.states[0].nbytes + self._noise.nbytes + deep
 
 
 def guide(

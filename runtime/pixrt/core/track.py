@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pixrt.core.conditioning import Conditioning, Latents
 from pixrt.maths.guidance import Branch, guidance_weights, in_window
 from pixrt.maths.noise import draw_noise
+from pixrt.maths.reuse import Branches, computed_branches, shallow_branches, without
 from pixrt.maths.solvers import build_table
 from pixrt.maths.solvers.table import StepTable
 from pixrt.options.tasks import Options
@@ -48,12 +49,16 @@ class Steps:
     Attributes:
         table: the solver's, N network calls.
         rows: float32 `[N, TABLE]`: coefficients, guidance, and the timestep that the network is told.
-        branches: of each step those that run: a branch whose weight is zero does not.
+        branches: of each step those that are computed: a branch whose weight is zero is not.
+        held: of each step those whose last prediction is used again (see `maths.reuse`).
+        shallow: of each step's `branches` those that only the shallow network runs, on what the deep ones made.
     """
 
     table: StepTable
     rows: NDArray[np.float32]
-    branches: tuple[tuple[Branch, ...], ...]
+    branches: tuple[Branches, ...]
+    held: tuple[Branches, ...]
+    shallow: tuple[Branches, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,8 +75,29 @@ class Steps:
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of all steps."""
+        """Network evaluations of all steps, those of the shallow network among them."""
         return sum(map(len, self.branches))
+
+    @property
+    def shallow_evaluations(self) -> int:
+        """Evaluations of the shallow network of all steps."""
+        return sum(map(len, self.shallow))
+
+    @property
+    def calls(self) -> int:
+        """Calls of a network that all steps take: a step in which only some branches are shallow takes two."""
+        pairs = zip(self.branches, self.shallow, strict=True)
+        return sum((len(shallow) < len(branches)) + bool(shallow) for branches, shallow in pairs)
+
+    @property
+    def holds(self) -> bool:
+        """Whether predictions are used again at any step."""
+        return any(self.held)
+
+    @property
+    def caches(self) -> bool:
+        """Whether the shallow network runs at any step."""
+        return any(self.shallow)
 
     @property
     def most_branches(self) -> int:
@@ -89,7 +115,8 @@ def make_steps(options: Options, scheduler: Mapping[str, Any]) -> Steps:
     assert options.scheduler is not None
     assert options.steps is not None
     solver = options.scheduler, json.dumps(scheduler, sort_keys=True), options.steps, options.eta, options.start
-    return _steps(solver, options.scales, options.guidance_interval, options.steering)
+    intervals = options.branch_interval, options.cache_interval
+    return _steps(solver, options.scales, options.guidance_interval, options.steering, intervals)
 
 
 @lru_cache(_KEPT)
@@ -104,23 +131,33 @@ def _steps(
     scales: tuple[float, float],
     interval: tuple[float, float],
     steering: tuple[float, tuple[float, float]] | None,
+    intervals: tuple[int, int],
 ) -> Steps:
     table = _table(solver)
     steer = None if steering is None else np.where(in_window(len(table), steering[1]), steering[0], 0.0)
-    return steps_of(table, guidance_weights(len(table), *scales, interval), steer)
+    return steps_of(table, guidance_weights(len(table), *scales, interval), steer, *intervals)
 
 
-def steps_of(table: StepTable, weights: NDArray[np.float64], steer: NDArray[np.float64] | None = None) -> Steps:
+def steps_of(
+    table: StepTable,
+    weights: NDArray[np.float64],
+    steer: NDArray[np.float64] | None = None,
+    branch_interval: int = 1,
+    cache_interval: int = 1,
+) -> Steps:
     """The steps of a solver's table with the guidance `weights` `[N, 3]`.
 
     `steer` `[N]` is how far the clean latents that each step predicts are moved to the anchor; None if anchors hold the
-    state.
+    state. The intervals are those of `maths.reuse`: of predictions, and of features.
     """
     guidance = weights.astype(np.float32)
     runs = {tuple(row) for row in (guidance != 0).tolist()}
     named = {row: tuple(branch for branch in Branch if row[branch]) for row in runs}
     rows = np.column_stack((coefficient_rows(table, steer), guidance, table.timesteps.astype(np.float32)))
-    return Steps(table, rows, tuple(named[tuple(row)] for row in (guidance != 0).tolist()))
+    running = tuple(named[tuple(row)] for row in (guidance != 0).tolist())
+    branches = computed_branches(running, branch_interval)
+    held = tuple(without(*each) for each in zip(running, branches, strict=True))
+    return Steps(table, rows, branches, held, shallow_branches(branches, cache_interval))
 
 
 def coefficient_rows(table: StepTable, steer: NDArray[np.float64] | None = None) -> NDArray[np.float32]:

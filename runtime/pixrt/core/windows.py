@@ -20,12 +20,14 @@ class Work:
     """How a picture's loop runs: by which network, on which tiles. Pictures of the same work can share a call.
 
     The tiles are in latents of `scale` x `scale` pixels. Texts are in so many `pieces` of the text encoder's length.
+    `caches`: the shallow network runs beside the first, at some of the steps.
     """
 
     network: Component
     tiling: Tiling
     scale: int
     pieces: int = 1
+    caches: bool = False
 
     @property
     def tile_size(self) -> tuple[int, int]:

@@ -93,10 +93,10 @@ class Device:
         """
         steps, refit = make_steps(request.options, self._opened.manifest.scheduler), bool(variant)
         size = request.latents_size(self._opened.manifest)
-        work = self._networks.work(steps.most_branches, size, pieces=request.tokens.pieces, refit=refit)
+        work = self._networks.work_of(steps, size, pieces=request.tokens.pieces, refit=refit)
         capacity = self._networks.capacity(work, self._slots, self._most_rows, refit=refit)
         tiling = work.tiling
-        key = (str(work.network), tiling.size, tiling.window, work.pieces)
+        key = (str(work.network), tiling.size, tiling.window, work.pieces, work.caches)
         area = float(tiling.count * tiling.window[0] * tiling.window[1])
         width, height = request.geometry.padded
         bucket = Bucket(key, capacity.slots, capacity.most, area, variant, f"{width}x{height}")
@@ -108,7 +108,7 @@ class Device:
         steps = make_steps(request.options, self._opened.manifest.scheduler)
         with self._opened.turn():
             size, pieces = request.latents_size(self._opened.manifest), request.tokens.pieces
-            work = self._networks.work(steps.most_branches, size, pieces=pieces)
+            work = self._networks.work_of(steps, size, pieces=pieces)
             making = Making(request, steps, work, self._networks.generation)
             self._tracks[number] = encode(making, self._networks, self._opened.manifest, self._styles)
         self._makings[number] = making

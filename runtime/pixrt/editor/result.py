@@ -42,6 +42,7 @@ class EditResult:
         working_size: width and height in pixels of what the networks saw, padding included.
         network_rows: UNet evaluations of this picture: over the steps, the sum of the branches that ran, for each
             window where there are several.
+        shallow_rows: of these, the evaluations of the shallow network.
         times: where the time went.
         model, model_sha256, precision, notice: which checkpoint it was, exported how, and what a user should know.
         loras, embeddings: those that were in use.
@@ -72,6 +73,7 @@ class EditResult:
     embeddings: tuple[EmbeddingSpec, ...] = ()
     decoded_in_fp32: bool = False
     tile: int | None = None
+    shallow_rows: int = 0
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
     facts: SourceFacts = SourceFacts()
     history: tuple[dict[str, Any], ...] = ()
@@ -190,8 +192,8 @@ class Estimate:
 
     `steps` are the loop's, `batch` the number of pictures that can run together with it, `branches` how many branches
     of the guidance its steps run, each number once. `windows` is on how many tiles, of `window_size` (width, height) in
-    pixels, every step runs the network; 1 is the whole working picture. `network_calls` and `network_rows` are those of
-    all tiles.
+    pixels, every step runs the network; 1 is the whole working picture. `network_calls`, `network_rows` and, of those,
+    `shallow_rows` are those of all tiles.
     """
 
     request: Request
@@ -202,3 +204,4 @@ class Estimate:
     branches: tuple[int, ...]
     windows: int
     window_size: tuple[int, int]
+    shallow_rows: int = 0

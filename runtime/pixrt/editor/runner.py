@@ -146,7 +146,8 @@ class Runner:
         new = LoraSet()
         table = read_table(self._bundle) if loras or self._loras.specs else {}
         if loras:
-            named = {part: places for part, places in table.items() if part != Component.UNET_STEP}
+            again = (Component.UNET_STEP, Component.UNET_SHALLOW)  # the UNet's weights
+            named = {part: places for part, places in table.items() if part not in again}
             shapes = {part: {name: place.parameter_shape for name, place in named[part].items()} for part in named}
             new = load_loras(loras, shapes, f"the bundle {self.manifest.name!r}")
             require_own_weights(new, table)
@@ -164,7 +165,8 @@ class Runner:
                 given = new.factors.get(component)
                 for network in self._networks.running(component):
                     places = table.get(network, {})
-                    weights = partial(replacements, self._bundle, places, given) if given else None
+                    its = {name: each for name, each in (given or {}).items() if name in places}
+                    weights = partial(replacements, self._bundle, places, its) if its else None
                     self._networks.replace(network, weights)
 
     def check(
@@ -252,8 +254,9 @@ class Runner:
                 found[request.index] = Estimate(
                     request=request,
                     steps=len(steps),
-                    network_calls=len(steps) * tiles,
+                    network_calls=steps.calls * tiles,
                     network_rows=steps.evaluations * tiles,
+                    shallow_rows=steps.shallow_evaluations * tiles,
                     batch=together,
                     branches=tuple(sorted(set(map(len, steps.branches)))),
                     windows=tiles,
@@ -265,9 +268,9 @@ class Runner:
         """Requests that can run together, in order."""
         groups: dict[Work, list[Request]] = {}
         for request in requests:
-            branches = make_steps(request.options, self.manifest.scheduler).most_branches
+            steps = make_steps(request.options, self.manifest.scheduler)
             size, pieces = request.latents_size(self.manifest), request.tokens.pieces
-            work = self._networks.work(branches, size, pieces=pieces)
+            work = self._networks.work_of(steps, size, pieces=pieces)
             groups.setdefault(work, []).append(request)
         return groups
 

@@ -98,6 +98,7 @@ def finish(
         unknown_instruction=not (loras or embeddings) and manifest.is_unknown(request.job.text),
         working_size=request.geometry.padded,
         network_rows=making.steps.evaluations * work.tiling.count,
+        shallow_rows=making.steps.shallow_evaluations * work.tiling.count,
         times=clock.times(),
         backend=backend,
         model=manifest.name,

@@ -36,6 +36,8 @@ class Parameters(TypedDict, total=False):
     negative_prompt: str
     weighting: bool
     long_prompts: bool
+    branch_interval: int
+    cache_interval: int
 
 
 class PictureParameters(Parameters, total=False):

@@ -83,6 +83,23 @@ class Options:
     long_prompts: bool = option(
         False, "Read texts to their end, in pieces of 75 tokens; by default what is beyond is left out.", kind="flag"
     )
+    branch_interval: int = option(
+        1,
+        "Compute what guidance compares with at every so many steps only, and use it again in between; 1 is exact.",
+        kind="whole",
+        low=1,
+        high=1000,
+        group="Less work",
+    )
+    cache_interval: int = option(
+        1,
+        "Run the whole network at every so many steps only, its last layers in between (DeepCache); 1 is exact. Takes a"
+        " bundle exported with --deep-cache.",
+        kind="whole",
+        low=1,
+        high=1000,
+        group="Less work",
+    )
 
     def __post_init__(self) -> None:
         validate(self)

@@ -67,6 +67,12 @@ def require(job: Job, manifest: Manifest, has_loras: bool) -> None:
             remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
             option="preset",
         )
+    if options.cache_interval > 1 and Component.UNET_SHALLOW not in manifest.components:
+        raise OptionError(
+            f"cache_interval is {options.cache_interval}, and the bundle {manifest.name!r} has no shallow network",
+            remedy="Leave it out, or export the checkpoint with `pixrt export --deep-cache`",
+            option="cache_interval",
+        )
     for component in NETWORKS:
         if component is not Component.VAE_ENCODER or options.needs:
             manifest.component(component)
