@@ -20,7 +20,7 @@ import typer
 from pixrt.bundles.store import open_bundle
 
 _CHILD = (
-    "import json,resource,sys; from pixrt.cli.app import main\n"
+    "import json,resource,sys; from pixrt.cli import main\n"
     "try:\n    main()\nfinally:\n"
     "    print(json.dumps({'peak': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), file=sys.stderr)"
 )

@@ -20,7 +20,7 @@ class Broken:
         raise SystemExit("PyTorch was imported")
 
 sys.meta_path.insert(0, Broken())
-from pixrt.cli.app import run
+from pixrt.cli.entry import run
 sys.argv[0] = "pixrt"
 run()
 """

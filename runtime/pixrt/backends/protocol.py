@@ -1,8 +1,8 @@
 """What the runtime asks of a backend: open a component, bind arrays to it once, run it many times.
 
 `Backend` and `Engine` are required. What only some can do are protocols of their own, asked for by `isinstance`:
-`CanRefit` and `CanLoop` of an engine; `HasShapes`, `HasPlans` and `TellsMemory` of a backend. Must not import a
-backend.
+`CanRefit` and `CanLoop` of an engine; `OpensAside`, `HasShapes`, `HasPlans` and `TellsMemory` of a backend. Must not
+import a backend.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -181,6 +181,15 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back what the backend itself holds, after its engines were closed."""
+
+
+@runtime_checkable
+class OpensAside(Protocol):
+    """A backend that may open a network in another thread while one that is open runs."""
+
+    @property
+    def opens_aside(self) -> bool:
+        """Whether it does, with what it was opened with."""
 
 
 @runtime_checkable

@@ -166,8 +166,7 @@ def _check_files(folder: Path, files: Mapping[str, FileSpec], verify: bool | Non
             raise BundleAltered(f"{folder / name} is {kind}: {size} bytes, {spec.bytes} in the manifest", remedy=AGAIN)
     if verify is False:
         return found
-    # The built-in bundles are small, and are pixrt's own files: not worth a line in the user's cache.
-    known = {} if verify or folder.is_relative_to(BUILT_IN) else remembered()
+    known = {} if verify else remembered()
     new = [name for name, identity in found.items() if str(identity) not in known]
     # hashlib releases the interpreter lock, so two threads read and hash on two cores.
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -181,8 +180,7 @@ def _check_files(folder: Path, files: Mapping[str, FileSpec], verify: bool | Non
                 f"{folder / name} is altered: SHA-256 {digest[:12]}..., {spec.sha256[:12]}... in the manifest",
                 remedy=AGAIN,
             )
-    if not folder.is_relative_to(BUILT_IN):
-        remember({found[name]: digest for name, digest in digests.items()})
+    remember({found[name]: digest for name, digest in digests.items()})
     return found
 
 

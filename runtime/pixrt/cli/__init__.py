@@ -6,6 +6,7 @@ that cannot go on; 9 training data that cannot be used; 10 a package that is mis
 Results go to standard output; progress, warnings and errors to standard error.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -17,13 +18,16 @@ def main() -> None:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if signal.getsignal(getattr(signal, name, signal.SIGINT)) != signal.SIG_IGN:
                 signal.signal(getattr(signal, name, signal.SIGINT), _end)
+        # NumPy's BLAS has threads from its import on; they would take a core for a while, looking for work.
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+        gc.disable()  # until a command begins: imports make much, and no garbage
     from pixrt.cli.stopping import EXIT_CODE, end_at_once, watching
     from pixrt.cli.streams import settle_streams
 
     owns_process = settle_streams()
     with watching(for_good=owns_process):
         try:
-            from pixrt.cli.app import run
+            from pixrt.cli.entry import run
 
             run()
         except KeyboardInterrupt:

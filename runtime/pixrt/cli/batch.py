@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pixrt.apps.entries import Entry, count_entries, read_entries
 from pixrt.apps.tables import TABLES
-from pixrt.cli.console import errors, say, warn
+from pixrt.cli.console import say, warn
+from pixrt.cli.display import errors
 from pixrt.cli.outputs import require_writable, split_text
 from pixrt.cli.parameters import OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, result_facts, warn_beforehand

@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from pixrt.bundles.store import DEFAULT_BUNDLE, Bundle, open_bundle
-from pixrt.cli.console import add_row, facts_table, print_table, progress, say, warn
+from pixrt.cli.console import say, warn
+from pixrt.cli.display import add_row, facts_table, print_table, progress
 from pixrt.cli.doctor import environment
 from pixrt.cli.extras import require_packages
 from pixrt.cli.measuring import ABundle, AJsonFile, AnOverwrite

@@ -11,7 +11,8 @@ import typer
 from pixrt.backends.registry import WITH_ENGINES
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import Component
-from pixrt.cli.console import errors, progress, say, warn
+from pixrt.cli.console import say, warn
+from pixrt.cli.display import errors, progress
 from pixrt.cli.parameters import with_flags
 from pixrt.errors import EngineError, OptionError
 from pixrt_engines.options import Knobs

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, print_table, progress, say
+from pixrt.cli.console import say
+from pixrt.cli.display import add_row, print_table, progress
 from pixrt.cli.parameters import example, with_flags
 from pixrt.errors import DataError, OptionError, OutputError
 from pixrt.files import atomic_write, require_free

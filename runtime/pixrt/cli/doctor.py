@@ -14,7 +14,8 @@ from pixrt._version import __version__
 from pixrt.backends.openvino.cache import LIMIT_BYTES, CompiledNetworks
 from pixrt.backends.registry import BACKENDS, advice_for, backend_statuses, ladder
 from pixrt.bundles.store import DEFAULT_BUNDLE, Bundle, open_bundle
-from pixrt.cli.console import facts_table, print_table, say
+from pixrt.cli.console import say
+from pixrt.cli.display import facts_table, print_table
 from pixrt.errors import BackendError, PixrtError
 
 _LIBRARIES = dict.fromkeys(

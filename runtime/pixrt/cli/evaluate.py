@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pixrt.cli.console import add_row, print_table, progress
+from pixrt.cli.display import add_row, print_table, progress
 from pixrt.cli.evaluate_clip import clip
 from pixrt.cli.evaluate_photo import photo
 from pixrt.cli.extras import require_packages

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pixrt.cli.console import add_row, print_table, progress, say
+from pixrt.cli.console import say
+from pixrt.cli.display import add_row, print_table, progress
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import MEASURING, ABundle, AJsonFile, AnOverwrite, APlotFile, numbers

@@ -7,7 +7,8 @@ import typer
 
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import total_bytes
-from pixrt.cli.console import errors, say
+from pixrt.cli.console import say
+from pixrt.cli.display import errors
 from pixrt.cli.embeddings import EmbeddingFlag, embedding_inputs
 from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs

@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from pixrt.bundles.manifest import Manifest
 from pixrt.bundles.store import BUILT_IN, DEFAULT_BUNDLE, open_bundle
@@ -21,6 +21,7 @@ from pixrt.options.tasks import bundle_defaults
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
+_TAG = re.compile(r"(\\*)(\[[a-z#/@][^[]*?])")  # what rich's markup takes for a tag
 MASK, TENSORRT, OUTPUT = "Mask", "TensorRT", "Output"
 _LAST_PANELS = (MASK, "Speed", "ONNX Runtime", TENSORRT, OUTPUT, "Marking")
 _METAVARS: Mapping[Kind, str] = {
@@ -80,6 +81,11 @@ def with_arguments_of(builder: type[Any], name: str, *, without: Collection[str]
 def example(words: str) -> str:
     """What stands below a command's help: how it may be called."""
     return f"Example: {escape(words)}"
+
+
+def escape(text: str) -> str:
+    """A text as rich's markup has it, see `rich.markup.escape`; rich is imported when something is shown."""
+    return _TAG.sub(r"\1\1\\\2", text)
 
 
 def _has_options(value: object) -> bool:

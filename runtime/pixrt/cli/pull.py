@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from pixrt.bundles.store import list_bundles, models_folder
-from pixrt.cli.console import errors, warn
+from pixrt.cli.console import warn
+from pixrt.cli.display import errors
 from pixrt.cli.export import export_checkpoint_to
 from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import with_flags

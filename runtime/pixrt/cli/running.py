@@ -1,8 +1,9 @@
 """What the commands that make pictures share: their flags, and running checked jobs with progress."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
-from pixrt.cli.console import progress, warn
+from pixrt.cli.console import warn
 from pixrt.cli.embeddings import EmbeddingFlag, embedding_inputs
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.outputs import STREAM
@@ -174,7 +175,11 @@ class Running:
 
     def progress(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """A bar on standard error, where that is a terminal and wanted."""
-        return progress(what, hidden=self.hides_progress)
+        if self.hides_progress or sys.stderr is None or not sys.stderr.isatty():
+            return nullcontext(lambda done, total: None)
+        from pixrt.cli.display import progress
+
+        return progress(what)
 
     def build_first(self, jobs: "Sequence[Job]") -> bool:
         """Build the engines that jobs lack, where that is asked for; whether that, as a dry run, was all."""

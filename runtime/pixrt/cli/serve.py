@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pixrt.bundles.store import DEFAULT_BUNDLE
-from pixrt.cli.console import errors, facts_table, say, warn
+from pixrt.cli.console import say, warn
+from pixrt.cli.display import errors, facts_table
 from pixrt.cli.extras import require_packages
 from pixrt.cli.outputs import require_figures, write_json
 from pixrt.cli.parameters import with_flags

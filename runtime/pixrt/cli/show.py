@@ -12,7 +12,8 @@ from rich.table import Table
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest, Precision, QuantisationSpec
 from pixrt.bundles.store import find_bundle, list_bundles, models_folder, open_bundle, total_bytes
-from pixrt.cli.console import add_row, cut, facts_table, print_table, say
+from pixrt.cli.console import cut, say
+from pixrt.cli.display import add_row, facts_table, print_table
 from pixrt.cli.doctor import told_of_auto
 from pixrt.errors import BundleError, PictureError
 

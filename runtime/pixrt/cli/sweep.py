@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from pixrt.apps.sweep import SWEPT, Axis, file_name, make_cells, parse_axis, parse_seeds, several
-from pixrt.cli.console import add_row, print_table, say, warn
+from pixrt.cli.console import say, warn
+from pixrt.cli.display import add_row, print_table
 from pixrt.cli.inputs import read_input
 from pixrt.cli.measuring import AJsonFile
 from pixrt.cli.outputs import STREAM, plan_outputs, require_figures, write_json

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pixrt.cli.console import errors, say
+from pixrt.cli.console import say
+from pixrt.cli.display import errors
 from pixrt.cli.extras import require_packages
 from pixrt.cli.parameters import example, with_flags
 from pixrt.cli.stopping import asking_first

@@ -10,7 +10,8 @@ from rich.table import Table
 from pixrt.backends import tuned
 from pixrt.backends.registry import ON_CPU, circumstances_of
 from pixrt.bundles.store import open_bundle
-from pixrt.cli.console import add_row, print_table, progress, say, warn
+from pixrt.cli.console import say, warn
+from pixrt.cli.display import add_row, print_table, progress
 from pixrt.cli.measuring import ABundle, AJsonFile, AnOverwrite
 from pixrt.cli.outputs import require_figures, write_json
 from pixrt.cli.parameters import with_session

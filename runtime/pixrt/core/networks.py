@@ -113,6 +113,11 @@ class Networks:
         """
         return self._windows.capacity(work, slots, self.family.branches, self._refitted(refit), most_rows)
 
+    def open_aside(self, work: Work) -> None:
+        """Begin to open what a picture of a work needs after its encoders, while those are opened and run."""
+        if not self.low_memory:
+            self._engines.open_aside((work.network, Component.VAE_DECODER))
+
     def take_pool(self, work: Work, slots: int, clock: Stopwatch, most_rows: int | None = None) -> Pool:
         """A pool of so many slots, or as many as the engines take, for nobody else until it is given back.
 

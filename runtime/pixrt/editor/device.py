@@ -110,6 +110,7 @@ class Device:
             size, pieces = request.latents_size(self._opened.manifest), request.tokens.pieces
             work = self._networks.work_of(steps, size, pieces=pieces)
             making = Making(request, steps, work, self._networks.generation)
+            self._networks.open_aside(work)
             self._tracks[number] = encode(making, self._networks, self._opened.manifest, self._styles)
         self._makings[number] = making
 

@@ -36,7 +36,7 @@ OTHER_SUFFIXES = (
 HEIC = "HEIC"
 # How other files that people call pictures begin, for words that say what they are.
 _OTHERS: tuple[tuple[bytes, str], ...] = (
-    (rb"....ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)", HEIC),
+    (rb"....ftyp(he[iv][cxms]|mif1|msf1)", HEIC),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"8BPS", "a Photoshop document"),
@@ -63,6 +63,11 @@ def readable_formats() -> tuple[str, ...]:
     return (*_READ, _HEIF) if _has_heif() else tuple(_READ)
 
 
+def formats_for(data: bytes) -> tuple[str, ...]:
+    """What a file may be opened as: HEIF, whose library takes a while to import, only where it begins like one."""
+    return readable_formats() if kind_of(data) == HEIC else tuple(_READ)
+
+
 @functools.cache
 def _has_heif() -> bool:
     try:
@@ -85,7 +90,7 @@ def media_type_of(data: bytes) -> str:
 
     from pixrt.pictures.effort import BoundedFile
 
-    with Image.open(BoundedFile(data), formats=readable_formats()) as image:
+    with Image.open(BoundedFile(data), formats=formats_for(data)) as image:
         if image.format == _HEIF:
             return "image/heic"
         # A phone's JPEG may hold a second picture: Pillow calls it MPO.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pixrt.errors import PictureError, PictureTooLarge, PictureUnreadable
 from pixrt.pictures.containers import Contained, contained, with_ends, without_avif_exif
 from pixrt.pictures.effort import BoundedFile, check_scans
-from pixrt.pictures.formats import HEIC, kind_of, readable_formats
+from pixrt.pictures.formats import HEIC, formats_for, kind_of, readable_formats
 from pixrt.pictures.geometry import check_size
 from pixrt.reading import read_regular, shown
 
@@ -137,7 +137,7 @@ def opened_image(image: "Image.Image") -> Opened:
 def _open(file: Contained) -> "Image.Image":
     from PIL import Image
 
-    formats = readable_formats()
+    formats = formats_for(file.data)
     try:
         return Image.open(BoundedFile(file.data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, PictureError):

@@ -143,6 +143,9 @@ class OrtBackend(HostBackend):
         self._provider = provider
         self._settings = dict(settings or {})
         self._threads = threads
+        self.opens_aside = (
+            provider == _CPU
+        )  # others have a device's memory and its streams in the threads they began in
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> OrtEngine:
         """See `Backend.open`."""
