@@ -154,7 +154,7 @@ class OrtBackend(HostBackend):
             options.intra_op_num_threads = self._threads
         given = list(weights)
         # That cache knows a graph by its nodes: it would give the engine of other weights.
-        uncached = {"trt_engine_cache_enable": "0"} if given and "trt_engine_cache_enable" in self._settings else {}
+        uncached = {"trt_engine_cache_enable": "False"} if given and "trt_engine_cache_enable" in self._settings else {}
         chosen = (self._provider, self._settings | uncached)
         providers = [chosen] if self._provider == _CPU else [chosen, _CPU]
         with bundle.loading(component) as path:
