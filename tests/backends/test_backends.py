@@ -110,7 +110,7 @@ def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_is_listed_and_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime-gpu lists CUDA on every machine; where it cannot run there, "auto" goes on to the CPU."""
-    from pixrt.backends.ort import backend as onnx_runtime
+    from pixrt.backends.ort import probe as onnx_runtime
 
     if "CUDAExecutionProvider" in onnx_runtime.PROVIDERS:
         pytest.skip("CUDA is really there")
@@ -126,7 +126,7 @@ def test_a_provider_that_is_listed_and_cannot_run(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("provider", KNOWN)
 def test_every_known_provider_option_is_in_the_providers_library(provider: str) -> None:
     """In the names that ONNX Runtime's library holds, where the installed one has the provider."""
-    from pixrt.backends.ort.backend import provider_library
+    from pixrt.backends.ort.probe import provider_library
 
     if not KNOWN[provider]:
         return

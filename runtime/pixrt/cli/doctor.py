@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from pixrt._version import __version__
+from pixrt.backends.driver import OLDEST_DRIVER, describe_driver
 from pixrt.backends.openvino.cache import LIMIT_BYTES, CompiledNetworks
+from pixrt.backends.ort.info import CUDA_OF_EXTRA
 from pixrt.backends.registry import BACKENDS, advice_for, backend_statuses, ladder
 from pixrt.bundles.store import DEFAULT_BUNDLE, Bundle, open_bundle
 from pixrt.cli.console import say
@@ -65,6 +67,7 @@ def environment(bundle: Bundle) -> dict[str, Any]:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "threads": os.cpu_count(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
+        "NVIDIA driver": {"found": describe_driver(), "needed": _needed_drivers()},
         "CUDA": _devices(),
         "backends": {
             status.name: {"available": status.available, "reason": status.reason} for status in backend_statuses(bundle)
@@ -78,6 +81,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield from ((name, facts[name]) for name in ("pixrt", "python"))
     yield "threads", f"{facts['threads']}, one per core unless --threads says otherwise"
     yield from ((name, version or "not installed") for name, version in facts["libraries"].items())
+    driver = facts["NVIDIA driver"]
+    yield "NVIDIA driver", driver["found"]
+    yield "drivers needed", "; ".join(f"pixrt[{extra}]: {needed}" for extra, needed in driver["needed"].items())
     yield "CUDA", facts["CUDA"]
     for name, status in facts["backends"].items():
         yield f"backend {name}", f"{'yes' if status['available'] else 'no'}, {status['reason']}"
@@ -130,6 +136,11 @@ def _test(bundle: Bundle) -> dict[str, Any]:
         raise BackendError("the self-test gave back a wrong picture", remedy="Reinstall pixrt and onnxruntime")
     times = {"model_ms": result.times.model_ms, "load_ms": result.times.load_ms}
     return {"size": size, "backend": result.backend, **times, "engines": engines}
+
+
+def _needed_drivers() -> dict[str, str]:
+    """By extra, the driver that the CUDA of its onnxruntime-gpu needs."""
+    return {extra: f"{OLDEST_DRIVER[cuda]} or newer (CUDA {cuda})" for extra, cuda in CUDA_OF_EXTRA.items()}
 
 
 def _devices() -> str:

@@ -1,4 +1,4 @@
-"""ONNX Runtime. Only `backend` imports onnxruntime, when `info` opens it."""
+"""ONNX Runtime. Only `backend` and `probe` import onnxruntime, when `info` opens them."""
 
 import os
 

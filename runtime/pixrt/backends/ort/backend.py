@@ -1,6 +1,5 @@
-"""ONNX Runtime behind the `Engine` protocol. The only module of the runtime that imports onnxruntime."""
+"""ONNX Runtime behind the `Engine` protocol. Beside `probe` the only module of the runtime that imports onnxruntime."""
 
-import ctypes
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import onnxruntime
 
 from pixrt.backends.host import HostBackend, HostEngine, failure
 from pixrt.backends.interrupting import on_interrupt
+from pixrt.backends.ort.probe import first_line
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
@@ -20,52 +20,6 @@ _CPU = "CPUExecutionProvider"
 # What INT8 graphs say is what runs. Without VNNI, products of 8-bit numbers would be added up in 16 bits, and overflow;
 # where only weights are INT8, a matrix product would round its other factor to 8 bits, too.
 EXACT = {"session.x64quantprecision": "1", "session.qdq_matmulnbits_accuracy_level": "1"}
-_WARNING, _FATAL = 2, 4  # severities of its logger; the first is its default
-PROVIDERS: tuple[str, ...] = tuple(onnxruntime.get_available_providers())
-
-
-# A graph of one Identity node, y = x, in opset 17.
-_ONE_NODE = (
-    b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
-    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
-)
-
-
-def provider_library(provider: str) -> Path:
-    """The file of a provider that ONNX Runtime loads when it is asked for, whether it is there or not."""
-    name = {"NvTensorRTRTXExecutionProvider": "nv_tensorrt_rtx"}.get(provider)
-    name = name or provider.removesuffix("ExecutionProvider").lower()
-    return Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
-
-
-def provider_problem(provider: str, settings: Mapping[str, str]) -> str | None:
-    """Why an execution provider cannot run here with these options, None where it can.
-
-    That a provider is listed says only that it was compiled in: a graph of one node is opened on it. ONNX Runtime falls
-    back to the CPU in silence; what its library lacks, if it lacks one, is told by loading that. An option that this
-    version does not have is refused then; shapes of profiles name tensors of the real graphs, and are left out.
-    """
-    if provider not in PROVIDERS:
-        return f"has no {provider}"
-    if provider == _CPU:
-        return None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    onnxruntime.set_default_logger_severity(_FATAL)  # what it would print is returned
-    try:
-        tried = {name: value for name, value in settings.items() if "profile" not in name}
-        session = onnxruntime.InferenceSession(_ONE_NODE, options, providers=[(provider, tried), _CPU])
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        return f"cannot open {provider}: {_first_line(error)}"
-    finally:
-        onnxruntime.set_default_logger_severity(_WARNING)
-    if provider in session.get_providers():
-        return None
-    try:
-        ctypes.CDLL(str(provider_library(provider)))
-    except OSError as error:
-        return f"cannot load {provider}: {error}"
-    return f"found no device for {provider}"
 
 
 def _share_arena() -> None:
@@ -130,7 +84,7 @@ class _OrtCall:
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             if _RUN.terminate:
                 raise Cancelled("the run of a network was stopped", remedy="What was finished before is kept") from None
-            raise failure(self._file, "ONNX Runtime", _first_line(error), error) from error
+            raise failure(self._file, "ONNX Runtime", first_line(error), error) from error
 
 
 class OrtBackend(HostBackend):
@@ -162,16 +116,16 @@ class OrtBackend(HostBackend):
             options.intra_op_num_threads = self._threads
         given = list(weights)
         # That cache knows a graph by its nodes: it would give the engine of other weights.
-        uncached = {"trt_engine_cache_enable": "0"} if given and "trt_engine_cache_enable" in self._settings else {}
+        uncached = {"trt_engine_cache_enable": "False"} if given and "trt_engine_cache_enable" in self._settings else {}
         chosen = (self._provider, self._settings | uncached)
         providers = [chosen] if self._provider == _CPU else [chosen, _CPU]
         with bundle.loading(component) as path:
             model, _held = _with_weights(path, given, options)
             try:
-                session = onnxruntime.InferenceSession(model, options, providers=providers)
+                session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
             except Exception as error:  # as above
                 raise BackendError(
-                    f"ONNX Runtime {VERSION} cannot open {path.name}: {_first_line(error)}",
+                    f"ONNX Runtime {VERSION} cannot open {path.name}: {first_line(error)}",
                     remedy="Export the checkpoint again, or update onnxruntime",
                 ) from error
         if self._provider not in session.get_providers():
@@ -203,7 +157,3 @@ def _with_weights(path: Path, weights: Iterable[NewWeight], options: Any) -> tup
         return str(path), outside
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     return bytes(graph), outside
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

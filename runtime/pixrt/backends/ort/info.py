@@ -8,18 +8,27 @@ from pixrt.bundles.store import Bundle
 from pixrt.errors import BackendError
 from pixrt.options.session import SessionOptions
 
-_GPU = "an NVIDIA GPU"
+# Which CUDA the onnxruntime-gpu of an extra is built for.
+CUDA_OF_EXTRA = {"cuda": 13, "cuda12": 12}
+_GPU = "an NVIDIA GPU; for drivers that are older than 580 there is the extra cuda12"
 
 
 def _info(
-    name: str, provider: str, summary: str, *, extra: str = "cuda", needs: str = _GPU, remedy: str | None = None
+    name: str,
+    provider: str,
+    summary: str,
+    *,
+    extra: str = "cuda",
+    packages: tuple[str, ...] = ("onnxruntime-gpu",),
+    needs: str = _GPU,
+    remedy: str | None = None,
 ) -> BackendInfo:
     return BackendInfo(
         name=name,
         summary=f"ONNX Runtime, {summary}",
         open=partial(_open, provider),
         extra=extra,
-        packages=("onnxruntime",) if extra == "cpu" else ("onnxruntime-gpu",),
+        packages=packages,
         modules=("onnxruntime",),
         needs=needs,
         options=frozenset({"provider_options"}),
@@ -29,7 +38,8 @@ def _info(
 
 
 def _open(provider: str, info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend:
-    from pixrt.backends.ort.backend import OrtBackend, provider_problem
+    from pixrt.backends.ort.backend import OrtBackend
+    from pixrt.backends.ort.probe import provider_problem
     from pixrt.backends.ort.providers import provider_settings
 
     settings = provider_settings(provider, options.provider_options or {}, bundle.manifest)
@@ -41,7 +51,14 @@ def _open(provider: str, info: BackendInfo, bundle: Bundle, options: SessionOpti
 
 # Fastest first.
 INFOS = (
-    _info("ort-tensorrt", "TensorrtExecutionProvider", "TensorRT provider", needs=f"{_GPU} and TensorRT's libraries"),
+    _info(
+        "ort-tensorrt",
+        "TensorrtExecutionProvider",
+        "TensorRT provider",
+        extra="ort-tensorrt",
+        packages=("onnxruntime-gpu", "tensorrt-cu13-libs"),
+        needs=f"{_GPU}, to which `pip install 'tensorrt-cu12-libs>=10.14,<11'` adds TensorRT 10",
+    ),
     _info(
         "ort-tensorrt-rtx",
         "NvTensorRTRTXExecutionProvider",
@@ -50,5 +67,5 @@ INFOS = (
         remedy="It needs an ONNX Runtime that was built with TensorRT-RTX; `pip install` of pixrt brings none",
     ),
     _info("ort-cuda", "CUDAExecutionProvider", "CUDA provider"),
-    _info("ort-cpu", "CPUExecutionProvider", "its CPU kernels", extra="cpu", needs=""),
+    _info("ort-cpu", "CPUExecutionProvider", "its CPU kernels", extra="cpu", packages=("onnxruntime",), needs=""),
 )
