@@ -121,10 +121,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e ".[cpu,train,quantize,dev]"
 	@touch $@ $(VENV)/.runtime $(VENV)/.fast
 
-# pycuda, compiled against the simulated driver, and the type stubs of TensorRT (--no-deps: they ask for the library).
+# pycuda, compiled against the simulated driver.
 $(VENV)/.simulated: tests/support/cuda_driver/install_pycuda.py constraints.txt $(VENV)/.dev
 	$(BIN)/python tests/support/cuda_driver/install_pycuda.py --constraints constraints.txt
-	$(INSTALL) --no-deps tensorrt-stubs
 	@touch $@
 
 clean:

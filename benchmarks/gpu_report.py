@@ -62,6 +62,7 @@ def build(bundle: Path, library: str, size: tuple[int, int]) -> list[dict[str, A
         library=library,  # type: ignore[arg-type]
         targets=("native",),
         sizes=(size,),
+        batch=(1, 1),
     )
     built = run_build(plan_build(options), options, Lines())
     return [

@@ -1,22 +1,35 @@
-"""One build: an ONNX file, a profile and knobs become the bytes of a plan.
+"""One build: an ONNX file, its profiles and knobs become the bytes of a plan.
 
 The library works in a thread of its own, so that Ctrl-C reaches Python at once and stops it at its next step.
 """
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pixrt.bundles.engine_spec import ShapeProfile
 from pixrt.errors import EngineError, OutputError
 from pixrt.files import make_folder
 from pixrt_engines.library import Library
 from pixrt_engines.options import Knobs
-from pixrt_engines.parsing import parse, require_supported
+from pixrt_engines.parsing import Attentions, count_attentions, parse, require_supported
 from pixrt_engines.progress import OnProgress, monitor
 from pixrt_engines.settings import configure, load_timing_cache, save_timing_cache, timing_cache_name
 from pixrt_engines.targets import Targets
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A plan's bytes, and what is known of the network that it was built of."""
+
+    data: memoryview
+    attentions: Attentions
+
 
 # What the library says when something of the machine is missing, and what helps.
 _CAUSES = (
@@ -33,18 +46,18 @@ def build_plan(
     library: Library,
     component: str,
     path: Path,
-    profile: ShapeProfile,
+    profiles: Sequence[ShapeProfile],
     targets: Targets,
     knobs: Knobs,
     on_progress: OnProgress,
-) -> memoryview:
+) -> "BuiltPlan":
     """Build a plan. Raises EngineError, or KeyboardInterrupt when the library has stopped."""
     stop = threading.Event()
 
-    def work() -> memoryview:
+    def work() -> BuiltPlan:
         parsed, unsupported = parse(library, path)
         require_supported(component, unsupported)
-        config = configure(library, parsed, profile, targets, knobs)
+        config = configure(library, parsed, profiles, targets, knobs)
         cache = timing_cache_name(library, targets)
         if knobs.timing_cache is not None:
             make_folder(knobs.timing_cache)  # told before the build, not after it
@@ -60,13 +73,13 @@ def build_plan(
                 save_timing_cache(config, knobs.timing_cache, cache)
             except OutputError as error:
                 warnings.warn(f"the kernel timings are lost, the engine is not: {error}", stacklevel=1)
-        return memoryview(plan)
+        return BuiltPlan(memoryview(plan), count_attentions(library, parsed))
 
     return _in_thread(work, stop)
 
 
-def _in_thread(work: Callable[[], memoryview], stop: threading.Event) -> memoryview:
-    outcome: list[memoryview | BaseException] = []
+def _in_thread(work: Callable[[], Answer], stop: threading.Event) -> Answer:
+    outcome: list[Answer | BaseException] = []
     begun, finished = threading.Event(), threading.Event()
 
     def run() -> None:

@@ -15,15 +15,15 @@ from pixrt.errors import OutputError
 from pixrt_engines.builder import build_plan
 from pixrt_engines.library import Library, open_library
 from pixrt_engines.options import BuildOptions
-from pixrt_engines.parsing import Unsupported, parse
+from pixrt_engines.parsing import Attentions, Unsupported, parse
 from pixrt_engines.plans import PlannedEngine, plan_engines
 from pixrt_engines.settings import require_possible
 from pixrt_engines.shelf import Shelf
 from pixrt_engines.targets import Targets, resolve_targets
 
 Outcome = Literal["built", "found"]
-# A plan holds the weights and its kernels' code, which is some MB whatever the weights.
-_CODE_BYTES = 4 << 20
+# A plan holds the weights once and each profile's code, some MB whatever the weights: 12 of RTX's for a small UNet.
+_CODE_BYTES = 12 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,15 @@ class BuildPlan:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """One engine of the result: its manifest entry, whether it was there already, and the seconds it took."""
+    """One engine of the result: its manifest entry, whether it was there already, and the seconds it took.
+
+    `attentions` are the network's, None if it was not parsed.
+    """
 
     spec: EngineSpec
     outcome: Outcome
     seconds: float
+    attentions: Attentions | None = None
 
 
 class BuildListener(Protocol):
@@ -82,8 +86,8 @@ def run_build(plan: BuildPlan, options: BuildOptions, listener: BuildListener) -
     done = []
     for planned in plan.engines:
         started = time.perf_counter()
-        spec, outcome = _build(plan, planned, options, shelf, listener)
-        built = BuiltEngine(spec, outcome, time.perf_counter() - started)
+        spec, outcome, attentions = _build(plan, planned, options, shelf, listener)
+        built = BuiltEngine(spec, outcome, time.perf_counter() - started, attentions)
         listener.on_built(built)
         done.append(built)
     if options.prune:
@@ -98,14 +102,12 @@ def without_covered(plan: BuildPlan) -> BuildPlan:
     manifest = shelf.manifest()
 
     def covers(spec: EngineSpec, wanted: EngineSpec) -> bool:
-        shapes = wanted.profiles[0].inputs
         return (
             spec.component == wanted.component
             and engine_problem(spec, library.name, library.version, plan.targets.capabilities[0]) is None
             and spec.refittable >= wanted.refittable
             and spec.weight_streaming >= wanted.weight_streaming
-            and spec.holds({name: sizes.min for name, sizes in shapes.items()})
-            and spec.holds({name: sizes.max for name, sizes in shapes.items()})
+            and all(map(spec.covers, wanted.profiles))
             and shelf.find(spec.key) is not None
         )
 
@@ -115,7 +117,7 @@ def without_covered(plan: BuildPlan) -> BuildPlan:
 
 def _build(
     plan: BuildPlan, planned: PlannedEngine, options: BuildOptions, shelf: Shelf, listener: BuildListener
-) -> tuple[EngineSpec, Outcome]:
+) -> tuple[EngineSpec, Outcome, Attentions | None]:
     waited = False
 
     def on_wait() -> None:
@@ -128,23 +130,27 @@ def _build(
         if waited or not options.rebuild:
             found = shelf.find(planned.entry.key)
             if found is not None:
-                return found, "found"
+                return found, "found", None
         with plan.bundle.loading(planned.component) as path:
-            data = build_plan(
+            made = build_plan(
                 plan.library,
                 planned.component,
                 path,
-                planned.profile,
+                planned.entry.profiles,
                 plan.targets,
                 options.knobs,
                 listener.on_progress,
             )
-        return shelf.add(planned.name, data, planned.entry), "built"
+        return shelf.add(planned.name, made.data, planned.entry), "built", made.attentions
 
 
 def _require_space(folder: Path, engines: Iterable[PlannedEngine]) -> None:
     """Refuse what cannot fit before hours are spent; a stripped plan's size is not known in advance."""
-    needed = sum(_CODE_BYTES + engine.entry.source_bytes for engine in engines if not engine.entry.stripped)
+    needed = sum(
+        len(engine.profiles) * _CODE_BYTES + engine.entry.source_bytes
+        for engine in engines
+        if not engine.entry.stripped
+    )
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(

@@ -8,8 +8,10 @@ from typing import Any
 from pixrt.bundles.manifest import Component
 from pixrt.errors import OptionError
 from pixrt.options.fields import option, validate
-from pixrt.options.session import MAX_BATCH
+from pixrt.options.session import MAX_BATCH, SessionOptions
 
+# An editor lets so many pictures advance together, if nothing else is said.
+DEFAULT_BATCH = (1, SessionOptions().max_batch)
 _TARGET = re.compile(r"native|sm\d{2,3}")
 
 
@@ -66,7 +68,7 @@ class BuildOptions:
     library: str = "auto"
     targets: tuple[str, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
-    batch: tuple[int, int] = (1, 1)
+    batch: tuple[int, int] = DEFAULT_BATCH
     branches: tuple[int, ...] = ()
     knobs: Knobs = Knobs()
     rebuild: bool = False

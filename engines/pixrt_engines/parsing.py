@@ -33,6 +33,14 @@ class Parsed:
     logger: "ErrorLog"
 
 
+@dataclass(frozen=True, slots=True)
+class Attentions:
+    """How many attentions a network has, and how many of them in FP32, which the libraries fuse into no kernel."""
+
+    all: int
+    in_fp32: int
+
+
 class ErrorLog:
     """The library's logger: keeps the error lines, drops the rest."""
 
@@ -76,6 +84,14 @@ def parse(library: Library, path: Path) -> tuple[Parsed, tuple[Unsupported, ...]
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     found = tuple(Unsupported(_text(e.node_name), _text(e.node_operator), " ".join(e.desc().split())) for e in errors)
     return parsed, found or (Unsupported("", "", f"{path} cannot be parsed"),)
+
+
+def count_attentions(library: Library, parsed: Parsed) -> Attentions:
+    """The attentions of a parsed network, by their softmaxes."""
+    trt = library.module
+    layers = [parsed.network.get_layer(index) for index in range(parsed.network.num_layers)]
+    found = [layer.get_input(0).dtype for layer in layers if layer.type == trt.LayerType.SOFTMAX]
+    return Attentions(len(found), found.count(trt.DataType.FLOAT))
 
 
 _NO_GPU = "TensorRT needs a GPU and its driver here; TensorRT-RTX builds without: --library tensorrt-rtx"

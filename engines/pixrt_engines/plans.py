@@ -1,4 +1,4 @@
-"""What a request comes to, before anything is built: an engine per component and profile, each with its key."""
+"""What a request comes to, before anything is built: an engine per component, with all its profiles and its key."""
 
 import hashlib
 import json
@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from pixrt.bundles.engine_files import source_digest, source_files
-from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineSpec, ShapeProfile
+from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineSpec
 from pixrt.bundles.manifest import Component, Manifest
 from pixrt.errors import OptionError
 from pixrt_engines.library import Library
 from pixrt_engines.options import BuildOptions, Knobs
-from pixrt_engines.profiles import plan_profiles
+from pixrt_engines.profiles import NamedProfile, plan_profiles
 from pixrt_engines.targets import Targets
 
 _KEY_DIGITS = 12
@@ -22,18 +22,13 @@ class PlannedEngine:
     """An engine to build. `entry` is its manifest entry but for size and SHA-256 of the plan, which are not known."""
 
     component: Component
-    shape: str
+    profiles: tuple[NamedProfile, ...]
     entry: EngineSpec
 
     @property
     def name(self) -> str:
         """The plan's file name without suffix: component, shape, first digits of the key."""
-        return f"{self.component}-{self.shape}-{self.entry.key[:_KEY_DIGITS]}"
-
-    @property
-    def profile(self) -> ShapeProfile:
-        """Its only profile."""
-        return self.entry.profiles[0]
+        return _name(self.component, self.profiles, self.entry.key)
 
 
 def plan_engines(
@@ -52,10 +47,15 @@ def plan_engines(
             )
         manifest.component(component)
         precision = "fp32" if component is Component.VAE_DECODER_FP32 else bundle_precision
-        for named in plan_profiles(component, manifest, options.sizes, options.batch, options.branches):
-            entry = _entry(component, named.name, named.profile, manifest, precision, library, targets, options.knobs)
-            planned.append(PlannedEngine(component, named.name, entry))
+        profiles = tuple(plan_profiles(component, manifest, options.sizes, options.batch, options.branches))
+        entry = _entry(component, profiles, manifest, precision, library, targets, options.knobs)
+        planned.append(PlannedEngine(component, profiles, entry))
     return tuple(planned)
+
+
+def _name(component: Component, profiles: tuple[NamedProfile, ...], key: str) -> str:
+    shape = profiles[0].name if len(profiles) == 1 else f"{len(profiles)}profiles"
+    return f"{component}-{shape}-{key[:_KEY_DIGITS]}"
 
 
 def default_components(manifest: Manifest) -> tuple[Component, ...]:
@@ -82,8 +82,7 @@ def _precision(manifest: Manifest) -> Literal["fp32", "fp16"]:
 
 def _entry(
     component: Component,
-    shape: str,
-    profile: ShapeProfile,
+    named: tuple[NamedProfile, ...],
     manifest: Manifest,
     precision: Literal["fp32", "fp16"],
     library: Library,
@@ -91,21 +90,30 @@ def _entry(
     knobs: Knobs,
 ) -> EngineSpec:
     source = source_digest(manifest, component)
+    profiles = tuple(profile.profile for profile in named)
     # A cache of timings changes how long a build takes, and is no part of what the engine is.
     told = {name: value for name, value in asdict(knobs).items() if name != "timing_cache"}
-    decides = [source, library.name, library.version, targets.capabilities, targets.gpu, asdict(profile), told]
+    decides = [
+        source,
+        library.name,
+        library.version,
+        targets.capabilities,
+        targets.gpu,
+        [asdict(p) for p in profiles],
+        told,
+    ]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     files = source_files(manifest, component)
     spec = manifest.component(component)
     return EngineSpec(
         component=component,
-        file=f"{ENGINES_FOLDER}/{component}-{shape}-{key[:_KEY_DIGITS]}.plan",
+        file=f"{ENGINES_FOLDER}/{_name(component, named, key)}.plan",
         library=library.name,
         library_version=library.version,
         targets=targets.capabilities,
         gpu="" if knobs.hardware_compatible else targets.gpu,
         precision=precision,
-        profiles=(profile,),
+        profiles=profiles,
         inputs=spec.inputs,
         outputs=spec.outputs,
         bytes=0,

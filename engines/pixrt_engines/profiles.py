@@ -1,7 +1,7 @@
-"""Shapes of a request as profiles: a few static plans per component, and one dynamic plan for everything between.
+"""Shapes of a request as profiles: a few static ones per component, and one dynamic one for everything between.
 
-Pure: sizes in pixels and a tensor table go in, `ShapeProfile`s come out. A plan holds one profile, because plans of
-several grow with their number (five made a small UNet's 3.6 times as large). Must not import TensorRT.
+Pure: sizes in pixels and a tensor table go in, `ShapeProfile`s come out. One plan holds all of a component's, which
+share its weights: a further profile costs the code of its kernels. Must not import TensorRT.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class NamedProfile:
-    """A profile and a short readable name of it, which stands in the plan's file name: "512x512-3rows"."""
+    """A profile and a short readable name of it: "512x512-3rows"; a plan of one profile has it in its file's name."""
 
     name: str
     profile: ShapeProfile
@@ -71,12 +71,12 @@ def plan_profiles(
     batch: tuple[int, int],
     branches: Sequence[int],
 ) -> list[NamedProfile]:
-    """The profiles of a component's plans, the static ones first.
+    """The profiles of a component's plan, the static ones first.
 
-    A static plan is made for each size with each number of branches at the smallest batch: one edit, where latency
-    counts. Larger batches, and sizes between, are the dynamic plan's. Shapes that are the same make one plan. Without
-    sizes the static plan is the native square, and the dynamic one takes pictures of that longer side whose shorter is
-    half of it or more; without branches the static plan has those of the usual edit, and the dynamic one takes fewer.
+    A static one is made for each size with each number of branches at the smallest batch: one edit, where latency
+    counts. Larger batches, and sizes between, are the dynamic one's. Shapes that are the same make one profile. Without
+    sizes the static one is the native square, and the dynamic one takes pictures of that longer side whose shorter is
+    half of it or more; without branches the static one has those of the usual edit, and the dynamic one takes fewer.
     Raises OptionError for sizes and counts that the bundle cannot run, or that would waste hours and disks.
     """
     native, multiple = manifest.native_resolution, manifest.size_multiple
@@ -94,9 +94,9 @@ def plan_profiles(
             static.setdefault(named.name, named)
     if len(static) > MAX_STATIC:
         raise OptionError(
-            f"{len(static_sizes)} sizes and {len(static_branches)} numbers of branches make {len(static)} static plans"
-            f" of the {component}, more than {MAX_STATIC}",
-            remedy="Ask for fewer sizes: the dynamic plan takes those between the smallest and the largest",
+            f"{len(static_sizes)} sizes and {len(static_branches)} numbers of branches make {len(static)} static"
+            f" profiles of the {component}, more than {MAX_STATIC}",
+            remedy="Ask for fewer sizes: the dynamic profile takes those between the smallest and the largest",
         )
     widths, heights = zip(*sizes, strict=True)
     least = Point(min(widths), min(heights), low, min(branches))
@@ -170,8 +170,8 @@ def _check_sizes(sizes: Sequence[tuple[int, int]], manifest: Manifest) -> None:
     areas = sorted(width * height for width, height in sizes)
     if areas[-1] > MAX_AREA_RATIO * areas[0]:
         raise OptionError(
-            f"the largest size has {areas[-1] / areas[0]:.0f} times the pixels of the smallest, and one dynamic plan"
-            f" is slow over more than {MAX_AREA_RATIO}",
+            f"the largest size has {areas[-1] / areas[0]:.0f} times the pixels of the smallest, and one dynamic"
+            f" profile is slow over more than {MAX_AREA_RATIO}",
             remedy="Build for the small and the large sizes in two commands",
         )
 

@@ -1,9 +1,10 @@
 """Knobs on the library's builder configuration: which it has here, and how each is set."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pixrt.bundles.engine_spec import ShapeProfile
+from pixrt.bundles.engine_spec import ShapeProfile, SizeRange
 from pixrt.errors import EngineError, OptionError, OutputError
 from pixrt.files import atomic_write
 from pixrt.reading import read_regular
@@ -54,8 +55,10 @@ def _require_possible_on_rtx(library: Library, knobs: Knobs) -> None:
 _NO_GPU = "Build on a machine with a GPU, or leave --refittable and --strip out"
 
 
-def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: Targets, knobs: Knobs) -> Any:
-    """An `IBuilderConfig` for one profile. Raises EngineError if the library refuses the profile."""
+def configure(
+    library: Library, parsed: Parsed, profiles: Sequence[ShapeProfile], targets: Targets, knobs: Knobs
+) -> Any:
+    """An `IBuilderConfig` for these profiles, in this order. Raises EngineError if the library refuses the profile."""
     trt = library.module
     config = parsed.builder.create_builder_config()
     flags = {
@@ -83,20 +86,26 @@ def configure(library: Library, parsed: Parsed, profile: ShapeProfile, targets: 
         config.builder_optimization_level = knobs.optimization_level
     if knobs.max_aux_streams is not None:
         config.max_aux_streams = knobs.max_aux_streams
-    shapes = parsed.builder.create_optimization_profile()
-    for name, sizes in profile.inputs.items():
-        shapes.set_shape(name, sizes.min, sizes.opt, sizes.max)
-    if profile.is_static:
-        # Said of the network too, so that no dimension of the engine is free.
-        for index in range(parsed.network.num_inputs):
-            tensor = parsed.network.get_input(index)
-            tensor.shape = profile.inputs[tensor.name].opt
-    if config.add_optimization_profile(shapes) < 0:
-        raise EngineError(
-            f"{library.name} refuses the profile: {'; '.join(parsed.logger.lines)[:300]}",
-            remedy="Use other sizes, or report it",
-        )
+    for index in range(parsed.network.num_inputs):
+        # Said of the network too: a size that is every profile's is none of the engine that is free.
+        tensor = parsed.network.get_input(index)
+        tensor.shape = _common([profile.inputs[tensor.name] for profile in profiles])
+    for profile in profiles:
+        shapes = parsed.builder.create_optimization_profile()
+        for name, sizes in profile.inputs.items():
+            shapes.set_shape(name, sizes.min, sizes.opt, sizes.max)
+        if config.add_optimization_profile(shapes) < 0:
+            raise EngineError(
+                f"{library.name} refuses the profile: {'; '.join(parsed.logger.lines)[:300]}",
+                remedy="Use other sizes, or report it",
+            )
     return config
+
+
+def _common(sizes: Sequence[SizeRange]) -> tuple[int, ...]:
+    """The shape that all have in common, -1 where they differ."""
+    every = [shape for size in sizes for shape in (size.min, size.max)]
+    return tuple(found[0] if len(set(found)) == 1 else -1 for found in zip(*every, strict=True))
 
 
 def load_timing_cache(config: Any, folder: Path, name: str) -> None:

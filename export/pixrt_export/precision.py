@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from pixrt.errors import CheckpointError
+from pixrt_export.folding import fold_sizes
 from pixrt_export.tracing import open_session, save
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -33,6 +34,8 @@ def to_fp16(source: Path, target: Path, calibration: Sequence[Feeds]) -> tuple[s
     ranges = activation_ranges(source, calibration)
     inferred = onnx.shape_inference.infer_shapes(onnx.load(str(source), load_external_data=False), data_prop=True)
     model = onnx.load(str(source))
+    model.graph.value_info.extend(inferred.graph.value_info)
+    fold_sizes(model)
     _lift_constants(model.graph)
     large = {tensor.name for tensor in model.graph.initializer if _is_float(tensor) and _largest(tensor) > LIMIT}
     floats = _floats(inferred.graph)

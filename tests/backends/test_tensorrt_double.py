@@ -1,9 +1,8 @@
 """The double of TensorRT's runtime has the real libraries' names and parameters."""
 
-import importlib.util
 import inspect
+import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import simulated_rtx
 import simulated_tensorrt
 from mutations import MUTATIONS, mutated
+from trt_bindings import TABLE
 
 CLASSES = ("Runtime", "ICudaEngine", "IExecutionContext", "Refitter", "OnnxParserRefitter", "Weights")
 RTX_CLASSES = ("ICudaEngine", "IExecutionContext", "IRuntimeConfig", "IRuntimeCache")
@@ -49,23 +49,12 @@ def names(signature: str) -> list[str]:
     return re.findall(r"(\w+): ", re.sub(r"<[^<>]*>", "", signature))
 
 
-def stub() -> dict[str, str]:
-    """The text of each class in the stubs. They are no valid Python, so nothing parses them."""
-    spec = importlib.util.find_spec("tensorrt_bindings")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    paths = [path for folder in folders for path in Path(folder).glob("tensorrt.pyi")]
-    text = paths[0].read_text(encoding="utf-8") if paths else ""
-    return {part[: re.search(r"\W", part).start()]: part for part in re.split(r"^class ", text, flags=re.M)[1:]}  # type: ignore[union-attr]
-
-
 @pytest.mark.parametrize(("owner", "method", "parameters"), called())
-def test_against_the_stubs_of_tensorrt(owner: str, method: str, parameters: list[str]) -> None:
-    classes = stub()
-    if not classes:
-        pytest.skip("tensorrt-stubs is not installed")
-    found = re.findall(rf"^    def {method}\(self(?:, )?(.*)\) ->", classes[owner], re.MULTILINE)
-    found += re.findall(rf"^    {method}: .*?()$", classes[owner], re.MULTILINE)
-    assert parameters in [names(text) for text in found]
+def test_against_the_table_of_every_version(owner: str, method: str, parameters: list[str]) -> None:
+    """See `trt_bindings`. A property has no signature."""
+    table = json.loads(TABLE.read_text(encoding="utf-8"))[f"{owner}.{method}"]
+    for signature in table:
+        assert parameters in [names(text) for text in signature.splitlines() or [""]]
 
 
 def test_the_logger_and_the_strategies() -> None:

@@ -242,3 +242,14 @@ def test_suitability(name: str, case: Case) -> None:
     problem = engine_problem(case.spec, library, version, capability)  # type: ignore[arg-type]
     assert (problem is None) == (words is None)
     assert (words or "") in (problem or "")
+
+
+def test_a_static_profile_is_taken_before_another_that_takes_the_same_shape(case: Case) -> None:
+    least, other, most = ((rows, 8, 8, 8) for rows in (1, 2, 4))
+    dynamic = ShapeProfile({"sample": SizeRange(least, least, most)})
+    static = [ShapeProfile({"sample": SizeRange(shape, shape, shape)}) for shape in (least, other)]
+    spec = replace(case.spec, profiles=(dynamic, *static))
+    found = [spec.profile_for({"sample": (rows, 8, 8, 8)}) for rows in range(1, 6)]
+    assert found == [1, 2, 0, 0, None]
+    assert spec.covers(dynamic)
+    assert not replace(spec, profiles=tuple(static)).covers(dynamic)  # its least and its most are two profiles'

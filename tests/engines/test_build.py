@@ -63,10 +63,7 @@ def test_plans_and_entries(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (outcome.code, outcome.err) == (0, "")
     built = lines(outcome.out)
     assert [line["file"].rpartition("-")[0] for line in built] == [
-        "engines/unet-64x64-1row",
-        "engines/unet-64x64-2rows",
-        "engines/unet-64x64-3rows",
-        "engines/unet-dynamic",
+        "engines/unet-4profiles",
         "engines/vae_encoder-64x64",
     ]
     manifest = open_bundle(bundle).manifest
@@ -77,10 +74,17 @@ def test_plans_and_entries(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert engine_problem(spec, "tensorrt_rtx", "1.7.1.116", "sm86") is None
     assert set(library.network_flags) == {2}
     assert all(config.flags == {"REQUIRE_USER_ALLOCATION"} for config in library.configs)
-    assert library.networks[0].inputs[0].shape == (1, 8, 16, 16)
-    assert {tensor.shape for tensor in library.networks[3].inputs} == {None}  # of the dynamic plan
+    # What all profiles have in common is fixed in the network.
+    assert library.networks[0].inputs[0].shape == (-1, 8, 16, 16)
+    assert library.networks[1].inputs[0].shape == (1, 3, 64, 64)
     assert library.configs[0].capabilities == {0: "SM86", 1: "SM89"}
-    assert library.configs[3].profiles[0]["sample"] == ((1, 8, 16, 16), (6, 8, 16, 16), (6, 8, 16, 16))
+    samples = [profile["sample"] for profile in library.configs[0].profiles]
+    assert samples[:3] == [((rows, 8, 16, 16),) * 3 for rows in (1, 2, 3)]
+    assert samples[3] == ((1, 8, 16, 16), (6, 8, 16, 16), (6, 8, 16, 16))
+    listed = manifest.engines[0].profiles
+    assert [(each.inputs["sample"].min, each.inputs["sample"].opt, each.inputs["sample"].max) for each in listed] == (
+        samples
+    )
     assert (bundle / built[0]["file"]).stat().st_mode & 0o022 == 0
 
 
@@ -125,8 +129,8 @@ def test_a_dry_run_prints_and_writes_nothing(run: Run, tmp_path: Path, monkeypat
     outcome = run("build", bundle, "--size", "64x64,96x64", "--batch", "1-4", "--dry-run")
     assert outcome.code == 0
     assert "for sm80, sm86, sm89, sm120" in outcome.out
-    assert "  sample  min 1x8x16x16, opt 12x8x16x16, max 12x8x16x24" in outcome.out.splitlines()
-    assert "  sample  3x8x16x24" in outcome.out.splitlines()
+    assert "    sample  min 1x8x16x16, opt 12x8x16x16, max 12x8x16x24" in outcome.out.splitlines()
+    assert "    sample  3x8x16x24" in outcome.out.splitlines()
     assert files(bundle) == before
 
 
@@ -136,9 +140,9 @@ def test_knobs_of_tensorrt(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     bundle = tiny_bundle(tmp_path / "tiny")
     knobs = ["--hardware-compatible", "--weight-streaming", "--strip", "--max-aux-streams", 0]
     knobs += ["--workspace-mib", 64, "--optimization-level", 5, "--timing-cache", tmp_path / "cache"]
-    words = ["build", bundle, "--library", "tensorrt", "--size", "64x64", "--branches", "2,3", "--target", "native"]
+    words = ["build", bundle, "--library", "tensorrt", "--size", "64x64", "--target", "native"]
     words += knobs
-    assert run(*words).code == 0
+    assert [run(*words, "--branches", branches).code for branches in (3, 2)] == [0, 0]
     first, second = library.configs
     assert first.flags == {"WEIGHT_STREAMING", "STRIP_PLAN", "REFIT_IDENTICAL"}
     assert (first.workspace, first.capabilities) == (64 << 20, {})
@@ -230,13 +234,23 @@ def test_unsupported_nodes_by_name(run: Run, tmp_path: Path, monkeypatch: pytest
     ]
 
 
+def test_attentions_in_fp32_are_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, softmaxes=("half", "float", "half", "float", "half"))
+    words = ("build", tiny_bundle(tmp_path / "tiny"), "--size", "64x64")
+    assert "2 of 5 attentions are kept in FP32" in run(*words).out
+    assert lines(run(*words, "--rebuild", "--json").out)[0]["attentions"] == {"all": 5, "in_fp32": 2}
+    assert lines(run(*words, "--json").out)[0]["attentions"] is None  # it was there already
+    use(monkeypatch, softmaxes=("half",) * 5)
+    assert "attentions" not in run(*words, "--rebuild").out
+
+
 def test_no_room_is_told_before_the_build(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = use(monkeypatch)
     bundle = tiny_bundle(tmp_path / "tiny")
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 3 << 20}))
     outcome = run("build", bundle, "--size", "64x64", "--branches", 3)
     assert (outcome.code, library.configs) == (7, [])
-    assert "take about 4 MiB" in outcome.err
+    assert "take about 24 MiB" in outcome.err
     assert "3 MiB free" in outcome.err
 
 
@@ -346,16 +360,13 @@ def test_a_real_engine_of_rtx(tmp_path: Path) -> None:
     outcome = build_really(tmp_path, *words)
     assert outcome.returncode == 0, outcome.stderr
     manifest = manifest_in(bundle)
-    static = manifest.engines[1]
-    assert static.profiles[0].is_static
-    assert not manifest.engines[2].profiles[0].is_static
-    assert (static.library, static.targets, static.bytes > 100_000) == ("tensorrt_rtx", ("sm80", "sm89"), True)
-    assert len({engine.sha256 for engine in manifest.engines}) == 3
-    for engine in manifest.engines:
-        assert len(read_engine(bundle, engine, manifest)) == engine.bytes
+    (engine,) = manifest.engines
+    assert [profile.is_static for profile in engine.profiles] == [True, True, False]
+    assert (engine.library, engine.targets, engine.bytes > 100_000) == ("tensorrt_rtx", ("sm80", "sm89"), True)
+    assert len(read_engine(bundle, engine, manifest)) == engine.bytes
     # The second time nothing is built, and the strange nodes of another bundle are all named.
     again = build_really(tmp_path, *words)
-    assert [line["outcome"] for line in lines(again.stdout)] == ["found"] * 3
+    assert [line["outcome"] for line in lines(again.stdout)] == ["found"]
     strange = tiny_bundle(tmp_path / "strange", unsupported=True)
     checked = build_really(tmp_path, strange, "--check", "--json")
     assert checked.returncode == 6

@@ -29,7 +29,7 @@ from tiny_bundles import tiny_bundle
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnx")
 
-ONE = ("--size", "64x64", "--branches", "3")  # plan
+ONE = ("--size", "64x64", "--branches", "3", "--batch", "1")  # profile
 REAL = "from pixrt.cli import main; main()"
 
 

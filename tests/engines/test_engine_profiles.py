@@ -1,4 +1,4 @@
-"""Shapes of a request: static plans, the dynamic one, and what is refused with its numbers."""
+"""Shapes of a request: static profiles, the dynamic one, and what is refused with its numbers."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,6 +8,7 @@ import pytest
 from pixrt.bundles.manifest import Component, ComponentSpec, Manifest, TensorSpec, parse_manifest
 from pixrt.bundles.store import BUILT_IN
 from pixrt.errors import OptionError
+from pixrt.options.session import SessionOptions
 from pixrt_engines.options import BuildOptions, Knobs, parse_batch, parse_branches, parse_components, parse_sizes
 from pixrt_engines.profiles import plan_profiles
 
@@ -133,7 +134,7 @@ def test_the_usual_branches_are_the_default(channels: int, usual: int) -> None:
         ("4096x2048", "3", "8.4 megapixels"),
         ("2048x128", "3", "more than 8 times the other"),
         ("64x64,1024x1024", "3", "256 times the pixels"),
-        (",".join(f"{64 * n}x512" for n in range(4, 12)), "1,2,3", "24 static plans of the unet, more than 16"),
+        (",".join(f"{64 * n}x512" for n in range(4, 12)), "1,2,3", "24 static profiles of the unet, more than 16"),
     ],
 )
 def test_refused_with_the_numbers(sizes: str, branches: str, words: str) -> None:
@@ -179,3 +180,7 @@ def test_wrong_options(make: Any, words: str) -> None:
     with pytest.raises(OptionError) as caught:
         make()
     assert words in str(caught.value)
+
+
+def test_the_default_takes_as_many_pictures_as_an_editor_lets_advance_together() -> None:
+    assert BuildOptions(bundle="b").batch == (1, SessionOptions().max_batch)

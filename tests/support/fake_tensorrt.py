@@ -70,7 +70,21 @@ class _Profile:
 
 
 class _Network:
+    """`softmaxes` are the types of its softmax layers' inputs."""
+
     inputs: list[Any]
+
+    def __init__(self, softmaxes: tuple[str, ...]) -> None:
+        self.softmaxes = softmaxes
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.softmaxes) + 1
+
+    def get_layer(self, index: int) -> Any:
+        kind = (*self.softmaxes, "another")[index]
+        given = types.SimpleNamespace(dtype=kind)
+        return types.SimpleNamespace(type=kind if kind == "another" else "softmax", get_input=lambda index: given)
 
     @property
     def num_inputs(self) -> int:
@@ -93,6 +107,7 @@ class FakeTensorRT(types.ModuleType):
         unsupported: tuple[tuple[str, str, str], ...] = (),
         says: str = "",
         on_start: Callable[[], object] = lambda: None,
+        softmaxes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(name)
         self.__version__ = version
@@ -108,6 +123,8 @@ class FakeTensorRT(types.ModuleType):
         self.HardwareCompatibilityLevel = enum.Enum("HardwareCompatibilityLevel", "NONE AMPERE_PLUS")
         if name == "tensorrt_rtx":
             self.ComputeCapability = enum.Enum("ComputeCapability", list(_ALL_RTX))
+        self.LayerType = types.SimpleNamespace(SOFTMAX="softmax")
+        self.DataType = types.SimpleNamespace(FLOAT="float")
         module = self
 
         class Builder:
@@ -116,7 +133,7 @@ class FakeTensorRT(types.ModuleType):
 
             def create_network(self, flags: int) -> _Network:
                 module.network_flags.append(flags)
-                module.networks.append(_Network())
+                module.networks.append(_Network(softmaxes))
                 return module.networks[-1]
 
             def create_builder_config(self) -> Config:

@@ -21,6 +21,10 @@ EXECUTION, MEMORY, ENGINES = (
     "backends/tensorrt/memory.py",
     "backends/tensorrt/plan.py",
 )
+BACKEND, READING = "backends/tensorrt/backend.py", "backends/tensorrt/reading.py"
+SPEC = "bundles/engine_spec.py"
+TESTS = ("tensorrt", "tensorrt_failures", "tensorrt_engines", "tensorrt_teardown", "tensorrt_profiles")
+TESTS += ("tensorrt_reading", "cuda")
 # Name: file, what is there, what is put in its place.
 MUTATIONS = {
     "call: no upload": (CALLS, "            upload()\n", "            pass\n"),
@@ -161,7 +165,7 @@ MUTATIONS = {
     ),
     "plan: its loading is not waited for": (
         ENGINES,
-        "                    self._owner.device.settle()  # the library loads on streams of its own\n",
+        "                self._owner.device.settle()  # the library loads on streams of its own\n",
         "",
     ),
     "refit: is not waited for": (ENGINES, "        device.settle()\n", ""),
@@ -179,6 +183,47 @@ MUTATIONS = {
     "dropped: contexts go in any thread": (
         EXECUTION,
         "            self._owner.device.drop(_Dropped(self._context, self._plan))\n",
+        "            pass\n",
+    ),
+    "teardown: the graph after its context": (
+        EXECUTION,
+        "        self._graph = None  # before the execution that it was captured of\n",
+        "        pass\n",
+    ),
+    "teardown: the runtime before its engines": (
+        ENGINES,
+        "        self._runtime = runtime  # it must outlive its engines\n",
+        "        self._runtime = None\n",
+    ),
+    "teardown: the kernels before their contexts": (
+        ENGINES,
+        "        self._plans.pop(name).keep_kernels()\n",
+        "        plan = self._plans.pop(name)\n        plan.keep_kernels()\n        plan.kernels.close()\n",
+    ),
+    "teardown: a plan goes in any thread": (
+        ENGINES,
+        "            self._owner.device.drop(_Dropped(self.kernels, self.engine, self._runtime))\n",
+        "            _Dropped(self.kernels, self.engine, self._runtime).free()\n",
+    ),
+    "profiles: none is selected": (
+        EXECUTION,
+        "if len(plan.spec.profiles) > 1 and not self._select(profile):",
+        "if False:",
+    ),
+    "profiles: the dynamic one before a static one": (
+        SPEC,
+        "key=lambda index: not self.profiles[index].is_static",
+        "key=lambda index: self.profiles[index].is_static",
+    ),
+    "plan: hashed before it is needed": (
+        BACKEND,
+        "                check_engine(bundle.folder",
+        "                __import__(check_engine.__module__, fromlist=['x']).read_engine(bundle.folder",
+    ),
+    "plan: changed while it is read": (READING, "        if _identity(file) != before:\n", "        if False:\n"),
+    "kernels: kept when the plan is closed": (
+        EXECUTION,
+        "            self._plan.keep_kernels()\n",
         "            pass\n",
     ),
     "refit: while it runs": (
@@ -213,9 +258,7 @@ def passes(name: str | None) -> bool:
             (package / MUTATIONS[name][0]).write_text(mutated(name), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([scratch, os.environ.get("PYTHONPATH", "")])}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "simulated", "-p", "no:cacheprovider"]
-        command += [
-            f"tests/simulated/test_{name}.py" for name in ("tensorrt", "tensorrt_failures", "tensorrt_engines", "cuda")
-        ]
+        command += [f"tests/simulated/test_{name}.py" for name in TESTS]
         command += ["--deselect", "tests/simulated/test_tensorrt.py::TestTraffic::test_a_thousand_edits_leave_nothing"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):  # neither passed nor failed: they did not run

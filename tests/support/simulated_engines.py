@@ -39,10 +39,10 @@ def with_engines(
     shelf = Shelf(folder)
     shelf.open()
     for planned in plan_engines(asked, opened.manifest, library, TARGETS):
-        entry = replace(planned.entry, profiles=(profile or planned.profile,))
+        entry = replace(planned.entry, profiles=(profile,) if profile else planned.entry.profiles)
         plan = {
             "onnx": str(opened.file(planned.component)),
-            "profile": asdict(entry.profiles[0]),
+            "profiles": [asdict(each) for each in entry.profiles],
             "refittable": entry.refittable or entry.stripped,
             "stripped": entry.stripped,
             "weight_streaming": entry.weight_streaming,

@@ -6,13 +6,16 @@ slower kernels that run in their place at first.
 
 import enum
 from typing import Any
+from weakref import ReferenceType, WeakSet, ref
 
 import simulated_tensorrt
 from simulated_tensorrt import (  # noqa: F401  # the module stands for the library
     ExecutionContextAllocationStrategy,
     ILogger,
+    IStreamReaderV2,
     OnnxParserRefitter,
     Refitter,
+    SeekPosition,
     TensorIOMode,
     Weights,
     nptype,
@@ -33,6 +36,10 @@ class DynamicShapesKernelSpecializationStrategy(enum.Enum):
 class IRuntimeCache:
     def __init__(self) -> None:
         self.data = b""
+        self.contexts: WeakSet[IExecutionContext] = WeakSet()
+
+    def __del__(self) -> None:
+        simulated_tensorrt.destroy("cache", self.contexts)
 
     def serialize(self) -> bytes | None:
         return self.data or None
@@ -47,7 +54,7 @@ class IRuntimeCache:
 class IRuntimeConfig:
     def __init__(self) -> None:
         self.strategy = ExecutionContextAllocationStrategy.STATIC
-        self.cache: IRuntimeCache | None = None
+        self.cache: ReferenceType[IRuntimeCache] | None = None
         self.dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
 
     def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
@@ -57,7 +64,7 @@ class IRuntimeConfig:
         return IRuntimeCache()
 
     def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
-        self.cache = cache
+        self.cache = ref(cache)  # the binding keeps it alive for nobody
         return True
 
 
@@ -70,7 +77,7 @@ class IExecutionContext(simulated_tensorrt.IExecutionContext):
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         global compiled
-        cache, kernels = self.config.cache, KERNELS + self.engine.path.name.encode()
+        cache, kernels = self.config.cache and self.config.cache(), KERNELS + self.engine.path.name.encode()
         if cache is None or cache.data != kernels:
             compiled += 1
         if cache is not None:
@@ -86,6 +93,8 @@ class ICudaEngine(simulated_tensorrt.ICudaEngine):
         context = IExecutionContext(self)
         assert runtime_config.strategy is ExecutionContextAllocationStrategy.USER_MANAGED
         context.config = runtime_config
+        if runtime_config.cache is not None and (cache := runtime_config.cache()) is not None:
+            cache.contexts.add(context)
         return context
 
 

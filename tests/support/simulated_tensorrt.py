@@ -10,6 +10,8 @@ import ctypes
 import enum
 import json
 import threading
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -25,6 +27,10 @@ from simulated_cuda import load_driver
 
 __version__ = "10.13.0"
 POISON = 0xFF
+# What has been destroyed, in this order, of "context", "cache", "engine" and "runtime".
+destroyed: list[str] = []
+# Which network's profile was selected by a context, in this order.
+selected: list[tuple[str, int]] = []
 _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -56,6 +62,35 @@ def nptype(trt_type: Any) -> Any:
     return trt_type
 
 
+class SeekPosition(enum.IntEnum):
+    SET, CUR, END = range(3)
+
+
+class IStreamReaderV2:
+    def __init__(self) -> None:
+        self.is_made = True
+
+    def read(self, num_bytes: int, stream: int) -> bytes:
+        raise NotImplementedError
+
+    def seek(self, offset: int, where: Any) -> bool:
+        raise NotImplementedError
+
+
+_Reader = IStreamReaderV2  # also where a test takes the name away
+
+
+def _read_all(reader: IStreamReaderV2) -> bytes:
+    """As the library does: the end first, then from the beginning, less at a time than the reader would give."""
+    assert reader.is_made
+    parts: list[bytes] = []
+    assert reader.seek(0, SeekPosition.END)
+    assert reader.seek(0, SeekPosition.SET)
+    while not parts or parts[-1]:
+        parts.append(reader.read(100, 0))
+    return b"".join(parts)
+
+
 class Weights:
     def __init__(self, a: np.ndarray[Any, Any]) -> None:
         assert a.flags.c_contiguous
@@ -68,13 +103,21 @@ class Runtime:
     def __init__(self, logger: ILogger) -> None:
         self.logger = logger
         self.engine_host_code_allowed = False
+        self.engines: WeakSet[ICudaEngine] = WeakSet()
 
-    def deserialize_cuda_engine(self, serialized_engine: bytes) -> "ICudaEngine | None":
+    def deserialize_cuda_engine(self, serialized_engine: Any) -> "ICudaEngine | None":
+        if isinstance(serialized_engine, _Reader):
+            serialized_engine = _read_all(serialized_engine)
         try:
-            return self.engine(json.loads(serialized_engine), self.logger)
+            made = self.engine(json.loads(serialized_engine), self.logger)
         except ValueError:
             self.logger.log(ILogger.ERROR, "the plan cannot be deserialized")
             return None
+        self.engines.add(made)
+        return made
+
+    def __del__(self) -> None:
+        destroy("runtime", self.engines)
 
 
 class ICudaEngine:
@@ -82,16 +125,20 @@ class ICudaEngine:
 
     def __init__(self, plan: dict[str, Any], logger: ILogger) -> None:
         self.logger = logger
+        self._thread = threading.get_ident()
         self.path = Path(plan["onnx"])
-        self.profile: ShapeProfile = decode(ShapeProfile, plan["profile"], "a plan", "")
+        self.profiles: list[ShapeProfile] = [decode(ShapeProfile, each, "a plan", "") for each in plan["profiles"]]
         self.refittable = bool(plan["refittable"])
         self.streams = bool(plan["weight_streaming"])
-        self.budget = self.streamable_weights_size
         self.contexts: WeakSet[IExecutionContext] = WeakSet()
+        self.budget = self.streamable_weights_size
         self.open({} if not plan["stripped"] else None)
         table = [(v, TensorIOMode.INPUT) for v in self._table.get_inputs()]
         table += [(v, TensorIOMode.OUTPUT) for v in self._table.get_outputs()]
         self.tensors = {value.name: (value, mode) for value, mode in table}
+
+    def __del__(self) -> None:
+        destroy("engine", self.contexts, self._thread)
 
     def open(self, weights: dict[str, np.ndarray[Any, Any]] | None) -> None:
         """Weights in place of the ONNX file's; None is an engine without any, which cannot run."""
@@ -112,7 +159,7 @@ class ICudaEngine:
 
     @property
     def device_memory_size_v2(self) -> int:
-        return _scratch_bytes({name: sizes.max for name, sizes in self.profile.inputs.items()})
+        return max(_scratch_bytes({name: sizes.max for name, sizes in each.inputs.items()}) for each in self.profiles)
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
@@ -143,16 +190,27 @@ class ICudaEngine:
 
 class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
-        self.engine = engine
+        # What the engine is, without being its handle: the library's own reference keeps no engine alive.
+        self.engine = object.__new__(_unowned(type(engine)))
+        self.engine.__dict__ = engine.__dict__
         engine.contexts.add(self)
         self._thread = threading.get_ident()
+        # Of several profiles none is selected: that another context has not taken the first one is nothing to rely on.
+        self._profile = 0 if len(engine.profiles) == 1 else None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._scratch = (0, 0)
 
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if not 0 <= profile_index < len(self.engine.profiles):
+            return self._complain(f"there is no profile {profile_index}")
+        self._profile, self._shapes = profile_index, {}
+        selected.append((self.engine.path.stem, profile_index))
+        return True
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        if not self.engine.profile.inputs[name].holds(shape):
-            return False
+        if self._profile is None or not self.engine.profiles[self._profile].inputs[name].holds(shape):
+            return self._complain(f"{name} of {shape} is not in profile {self._profile}")
         self._shapes[name] = tuple(shape)
         return True
 
@@ -197,8 +255,7 @@ class IExecutionContext:
         return load_driver().enqueue(stream_handle, lambda: _run(session, arrived, tensors, inputs, scratch)) == 0
 
     def __del__(self) -> None:
-        if threading.get_ident() != self._thread:
-            load_driver().raised.append(RuntimeError("a context was destroyed in another thread than the device's"))
+        destroy("context", (), self._thread)
 
     def _zeros(self) -> dict[str, np.ndarray[Any, Any]]:
         return {name: np.zeros(shape, self.engine.get_tensor_dtype(name)) for name, shape in self._shapes.items()}
@@ -258,6 +315,20 @@ class OnnxParserRefitter:
 
 Runtime.engine = ICudaEngine
 ICudaEngine.context = IExecutionContext
+
+
+def destroy(kind: str, users: Iterable[Any], thread: int | None = None) -> None:
+    """Note that something was destroyed: after all that uses it, and in the thread that made it."""
+    destroyed.append(kind)
+    if list(users):
+        load_driver().raised.append(RuntimeError(f"{kind} was destroyed while something still uses it"))
+    if thread is not None and threading.get_ident() != thread:
+        load_driver().raised.append(RuntimeError(f"{kind} was destroyed in another thread than the device's"))
+
+
+@cache
+def _unowned(engine: type[ICudaEngine]) -> type[ICudaEngine]:
+    return type(engine.__name__, (engine,), {"__del__": lambda self: None})
 
 
 def _run(

@@ -210,8 +210,8 @@ class HasShapes(Protocol):
 class HasPlans(Protocol):
     """A backend that reads files of its own from a bundle, each when a shape first needs it."""
 
-    def read_plans(self, bundle: Bundle) -> None:
-        """Read what the bundle's networks need now. Raises BackendError where a file is missing or altered."""
+    def check_plans(self, bundle: Bundle) -> None:
+        """See that what the bundle's networks need is there, unread. Raises BackendError for a missing or cut file."""
 
 
 @runtime_checkable

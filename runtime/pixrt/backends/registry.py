@@ -72,7 +72,7 @@ def backend_statuses(bundle: Bundle) -> Iterator[BackendStatus]:
 
 
 def open_backend(name: str, bundle: Bundle, options: SessionOptions | None = None) -> Opened:
-    """Open a backend that can run the bundle; "auto" takes the first of its ladder that opens, with plans all whole.
+    """Open a backend that can run the bundle; "auto" takes the first of its ladder that opens, all its plans there.
 
     Raises OptionError for an unknown name or options that it does not have, BackendError where the backend (for "auto":
     every one) cannot run the bundle here.
@@ -86,7 +86,7 @@ def open_backend(name: str, bundle: Bundle, options: SessionOptions | None = Non
     for info in ladder(measured):
         try:
             backend = _open(info, bundle, options)
-            _read_plans(backend, bundle)
+            _check_plans(backend, bundle)
         except BackendError as error:
             passed_over.append(BackendStatus(info.name, False, error.problem))
         else:
@@ -150,11 +150,11 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _read_plans(backend: Backend, bundle: Bundle) -> None:
+def _check_plans(backend: Backend, bundle: Bundle) -> None:
     if not isinstance(backend, HasPlans):
         return
     try:
-        backend.read_plans(bundle)
+        backend.check_plans(bundle)
     except BackendError:
         backend.close()
         raise

@@ -1,7 +1,8 @@
 """Plan files of a bundle: is an engine for this machine, and is its file the very one that was built.
 
 A plan is executable code, so nothing of it is deserialised before path, owner, mode, size and SHA-256 were checked; the
-bytes that were hashed are the bytes that are returned. Must not import TensorRT or a backend.
+bytes that were hashed are the bytes that are returned, or stand in the very file that is left open. A plan is hashed
+when it is read, and not before. Must not import TensorRT or a backend.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from pixrt.bundles.engine_owner import is_own
 from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineLibrary, EngineSpec
@@ -98,6 +100,38 @@ def read_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only:
     truncated, altered or swapped plan, and one that was built from other weights than the bundle's; with `own_only`
     for one that this user has not built.
     """
+    path = _place(folder, spec, manifest, own_only=own_only)
+    plan = read_trusted(path, limit=max(engine.bytes for engine in (spec, *manifest.engines)))
+    _check_content(path, spec, manifest, len(plan), hashlib.sha256(plan).hexdigest())
+    return plan
+
+
+def open_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only: bool = False) -> BinaryIO:
+    """As `read_engine`, the file open at its beginning: it is hashed piece by piece, never whole in memory."""
+    path = _place(folder, spec, manifest, own_only=own_only)
+    file = _open_trusted(path)
+    try:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        _check_content(path, spec, manifest, file.tell(), digest)
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise EngineError(f"{path} cannot be read: {error.strerror}", remedy="Check the disk") from error
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only: bool = False) -> None:
+    """The checks of `read_engine` that need no byte of the plan: also its size. Raises EngineError."""
+    path = _place(folder, spec, manifest, own_only=own_only)
+    with _open_trusted(path) as file:
+        _check_size(path, spec, os.fstat(file.fileno()).st_size)
+
+
+def _place(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only: bool) -> Path:
+    """Where the plan is. Raises EngineError where it or its guards are not as a build leaves them."""
     if own_only and (problem := owner_problem(spec)):
         raise EngineError(problem, remedy=_BUILD)
     if not is_plan_name(spec.file):
@@ -110,20 +144,25 @@ def read_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only:
         )
     _check_guard(folder / MANIFEST_NAME)
     _check_guard(folder / ENGINES_FOLDER)
-    path = folder / spec.file
-    plan = read_trusted(path, limit=max(engine.bytes for engine in (spec, *manifest.engines)))
-    digest = hashlib.sha256(plan).hexdigest()
-    if digest == spec.sha256 and len(plan) == spec.bytes:
-        return plan
+    return folder / spec.file
+
+
+def _check_content(path: Path, spec: EngineSpec, manifest: Manifest, bytes_: int, digest: str) -> None:
+    if digest == spec.sha256 and bytes_ == spec.bytes:
+        return
     for other in manifest.engines:
         if digest == other.sha256:
             raise EngineError(f"{path} holds the plan of {other.file}: the files were swapped", remedy=_BUILD)
-    if len(plan) != spec.bytes:
-        kind = "truncated" if len(plan) < spec.bytes else "longer than it was built"
-        raise EngineError(f"{path} is {kind}: {len(plan)} bytes, {spec.bytes} in the manifest", remedy=_BUILD)
+    _check_size(path, spec, bytes_)
     raise EngineError(
         f"{path} is altered: SHA-256 {digest[:12]}..., {spec.sha256[:12]}... in the manifest", remedy=_BUILD
     )
+
+
+def _check_size(path: Path, spec: EngineSpec, bytes_: int) -> None:
+    if bytes_ != spec.bytes:
+        kind = "truncated" if bytes_ < spec.bytes else "longer than it was built"
+        raise EngineError(f"{path} is {kind}: {bytes_} bytes, {spec.bytes} in the manifest", remedy=_BUILD)
 
 
 def _check_guard(path: Path) -> None:
@@ -142,6 +181,14 @@ def read_trusted(path: Path, limit: int) -> bytes:
 
     Raises EngineError.
     """
+    with _open_trusted(path) as file:
+        try:
+            return file.read(limit + 1)
+        except OSError as error:
+            raise EngineError(f"{path} cannot be read: {error.strerror}", remedy="Check the disk") from error
+
+
+def _open_trusted(path: Path) -> BinaryIO:
     # Not blocking, so that a pipe in the file's place is told and not waited for.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
@@ -157,12 +204,10 @@ def read_trusted(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise EngineError(f"{path} is not a regular file", remedy=_NOT_OURS)
         _check_owner(path, status)
-        with os.fdopen(os.dup(fd), "rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        raise EngineError(f"{path} cannot be read: {error.strerror}", remedy="Check the disk") from error
-    finally:
+        return os.fdopen(fd, "rb")
+    except BaseException:
         os.close(fd)
+        raise
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

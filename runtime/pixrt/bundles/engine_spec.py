@@ -61,7 +61,8 @@ class ShapeProfile:
 class EngineSpec:
     """One engine: its plan file, by which library, from which ONNX, for which GPUs and shapes it was built.
 
-    `targets` are compute capabilities ("sm89"); `gpu` is the name of the GPU it is tied to, "" if it is portable.
+    All `profiles` share the weights; an execution context selects one of them, by its index. `targets` are compute
+    capabilities ("sm89"); `gpu` is the name of the GPU it is tied to, "" if it is portable.
     `source_sha256` is one digest over the component's ONNX file and its external weights, `source_bytes` their size.
     `key` is a SHA-256 over all that decides the plan, but for the plan itself. A `stripped` plan holds no weights: they
     come from the bundle when it is loaded. `workspace_bytes`, `optimization_level` and `max_aux_streams` are None if
@@ -94,4 +95,15 @@ class EngineSpec:
 
     def holds(self, shapes: Mapping[str, Sequence[int]]) -> bool:
         """Whether one of the profiles takes inputs of these shapes."""
-        return any(profile.holds(shapes) for profile in self.profiles)
+        return self.profile_for(shapes) is not None
+
+    def profile_for(self, shapes: Mapping[str, Sequence[int]]) -> int | None:
+        """The index of the profile to run inputs of these shapes with, a static one before others; None without one."""
+        fitting = [index for index, profile in enumerate(self.profiles) if profile.holds(shapes)]
+        return min(fitting, key=lambda index: not self.profiles[index].is_static, default=None)
+
+    def covers(self, profile: ShapeProfile) -> bool:
+        """Whether one of the profiles takes all that `profile` does."""
+        least = {name: sizes.min for name, sizes in profile.inputs.items()}
+        most = {name: sizes.max for name, sizes in profile.inputs.items()}
+        return any(own.holds(least) and own.holds(most) for own in self.profiles)

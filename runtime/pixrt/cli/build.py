@@ -50,7 +50,7 @@ def build(
             help="WIDTHxHEIGHT in pixels, separated by commas; else the native one and its narrower ones.",
         ),
     ] = "",
-    batch: Annotated[str, typer.Option(metavar="N", help="Pictures at once: a number, or a range such as 1-4.")] = "1",
+    batch: Annotated[str, typer.Option(metavar="N", help="Pictures at once: a number, or a range.")] = "1-4",
     branches: Annotated[
         str, typer.Option(metavar="LIST", help="Branches of the guidance: some of 1,2,3; else the usual ones.")
     ] = "",
@@ -77,7 +77,7 @@ def build(
     *,
     parameters: dict[str, Any],
 ) -> None:
-    """Build TensorRT engines into a bundle: a static plan per size and row count, and a dynamic one for the rest."""
+    """Build TensorRT engines into a bundle, one per network: a static profile per size, a dynamic one for the rest."""
     from pixrt_engines import BuildOptions, plan_build
     from pixrt_engines.options import parse_batch, parse_branches, parse_components, parse_sizes, parse_targets
 
@@ -179,8 +179,10 @@ def _describe(plan: "BuildPlan", said: str, as_json: bool) -> None:
 
 def _tell(engine: "PlannedEngine", tell: Callable[[str], None]) -> None:
     tell(f"{engine.name}: {engine.entry.source_bytes / 2**20:.1f} MiB of ONNX")
-    for name, sizes in engine.profile.inputs.items():
-        tell(f"  {name}  {sizes}")
+    for named in engine.profiles:
+        tell(f"  {named.name}")
+        for name, sizes in named.profile.inputs.items():
+            tell(f"    {name}  {sizes}")
 
 
 def _run(plan: "BuildPlan", options: "BuildOptions", printer: "_Printer") -> None:
@@ -223,8 +225,16 @@ class _Printer:
         spec = built.spec
         took = "was there already" if built.outcome == "found" else f"{built.seconds:.1f} s"
         self._tell(f"  {spec.file}  {spec.bytes / 2**20:.1f} MiB  {took}")
+        attentions = built.attentions
+        if attentions is not None and attentions.in_fp32 and spec.precision == "fp16":
+            self._tell(
+                f"  {attentions.in_fp32} of {attentions.all} attentions are kept in FP32: each runs as several kernels,"
+                " slower and with more memory"
+            )
 
 
 def _facts(built: "BuiltEngine") -> dict[str, Any]:
     spec: EngineSpec = built.spec
-    return {"outcome": built.outcome, "seconds": round(built.seconds, 3), **dataclasses.asdict(spec)}
+    attentions = None if built.attentions is None else dataclasses.asdict(built.attentions)
+    told = {"outcome": built.outcome, "seconds": round(built.seconds, 3), "attentions": attentions}
+    return told | dataclasses.asdict(spec)

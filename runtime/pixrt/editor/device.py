@@ -141,7 +141,8 @@ class Device:
                 self.drop(next(iter(numbers)))
                 raise
             self._fewer[work] = max(1, len(numbers) // 2)
-            raise Lost(lost, self._fewer[work]) from None
+            # Those without a place yet too: where the pool could not be made there is nobody else to be told of it by.
+            raise Lost(list(dict.fromkeys([*lost, *numbers])), self._fewer[work]) from None
         for making in makings:
             making.clock.add("denoise", seconds)
             making.clock.add("denoise_share", seconds * making.rows / rows)

@@ -13,7 +13,7 @@ from pixrt.backends.tensorrt.context import TensorRtContext
 from pixrt.backends.tensorrt.cuda import Device
 from pixrt.backends.tensorrt.memory import HeldArrays, Scratch
 from pixrt.backends.tensorrt.plan import TensorRtEngine
-from pixrt.bundles.engine_files import engine_problem, owner_problem, read_engine
+from pixrt.bundles.engine_files import check_engine, engine_problem, owner_problem
 from pixrt.bundles.engine_spec import EngineLibrary, EngineSpec, SizeRange
 from pixrt.bundles.manifest import NETWORKS, Component
 from pixrt.bundles.store import Bundle
@@ -107,7 +107,7 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
         return tuple(profile.inputs[name] for spec in engines for profile in spec.profiles if name in profile.inputs)
 
     def engines(self, bundle: Bundle, component: Component, *, refit: bool = False) -> list[EngineSpec]:
-        """The component's engines that can run here, static shapes first. Raises EngineError where there is none.
+        """The component's engines that can run here. Raises EngineError where there is none.
 
         `refit` leaves out those that cannot take other weights, a weight budget those that cannot stream theirs.
         """
@@ -128,18 +128,18 @@ class TensorRtBackend(HasShapes, HasPlans, TellsMemory):
             lacks = f"the bundle {bundle.manifest.name!r} has no {context.library} engine of {component}"
             command = f"pixrt build {bundle.folder} --library {self.name} --component {component}"
             raise EngineError(problems[0] if problems else lacks, remedy=f"Build one here: `{command}`")
-        return sorted(fitting, key=lambda spec: not all(profile.is_static for profile in spec.profiles))
+        return fitting
 
     def networks(self, bundle: Bundle) -> tuple[Component, ...]:
         """What an edit runs here: the fused step in the UNet's place where it has an engine."""
         fused = self.problem(bundle, Component.UNET_STEP) is None
         return tuple(Component.UNET_STEP if fused and name is Component.UNET else name for name in NETWORKS)
 
-    def read_plans(self, bundle: Bundle) -> None:
-        """See `HasPlans`: every plan that fits is read whole, and its bytes are checked."""
+    def check_plans(self, bundle: Bundle) -> None:
+        """See `HasPlans`. A plan is hashed when it is opened: what no edit needs is not read."""
         for component in self.networks(bundle):
             for spec in self.engines(bundle, component):
-                read_engine(bundle.folder, spec, bundle.manifest, own_only=not self.context.trust_engines)
+                check_engine(bundle.folder, spec, bundle.manifest, own_only=not self.context.trust_engines)
 
     def open(self, bundle: Bundle, component: Component, weights: Iterable[NewWeight] = ()) -> TensorRtEngine:
         """See `Backend.open`. The plans themselves are read when a shape first asks for one."""

@@ -34,15 +34,22 @@ class Plan(Protocol):
     def scratch_bytes(self, context: Any) -> int:
         """Scratch memory that a context, whose shapes are set, needs."""
 
+    def keep_kernels(self) -> None:
+        """Keep kernels that the library has compiled, for the next process."""
+
 
 class Execution:
-    """One execution context, for one set of shapes."""
+    """One execution context, for one set of shapes and the plan's profile that takes them."""
 
     def __init__(self, owner: TensorRtContext, plan: Plan, shapes: Shapes) -> None:
         self._owner = owner
-        self._plan = plan  # it must outlive its contexts
+        self._plan = plan  # it must outlive its contexts: see `_Dropped`
         self._context = plan.context()
         self._generation = -1
+        self._has_run = False
+        profile = plan.spec.profile_for({tensor.name: shapes[tensor.name] for tensor in plan.spec.inputs})
+        if len(plan.spec.profiles) > 1 and not self._select(profile):
+            raise self._failed(f"does not take its profile {profile}")
         for tensor in plan.spec.inputs:
             if not self._context.set_input_shape(tensor.name, tuple(shapes[tensor.name])):
                 raise self._failed(f"does not take {tensor.name} of {list(shapes[tensor.name])}")
@@ -57,6 +64,10 @@ class Execution:
     def __del__(self) -> None:
         if hasattr(self, "_context"):
             self._owner.device.drop(_Dropped(self._context, self._plan))
+
+    def _select(self, profile: int | None) -> bool:
+        """What it enqueues is before every run: they are on the same stream."""
+        return profile is not None and self._context.set_optimization_profile_async(profile, self._owner.device.stream)
 
     def set_addresses(self, memory: Mapping[str, Memory]) -> None:
         """Where every input and output is; once."""
@@ -79,6 +90,10 @@ class Execution:
             self._generation = scratch.generation
         if not self._context.execute_async_v3(self._owner.device.stream):
             raise self._failed("failed")
+        if not self._has_run:
+            # Not when the plan is closed: a process that is killed would have compiled them for nothing.
+            self._has_run = True
+            self._plan.keep_kernels()
 
     def can_be_captured(self) -> bool:
         """Whether the library lets a stream capture see all of a run; TensorRT does unless it streams weights."""
@@ -95,13 +110,18 @@ class Execution:
 
 
 class _Dropped:
-    """What is left of an execution: the library may still be running it, and frees its memory in the calling thread."""
+    """What is left of an execution: the library may still be running it, and frees its memory in the calling thread.
 
-    def __init__(self, *held: object) -> None:
-        self._held = held
+    The context goes first, by name: a tuple of the two would drop its last member, the plan, before it.
+    """
+
+    def __init__(self, context: Any, plan: Plan) -> None:
+        self._context = context
+        self._plan: Plan | None = plan
 
     def free(self) -> None:
-        self._held = ()
+        self._context = None
+        self._plan = None
 
 
 class Repeated:
@@ -117,6 +137,9 @@ class Repeated:
         self.execution = execution
         self._graph: Graph | None = None
         self._may_capture = owner.graphs
+
+    def __del__(self) -> None:
+        self._graph = None  # before the execution that it was captured of
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Enqueue `work`, the same at every call. It is not kept: it refers to what holds this."""

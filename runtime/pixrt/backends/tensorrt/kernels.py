@@ -29,8 +29,8 @@ class KernelCache:
         name = f"{spec.sha256[:16]}-{owner.capability}-{owner.version}.cache"
         self._path = platformdirs.user_cache_path("pixrt") / "kernels" / name
         self._strategies = owner.module.DynamicShapesKernelSpecializationStrategy
-        self._engine = engine
-        self._cache = engine.create_runtime_config().create_runtime_cache()
+        self._engine: Any = engine
+        self._cache: Any = engine.create_runtime_config().create_runtime_cache()
         self._kept = b""
         with suppress(EngineError):
             data = read_trusted(self._path, _MOST_BYTES)
@@ -45,6 +45,11 @@ class KernelCache:
         config.dynamic_shapes_kernel_specialization_strategy = self._strategies.EAGER
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
+
+    def close(self) -> None:
+        """Let go of the cache, then of the engine; every context that was made here is gone by then."""
+        self._cache = None
+        self._engine = None
 
     def save(self) -> None:
         """Write the file where there are new kernels."""

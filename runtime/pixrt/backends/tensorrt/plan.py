@@ -24,8 +24,8 @@ from pixrt.backends.tensorrt.calls import DeviceCall, DeviceLoop
 from pixrt.backends.tensorrt.context import TensorRtContext
 from pixrt.backends.tensorrt.execution import Execution, Shapes
 from pixrt.backends.tensorrt.kernels import KernelCache
+from pixrt.backends.tensorrt.reading import deserialize
 from pixrt.backends.tensorrt.refit import Refit, refit_whole
-from pixrt.bundles.engine_files import read_engine
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import Bundle
@@ -33,14 +33,15 @@ from pixrt.errors import BackendError, EngineError
 
 
 class LoadedPlan:
-    """A deserialised plan."""
+    """A deserialised plan. Each of its executions holds it, so it goes after the last of their contexts."""
 
     def __init__(self, owner: TensorRtContext, runtime: Any, bundle: Bundle, spec: EngineSpec) -> None:
-        plan = read_engine(bundle.folder, spec, bundle.manifest, own_only=not owner.trust_engines)
         self.spec = spec
         self._owner = owner
+        self.kernels: KernelCache | None = None
+        self._runtime = runtime  # it must outlive its engines
         free, _ = owner.device.memory()
-        self.engine: Any = runtime.deserialize_cuda_engine(plan)
+        self.engine: Any = deserialize(owner.module, runtime, bundle, spec, own_only=not owner.trust_engines)
         if self.engine is None:
             raise EngineError(
                 f"{owner.library} {owner.version} cannot open {spec.file}: {owner.log.last}",
@@ -51,9 +52,14 @@ class LoadedPlan:
             with bundle.loading(Component(spec.component)) as path:
                 refit_whole(owner.module, owner.log, self.engine, path)
         self.streams_weights = self._limit_weights(owner.weight_budget_bytes)
-        self.kernels = KernelCache(owner, spec, self.engine) if owner.library == "tensorrt_rtx" else None
+        if owner.library == "tensorrt_rtx":
+            self.kernels = KernelCache(owner, spec, self.engine)
         self._weights_bytes = free - owner.device.memory()[0]
         self._executions: WeakSet[Execution] = WeakSet()
+
+    def __del__(self) -> None:
+        if hasattr(self, "engine"):
+            self._owner.device.drop(_Dropped(self.kernels, self.engine, self._runtime))
 
     def _check_tensors(self) -> None:
         """The engine's own table against the manifest's: an address must not be bound to a tensor of another kind."""
@@ -91,6 +97,11 @@ class LoadedPlan:
             )
         return max(needed, most) if self.streams_weights else needed
 
+    def keep_kernels(self) -> None:
+        """See `Plan.keep_kernels`."""
+        if self.kernels is not None:
+            self.kernels.save()
+
     def execution(self, shapes: Shapes) -> Execution:
         """An execution context for these shapes."""
         made = Execution(self._owner, self, shapes)
@@ -121,6 +132,21 @@ class LoadedPlan:
                 f"{self.spec.file} cannot be run: {self._owner.log.last}", remedy="Close other programs on the GPU"
             )
         return context
+
+
+class _Dropped:
+    """What is left of a plan, freed in the device's thread: kernels, engine, runtime, each before what made it."""
+
+    def __init__(self, kernels: KernelCache | None, engine: Any, runtime: Any) -> None:
+        self._kernels = kernels
+        self._engine = engine
+        self._runtime = runtime
+
+    def free(self) -> None:
+        if self._kernels is not None:
+            self._kernels.close()
+        self._engine = None
+        self._runtime = None
 
 
 class TensorRtEngine(CanLoop, CanRefit):
@@ -172,9 +198,7 @@ class TensorRtEngine(CanLoop, CanRefit):
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        plan = self._plans.pop(name)
-        if plan.kernels is not None:
-            plan.kernels.save()
+        self._plans.pop(name).keep_kernels()
 
     def _apply(self) -> None:
         device = self._owner.device
@@ -189,19 +213,20 @@ class TensorRtEngine(CanLoop, CanRefit):
         return self._owner.device.run(plan.execution, shapes)
 
     def _plan(self, shapes: Shapes) -> LoadedPlan:
-        """The first plan that takes these shapes."""
+        """The first plan that takes these shapes; one with a static profile of them before others."""
         inputs = {tensor.name: tuple(shapes[tensor.name]) for tensor in self._spec.inputs}
-        for spec in self._specs:
-            if spec.holds(inputs):
-                if spec.file not in self._plans:
-                    for name in [name for name, plan in self._plans.items() if not plan.is_in_use]:
-                        self._drop(name)  # its weights may be as large as the new one's
-                    plan = LoadedPlan(self._owner, self._runtime, self._bundle, spec)
-                    self._refit.apply(plan.engine)
-                    self._owner.device.settle()  # the library loads on streams of its own
-                    self._plans[spec.file] = plan
-                    self._owner.plans.add(plan)
-                return self._plans[spec.file]
+        fitting = [(spec, profile) for spec in self._specs if (profile := spec.profile_for(inputs)) is not None]
+        fitting.sort(key=lambda found: not found[0].profiles[found[1]].is_static)
+        for spec, _ in fitting[:1]:
+            if spec.file not in self._plans:
+                for name in [name for name, plan in self._plans.items() if not plan.is_in_use]:
+                    self._drop(name)  # its weights may be as large as the new one's
+                plan = LoadedPlan(self._owner, self._runtime, self._bundle, spec)
+                self._refit.apply(plan.engine)
+                self._owner.device.settle()  # the library loads on streams of its own
+                self._plans[spec.file] = plan
+                self._owner.plans.add(plan)
+            return self._plans[spec.file]
         name = next(iter(inputs))
         taken = "; ".join(
             f"{' x '.join(map(str, sizes.min))} to {' x '.join(map(str, sizes.max))}"
