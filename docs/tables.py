@@ -19,8 +19,8 @@ def photo(result: Mapping[str, Any]) -> str:
     overall, share = result["overall"], result["overall"]["accuracy"]
     lines = [
         f"`pixrt eval photo --edits {result['edits']}`, {result['size']} pixels: **{100 * share['share']:.1f} % right**"
-        f" ({100 * share['low']:.0f} to {100 * share['high']:.0f}), PSNR **{overall['psnr_db']['mean']:.1f} dB** on average;"
-        f" the autoencoder alone {result['reconstruction_psnr_db']['mean']:.1f} dB.",
+        f" ({100 * share['low']:.0f} to {100 * share['high']:.0f}), PSNR **{overall['psnr_db']['mean']:.1f} dB** on"
+        f" average; the autoencoder alone {result['reconstruction_psnr_db']['mean']:.1f} dB.",
         "",
         "| kind | right | of | PSNR, dB | worst square, RMS of 255 |",
         "|---|---|---|---|---|",
