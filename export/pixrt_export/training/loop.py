@@ -141,7 +141,7 @@ class _Run:
                 f"mixed_precision is {options.mixed_precision}: {error}", remedy="Use bf16, or no"
             ) from error
         # The order in memory that convolutions are fastest in: a quarter less time on a CPU with BF16.
-        job.network.to(memory_format=torch.channels_last)
+        job.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stubs lack it
         parameters = [parameter for _, parameter in trainable(job.network)]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
