@@ -73,7 +73,8 @@ def deep_pool(slots: int, tiling: Tiling | None = None) -> tuple[Any, NumpyEngin
 def naive(steps: Steps, seed: int, scales: Scales, window: tuple[float, float], every: int, cached: int) -> Any:
     """States of one picture in float64; the network rows of its steps, whole and shallow.
 
-    From the definition: a prediction, and a feature, serves the step that made it and so many less one behind it.
+    From the definition: what a prediction differs by from the first branch's, and a feature, serves the step that made
+    it and so many less one behind it.
     """
     table, given = steps.table, given_to(seed)
     drawn = np.empty((1 + len(table), *SHAPE), np.float32)
@@ -82,6 +83,7 @@ def naive(steps: Steps, seed: int, scales: Scales, window: tuple[float, float], 
     inputs = {T: (given["text"], given["source"]), I: (given["null"], given["source"]), U: (given["null"], 0)}
     x, stored, states, rows = table.initial_scale * noise[0], [], [], []
     predictions: dict[Branch, tuple[int, Any]] = {}
+    differences: dict[Branch, Any] = {}
     features: dict[Branch, tuple[int, Any]] = {}
     for at in range(len(table)):
         is_guided = window[0] <= at / len(table) < window[1]
@@ -103,7 +105,9 @@ def naive(steps: Steps, seed: int, scales: Scales, window: tuple[float, float], 
                 features[branch] = kept = at, deep(*fed)
             assert kept is not None
             predictions[branch] = at, shallow(*fed, kept[1])[0].astype(np.float64)
-        output = sum(weights[branch] * predictions[branch][1] for branch in running)
+            differences[branch] = predictions[branch][1] - predictions[running[0]][1]
+        now = predictions[running[0]][1]
+        output = sum(weights[branch] * (now + differences[branch]) for branch in running)
         new = table.x[at] * x + table.output[at] * output + table.noise[at] * noise[1 + at]
         for k, old in enumerate(reversed(stored[-table.depth :] if table.depth else [])):
             new = new + table.history[at, k] * old
@@ -186,7 +190,7 @@ class TestOnePicture:
         held = smooth_network(engine.samples[0], np.full(3, table.timesteps[0]), contexts)
         before = pool.latents(slot)
         pool.step()
-        held[0] = smooth_network(engine.samples[1], np.full(1, table.timesteps[1]), contexts[:1])[0]
+        held = held + smooth_network(engine.samples[1], np.full(1, table.timesteps[1]), contexts[:1]) - held[0]
         guided = np.einsum("b,bchw->chw", steps.guidance[1].astype(np.float64), held)
         expected = table.denoised_x[1] * before + table.denoised_output[1] * guided
         np.testing.assert_allclose(pool.denoised(slot), expected, atol=2e-5 * np.abs(expected).max())

@@ -184,9 +184,13 @@ class HostPool:
                     outputs[branch] = rows.output[row]
                 used[network] = last = first + len(its)
                 inputs.append((rows.noisy[first:last], rows.timestep[first:last]))
-            kept = tuple((outputs[branch], own.predictions[branch]) for branch in outputs if branch in own.predictions)
+            compared = outputs[branches[0]]
+            kept = tuple(
+                (outputs[branch], compared, own.differences[branch]) for branch in outputs if branch in own.differences
+            )
+            again = tuple((own.differences[branch], compared, own.predictions[branch]) for branch in held)
             outputs |= {branch: own.predictions[branch] for branch in held}
-            places.append(Place(tuple(inputs), tuple(sorted(outputs.items(), key=_branch)), kept))
+            places.append(Place(tuple(inputs), tuple(sorted(outputs.items(), key=_branch)), kept, again))
         self._placed, self._places, self._used = placed, places, (used[0], used[1])
 
     def wait(self) -> None:

@@ -36,12 +36,14 @@ class Place:
     Attributes:
         inputs: what it writes there, latents and timesteps.
         outputs: what it reads of each branch: of the network's rows, or what it kept of an earlier step.
-        kept: predictions of this step that it keeps, and where.
+        kept: predictions of this step whose difference to that of its first branch is kept: both, and where.
+        held: of earlier steps such a difference, this step's first prediction, and where their sum is to be.
     """
 
     inputs: tuple[tuple[Array, NDArray[np.float32]], ...]
     outputs: tuple[tuple[Branch, Latents], ...]
-    kept: tuple[tuple[Latents, Latents], ...]
+    kept: tuple[tuple[Latents, Latents, Latents], ...]
+    held: tuple[tuple[Latents, Latents, Latents], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +70,8 @@ class Anchored:
 class Slot:
     """One picture's state, what its solver remembers, its noise, and what it is held to.
 
-    And what of its steps is used again: `predictions`, and by `make_features` the room for `features`, of those
-    branches that use them again.
+    And what of its steps is used again: `differences`, `predictions` made of them, and by `make_features` the room for
+    `features`, of those branches that use them again.
     """
 
     def __init__(self, shape: tuple[int, int, int], make_features: Callable[[], Features] = tuple) -> None:
@@ -82,7 +84,9 @@ class Slot:
         self._values: list[list[float]] = []  # and the same, to ask which are zero
         self._outputs: tuple[tuple[Branch, Latents], ...] = ()
         self._make_features = make_features
-        self._stored: tuple[dict[Branch, Latents], dict[Branch, Features]] = {}, {}  # of all pictures so far
+        # Of all pictures so far: differences and predictions, and features.
+        self._stored: tuple[dict[Branch, tuple[Latents, Latents]], dict[Branch, Features]] = {}, {}
+        self.differences: dict[Branch, Latents] = {}
         self.predictions: dict[Branch, Latents] = {}
         self.features: dict[Branch, Features] = {}
 
@@ -106,10 +110,11 @@ class Slot:
             np.multiply(track.initial_noise, anchored.where, out=anchored.noise)
         predictions, features = self._stored
         for branch in set().union(*steps.held).difference(predictions):
-            predictions[branch] = np.zeros(shape, np.float32)
+            predictions[branch] = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         for branch in set().union(*steps.shallow).difference(features):
             features[branch] = self._make_features()
-        self.predictions = {branch: predictions[branch] for branch in set().union(*steps.held)}
+        self.differences = {branch: predictions[branch][0] for branch in set().union(*steps.held)}
+        self.predictions = {branch: predictions[branch][1] for branch in self.differences}
         self.features = {branch: features[branch] for branch in set().union(*steps.shallow)}
         np.copyto(self.states[0], track.start)
         rows = np.column_stack((steps.rows, steps.rows[:, OUTPUT, None] * steps.guidance))
@@ -131,8 +136,10 @@ class Slot:
         c, value, product = self._numbers[at], self._values[at], scratch.product
         x, moved = self.states[at % 2], self.states[(at + 1) % 2]
         self._outputs = place.outputs
-        for prediction, kept in place.kept:
-            np.copyto(kept, prediction)
+        for prediction, first, difference in place.kept:
+            np.subtract(prediction, first, out=difference)
+        for difference, first, prediction in place.held:
+            np.add(difference, first, out=prediction)
         np.multiply(x, c[X], out=moved)
         if value[STORE_OUTPUT] or value[ANCHOR_DENOISED]:  # the guided output is used more than once
             guide(place.outputs, c, scratch.guided, product)
@@ -193,7 +200,7 @@ class Slot:
     def bytes(self) -> int:
         """Size of its arrays."""
         predictions, features = self._stored
-        count = len(self.states) + len(self._history) + (3 if self._anchored else 0) + len(predictions)
+        count = len(self.states) + len(self._history) + (3 if self._anchored else 0) + 2 * len(predictions)
         deep = sum(feature.nbytes for each in features.values() for feature in each)
         return count * self.states[0].nbytes + self._noise.nbytes + deep
 

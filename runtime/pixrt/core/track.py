@@ -50,7 +50,7 @@ class Steps:
         table: the solver's, N network calls.
         rows: float32 `[N, TABLE]`: coefficients, guidance, and the timestep that the network is told.
         branches: of each step those that are computed: a branch whose weight is zero is not.
-        held: of each step those whose last prediction is used again (see `maths.reuse`).
+        held: of each step those whose last prediction, by its difference, is used again (see `maths.reuse`).
         shallow: of each step's `branches` those that only the shallow network runs, on what the deep ones made.
     """
 

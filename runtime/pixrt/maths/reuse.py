@@ -2,8 +2,10 @@
 
 Pure. A step is one call of the network: PNDM has one more than steps. Two rules, each exact at an interval of 1:
 
-predictions: what a branch predicted serves the step that computed it and the `interval` - 1 steps behind it. The first
-    branch that runs at a step (the one that sees the instruction) is computed at every step.
+predictions: what a branch predicted serves the step that computed it and the `interval` - 1 steps behind it, by its
+    difference to what the first branch that runs (the one that sees the instruction) predicted at the same step; that
+    one is computed at every step. Guidance multiplies differences, and those change slowly: a prediction that is a step
+    old beside one that is not would differ by more than the instruction.
 features: the deep layers' output of a branch serves the step that computed it and the `interval` - 1 steps behind it
     (DeepCache, Ma et al. 2023, arXiv:2312.00858). At steps 0, interval, 2 interval... it is computed in any case, so
     that the branches of a picture run the whole network at the same steps.
