@@ -14,6 +14,7 @@ from pixrt.bundles.manifest import Component, parse_manifest
 from pixrt.bundles.store import open_bundle
 from pixrt.errors import DataError, LoraError, PackageMissing
 from pixrt_export import ExportOptions, export_checkpoint
+from shapes import Run
 from stored_data import samples, write_table
 
 onnx = pytest.importorskip("onnx")
@@ -110,7 +111,7 @@ def expected(x: Any, weights: dict[str, Any], quantised: tuple[bool, bool]) -> A
     return a.reshape(-1, 4) @ second
 
 
-def run(model: Any, path: Path, **feeds: Any) -> Any:
+def compute(model: Any, path: Path, **feeds: Any) -> Any:
     from pixrt_export.tracing import open_session, save
 
     save(model, path)
@@ -131,7 +132,7 @@ def test_layers_are_put_back_and_switched(tmp_path: Path, quantised: tuple[bool,
     assert graph.layers == NAMES
     graph.put_back([name for name, is_on in zip(NAMES, quantised, strict=True) if not is_on])
     answer = expected(x, weights, quantised)
-    np.testing.assert_allclose(run(model, tmp_path / "back.onnx", x=x), answer, atol=2e-5)
+    np.testing.assert_allclose(compute(model, tmp_path / "back.onnx", x=x), answer, atol=2e-5)
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for name, is_on in zip(("first", "second"), quantised, strict=True):
         assert (name in kinds) != is_on
@@ -139,7 +140,7 @@ def test_layers_are_put_back_and_switched(tmp_path: Path, quantised: tuple[bool,
 
     switched, _ = two_layers()
     QuantisedGraph(switched).add_switches([[name] for name in NAMES])
-    found = run(switched, tmp_path / "switched.onnx", x=x, **{SWITCHES: np.array(quantised)})
+    found = compute(switched, tmp_path / "switched.onnx", x=x, **{SWITCHES: np.array(quantised)})
     np.testing.assert_allclose(found, answer, atol=2e-5)
 
 
@@ -291,6 +292,15 @@ def test_the_manifest_says_how_it_was_quantised(int8: Path) -> None:
     assert {"nncf", "onnx"} <= manifest.tools.keys()
     assert parse_manifest(manifest.to_json(), "it") == manifest
     assert {path.name for path in int8.iterdir()} == {*manifest.files, "manifest.json"}
+
+
+@pytest.mark.slow
+def test_inspect_says_what_it_is_for(run: Run, int8: Path) -> None:
+    outcome = run("inspect", int8)
+    said = " ".join(outcome.out.split())
+    assert "made for OpenVINO: ONNX Runtime runs it right, and no faster than fp32" in said
+    assert "against its FP32 graph" in said
+    assert "calibrated on 36 rows of 3 edits" in said
 
 
 @pytest.mark.slow
