@@ -111,6 +111,10 @@ def test_doctor(run: Run) -> None:
     side = open_bundle(DEFAULT_BUNDLE, verify=False).manifest.native_resolution
     assert f"self-test: one step at {side} px on ort-cpu" in outcome.out
     assert "backend ort-cuda" in outcome.out
+    assert re.search(r"NVIDIA driver +(none|runs CUDA \d)", outcome.out)
+    assert re.search(
+        r"drivers needed +pixrt\[cuda\]: 580 or newer \(CUDA 13\); pixrt\[cuda12\]: 525 or newer", outcome.out
+    )
     openvino = r"yes, openvino \d" if find_spec("openvino") else "no, openvino is not available"
     assert re.search(f"backend openvino +{openvino}", outcome.out)
     # What is no terminal has no width: a row is a line, however long.
