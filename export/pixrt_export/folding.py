@@ -136,7 +136,7 @@ def _value(
             return np.concatenate(given, attributes["axis"])
         case "Unsqueeze" | "Squeeze" if len(given) == 2:
             change = np.expand_dims if node.op_type == "Unsqueeze" else np.squeeze
-            return change(given[0], tuple(given[1].tolist()))  # type: ignore[operator]
+            return change(given[0], tuple(given[1].tolist()))
         case "Cast" if not partly:
             return given[0].astype(onnx.helper.tensor_dtype_to_np_dtype(attributes["to"]))
         case name if name in _ARITHMETIC and not partly:

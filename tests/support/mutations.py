@@ -165,7 +165,7 @@ MUTATIONS = {
     ),
     "plan: its loading is not waited for": (
         ENGINES,
-        "                self._owner.device.settle()  # the library loads on streams of its own\n",
+        "            self._owner.device.settle()  # the library loads on streams of its own\n",
         "",
     ),
     "refit: is not waited for": (ENGINES, "        device.settle()\n", ""),

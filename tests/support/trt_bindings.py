@@ -39,7 +39,7 @@ def signatures(module: Any, member: str) -> str | None:
         if value is None:
             return None
     if isinstance(value, type):
-        value = value.__init__
+        value = value.__init__  # type: ignore[misc]
     if isinstance(value, property) or not callable(value):
         return ""
     name = value.__name__

@@ -9,8 +9,8 @@ import hashlib
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pixrt.bundles.engine_owner import is_own
 from pixrt.bundles.engine_spec import ENGINES_FOLDER, EngineLibrary, EngineSpec
@@ -106,7 +106,7 @@ def read_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only:
     return plan
 
 
-def open_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only: bool = False) -> BinaryIO:
+def open_engine(folder: Path, spec: EngineSpec, manifest: Manifest, *, own_only: bool = False) -> BufferedReader:
     """As `read_engine`, the file open at its beginning: it is hashed piece by piece, never whole in memory."""
     path = _place(folder, spec, manifest, own_only=own_only)
     file = _open_trusted(path)
@@ -188,7 +188,7 @@ def read_trusted(path: Path, limit: int) -> bytes:
             raise EngineError(f"{path} cannot be read: {error.strerror}", remedy="Check the disk") from error
 
 
-def _open_trusted(path: Path) -> BinaryIO:
+def _open_trusted(path: Path) -> BufferedReader:
     # Not blocking, so that a pipe in the file's place is told and not waited for.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:

@@ -217,16 +217,8 @@ class TensorRtEngine(CanLoop, CanRefit):
         inputs = {tensor.name: tuple(shapes[tensor.name]) for tensor in self._spec.inputs}
         fitting = [(spec, profile) for spec in self._specs if (profile := spec.profile_for(inputs)) is not None]
         fitting.sort(key=lambda found: not found[0].profiles[found[1]].is_static)
-        for spec, _ in fitting[:1]:
-            if spec.file not in self._plans:
-                for name in [name for name, plan in self._plans.items() if not plan.is_in_use]:
-                    self._drop(name)  # its weights may be as large as the new one's
-                plan = LoadedPlan(self._owner, self._runtime, self._bundle, spec)
-                self._refit.apply(plan.engine)
-                self._owner.device.settle()  # the library loads on streams of its own
-                self._plans[spec.file] = plan
-                self._owner.plans.add(plan)
-            return self._plans[spec.file]
+        if fitting:
+            return self._opened(fitting[0][0])
         name = next(iter(inputs))
         taken = "; ".join(
             f"{' x '.join(map(str, sizes.min))} to {' x '.join(map(str, sizes.max))}"
@@ -238,6 +230,17 @@ class TensorRtEngine(CanLoop, CanRefit):
             f" engines for {taken}",
             remedy=f"Build one: `pixrt build {self._bundle.folder} --size WIDTHxHEIGHT --batch N`",
         )
+
+    def _opened(self, spec: EngineSpec) -> LoadedPlan:
+        if spec.file not in self._plans:
+            for name in [name for name, plan in self._plans.items() if not plan.is_in_use]:
+                self._drop(name)  # its weights may be as large as the new one's
+            plan = LoadedPlan(self._owner, self._runtime, self._bundle, spec)
+            self._refit.apply(plan.engine)
+            self._owner.device.settle()  # the library loads on streams of its own
+            self._plans[spec.file] = plan
+            self._owner.plans.add(plan)
+        return self._plans[spec.file]
 
 
 _AGAIN = "Build it again with `pixrt build`"
