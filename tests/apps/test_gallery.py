@@ -1,6 +1,7 @@
 """Galleries: batches of one size, what is broken, what is done already, and results that do not depend on any of it."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from itertools import groupby
@@ -16,10 +17,13 @@ from pixrt.apps.entries import read_entries
 from pixrt.apps.gallery import Gallery, Outcome
 from pixrt.apps.journal import JOURNAL_NAME, open_journal
 from pixrt.core.pool import HostPool
+from pixrt.editor.device import Device
+from pixrt.editor.result import EditResult
 from pixrt.editor.run import Run
 from pixrt.editor.runner import Runner
 from pixrt.editor.stages import Making, finish
 from pixrt.errors import BackendError, PixrtError
+from pixrt.tasks.requests import Request
 from shapes import BLUE
 
 SIZES = ((64, 64), (64, 64), (96, 64), (48, 64))
@@ -213,3 +217,54 @@ def test_results_are_those_of_single_edits(editor: Editor, pictures: Path, tmp_p
         path = tmp_path / "alone.png"
         editor.edit(tmp_path / str(row["image"]), BLUE, steps=2, seed=row["seed"]).save(path)  # type: ignore[call-overload]
         assert path.read_bytes() == (output / str(row["output"])).read_bytes()
+
+
+def test_codecs_work_beside_the_networks(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a picture steps, the one after the next is decoded (the next one is already) and the last one is encoded.
+
+    In their threads these wait until the step has begun, and the step until both are done: if any of them were done by
+    the thread that steps, or after it, all would wait for ever.
+    """
+    for name in ("a", "b"):
+        shutil.rmtree(pictures / name)
+    for number in range(4):
+        Image.new("RGB", (64, 64), (60 * number, 0, 0)).save(pictures / f"{number}.png")
+    steps = [threading.Event() for _ in range(5)]  # the k-th step has begun; there is no fifth
+    decoded, encoded = ([threading.Event() for _ in range(4)] for _ in range(2))
+    steps[4].set()
+    begun = iter(range(4))
+    prepare, to_bytes, step = Request.prepare, EditResult.to_bytes, Device.step
+
+    def number_of(path: object) -> int:
+        return int(Path(str(path)).stem)
+
+    def slow_prepare(self: Request, *arguments: Any) -> Any:
+        number = number_of(self.job.image)
+        if self.prepared is None and number > 1:
+            assert steps[number - 2].wait(20), f"picture {number} was not decoded beside a step"
+        made = prepare(self, *arguments)
+        decoded[number].set()
+        return made
+
+    def slow_to_bytes(self: EditResult, *arguments: Any, **more: Any) -> bytes:
+        number = number_of(more["source"])
+        assert steps[number + 1].wait(20), f"picture {number} was not encoded beside a step"
+        data = to_bytes(self, *arguments, **more)
+        encoded[number].set()
+        return data
+
+    def slow_step(self: Device, numbers: Any) -> list[int]:
+        number = next(begun)
+        steps[number].set()
+        assert number > 1 or decoded[number + 2].wait(20)
+        assert number == 0 or encoded[number - 1].wait(20)
+        return step(self, numbers)
+
+    monkeypatch.setattr(Request, "prepare", slow_prepare)
+    monkeypatch.setattr(EditResult, "to_bytes", slow_to_bytes)
+    monkeypatch.setattr(Device, "step", slow_step)
+    with Editor("shapes", backend="null", max_batch=1) as runner, open_journal(tmp_path / "out", JOB) as journal:
+        gallery = Gallery(runner, tmp_path / "out", journal, max_batch=1)
+        entries = read_entries([str(pictures)], BLUE, PARAMETERS, tmp_path / "out")
+        outcomes = list(gallery.run(entries))
+    assert [outcome.state for outcome in outcomes] == ["done"] * 4
