@@ -18,8 +18,8 @@ WORKERS := --numprocesses auto --maxprocesses 8
 
 demo: $(VENV)/.runtime
 	@mkdir -p out
-	$(BIN)/pixrt edit examples/chelsea.png "make it look like an old photo" -o out/chelsea-old.png --seed 0 --overwrite
-	@echo "before: examples/chelsea.png   after: out/chelsea-old.png"
+	$(BIN)/pixrt edit examples/chelsea.jpg "make it look like an old photo" -o out/chelsea-old.png --seed 0 --overwrite
+	@echo "before: examples/chelsea.jpg   after: out/chelsea-old.png"
 
 # What takes one core goes side by side, then what takes all of them.
 test: $(VENV)/.dev

@@ -12,7 +12,7 @@ from pixrt import Editor
 
 HERE = Path(__file__).parent
 EDITS = [
-    ("chelsea.png", "make it look like an old photo"),
+    ("chelsea.jpg", "make it look like an old photo"),
     ("photos/astronaut.jpg", "make it a pencil sketch"),
     ("photos/china.jpg", "make it night"),
     ("photos/flower.jpg", "turn the reds blue"),
@@ -20,13 +20,13 @@ EDITS = [
     ("photos/coins.jpg", "make it snow"),
 ]
 SEED = 0
-SIDE, GAP, TEXT = 192, 12, 24
+SIDE, GAP, TEXT = 176, 12, 24
 
 
 def main(target: Path) -> None:
     """Draw before and after of every edit, one column each."""
     sheet = Image.new("RGB", (len(EDITS) * (SIDE + GAP) + GAP, 2 * SIDE + 3 * GAP + TEXT), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     with Editor() as editor:
         for column, (name, instruction) in enumerate(EDITS):
             with Image.open(HERE / name) as image:
@@ -36,7 +36,7 @@ def main(target: Path) -> None:
             sheet.paste(before.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, GAP))
             pen.text((x + SIDE // 2, GAP + SIDE + (GAP + TEXT) // 2), instruction, "black", font, anchor="mm")
             sheet.paste(after.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, 2 * GAP + SIDE + TEXT))
-    sheet.save(target, quality=90)
+    sheet.save(target, quality=80, optimize=True, progressive=True)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_it_edits_from_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None
         "import pixrt, sys; assert pixrt.__file__.startswith(sys.argv[1]), pixrt.__file__\n"
         "from pixrt.cli import main; sys.argv[1:] = sys.argv[2:]; main()"
     )
-    photo = ROOT / "examples" / "chelsea.png"
+    photo = ROOT / "examples" / "chelsea.jpg"
     words = ["edit", str(photo), "make it darker", "-o", "out.png", "--steps", "2"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-c", code, str(tmp_path / "site"), *words]

@@ -3,6 +3,7 @@
 The table of their signatures was read from NVIDIA's wheels by `trt_bindings.py`: TensorRT 10.3 to 11.4, RTX 1.5 to 1.7.
 """
 
+import gzip
 import json
 import re
 
@@ -11,7 +12,7 @@ import pytest
 from trt_bindings import TABLE, signatures
 from trt_calls import ENGINES, GUARDED, ROOT, RUNTIME, Use, uses
 
-SIGNATURES: dict[str, dict[str, list[str]]] = json.loads(TABLE.read_text(encoding="utf-8"))
+SIGNATURES: dict[str, dict[str, list[str]]] = json.loads(gzip.decompress(TABLE.read_bytes()))
 VERSIONS = sorted({version for found in SIGNATURES.values() for versions in found.values() for version in versions})
 
 

@@ -23,7 +23,7 @@ from shapes import SCENE
 if find_spec("blind_watermark") is None:
     pytest.skip("blind-watermark is not installed", allow_module_level=True)
 
-CAT = Path(__file__).parent.parent.parent / "examples" / "chelsea.png"
+CAT = Path(__file__).parent.parent.parent / "examples" / "chelsea.jpg"
 
 
 def cat() -> Image.Image:

@@ -1,5 +1,6 @@
 """What the files in `deploy/` are checked by: schemas, and how long a server may take to end."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,8 @@ DEPLOY, SCHEMAS = ROOT / "deploy", ROOT / "tests" / "data" / "schemas"
 
 
 def schema(name: str) -> dict[str, Any]:
-    """A schema of `tests/data/schemas`."""
-    read: dict[str, Any] = json.loads((SCHEMAS / name).read_text())
+    """A schema of `tests/data/schemas`, where it is compressed."""
+    read: dict[str, Any] = json.loads(gzip.decompress((SCHEMAS / f"{name}.gz").read_bytes()))
     return read
 
 

@@ -3,12 +3,13 @@
     pip download --no-deps --dest WHEELS tensorrt_cu12_bindings==10.3.0 ...  # one a version, a megabyte each
     python tests/support/trt_bindings.py WHEELS
 
-writes `tests/data/trt_signatures.json`: for every member in `trt_calls`, its signatures, and which versions have them.
+writes `tests/data/trt_signatures.json.gz`: for every member in `trt_calls`, its signatures, and which versions have them.
 NVIDIA's libraries are not needed: the bindings are imported over stubs that export the symbols they ask for, each in a
 process of its own, and only their documentation is read. A test checks every call of pixrt against the table. It
 needs gcc and nm, and an interpreter of the wheels' version. Must not import pixrt.
 """
 
+import gzip
 import importlib
 import json
 import re
@@ -21,7 +22,7 @@ from typing import Any
 
 from trt_calls import uses
 
-TABLE = Path(__file__).parent.parent / "data" / "trt_signatures.json"
+TABLE = Path(__file__).parent.parent / "data" / "trt_signatures.json.gz"
 _STUBBED = re.compile(r"\[(lib(?:nvinfer|nvonnxparser|tensorrt)[\w.]*)\]")
 _SYMBOL = re.compile(r" U ((?:create|get|init)\w+)$", re.MULTILINE)
 
@@ -90,7 +91,7 @@ def main(folder: Path) -> None:
             if signature is not None:
                 table.setdefault(member, {}).setdefault(signature, []).append(key)
         print(key)
-    TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    TABLE.write_bytes(gzip.compress(json.dumps(table, indent=1, sort_keys=True).encode(), mtime=0))
 
 
 if __name__ == "__main__":
