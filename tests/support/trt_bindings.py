@@ -3,7 +3,7 @@
     pip download --no-deps --dest WHEELS tensorrt_cu12_bindings==10.3.0 ...  # one a version, a megabyte each
     python tests/support/trt_bindings.py WHEELS
 
-writes `tests/data/trt_signatures.json.gz`: for every member in `trt_calls`, its signatures, and which versions have them.
+writes `tests/data/trt_signatures.json.gz`: for every member in `trt_calls`, its signatures and who has them.
 NVIDIA's libraries are not needed: the bindings are imported over stubs that export the symbols they ask for, each in a
 process of its own, and only their documentation is read. A test checks every call of pixrt against the table. It
 needs gcc and nm, and an interpreter of the wheels' version. Must not import pixrt.
