@@ -41,7 +41,7 @@ def with_tables(page: str) -> str:
     """The page with its tables as the results say."""
     for name, table in TABLES.items():
         if f"<!-- {name} -->" in page:
-            text = table(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+            text = "\n" + table(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))) + "\n"
             pattern = rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- /{name} -->)"
             page = re.sub(pattern, lambda _, text=text: text, page, flags=re.DOTALL)
     return page

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import tables
+from pixrt.bundles.store import open_bundle
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
@@ -24,6 +25,11 @@ def test_every_result_stands_in_a_page() -> None:
 def test_a_figure_that_was_typed_is_found() -> None:
     page = "<!-- photo -->\n99.9 % right\n<!-- /photo -->"
     assert "99.9" not in tables.with_tables(page)
+
+
+def test_the_figures_are_those_of_the_model_that_ships() -> None:
+    result = json.loads((tables.RESULTS / "photo.json").read_text())
+    assert result["model_sha256"] == open_bundle("demo").manifest.source.sha256, "run pixrt eval photo --edits 500"
 
 
 def test_the_photograph_table_has_every_kind() -> None:
