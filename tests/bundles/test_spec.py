@@ -41,7 +41,7 @@ def _unlisted_file(value: dict[str, Any]) -> None:
     [
         (lambda v: v["latents"].pop("scaling"), "latents.scaling is missing"),
         (lambda v: v.update(surprise=1), "surprise is unknown"),
-        (lambda v: v.update(precision="int8"), "precision is 'int8', which is not one of fp32, fp16"),
+        (lambda v: v.update(precision="int4"), "precision is 'int4', which is not one of fp32, fp16"),
         (lambda v: v.update(native_resolution="64"), "native_resolution is '64', which is not int"),
         (lambda v: v.update(native_resolution=0), "native_resolution is 0"),
         (lambda v: v["latents"].update(scaling=True), "latents.scaling"),
