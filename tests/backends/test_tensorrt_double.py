@@ -1,5 +1,6 @@
 """The double of TensorRT's runtime has the real libraries' names and parameters."""
 
+import gzip
 import inspect
 import json
 import re
@@ -52,7 +53,7 @@ def names(signature: str) -> list[str]:
 @pytest.mark.parametrize(("owner", "method", "parameters"), called())
 def test_against_the_table_of_every_version(owner: str, method: str, parameters: list[str]) -> None:
     """See `trt_bindings`. A property has no signature."""
-    table = json.loads(TABLE.read_text(encoding="utf-8"))[f"{owner}.{method}"]
+    table = json.loads(gzip.decompress(TABLE.read_bytes()))[f"{owner}.{method}"]
     for signature in table:
         assert parameters in [names(text) for text in signature.splitlines() or [""]]
 

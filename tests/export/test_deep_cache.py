@@ -156,6 +156,7 @@ def predictions(
         "nothing": (given["null"], np.zeros_like(given["source"])),
     }
     made: dict[str, tuple[int, Any]] = {}
+    differences: dict[str, Any] = {}  # to the branch with the instruction, at the step that made them
     deep: dict[str, tuple[int, Any]] = {}
     for at, t in enumerate(scheduler.timesteps):
         is_guided = window[0] <= at / len(scheduler.timesteps) < window[1]
@@ -172,11 +173,12 @@ def predictions(
             is_shallow = at % cached > 0 and name in deep and at - deep[name][0] < cached
             output, feature = run_torch(unet, fed, BRANCH, deep[name][1] if is_shallow else None)
             made[name] = at, output
+            differences[name] = output - made["text"][1]
             if not is_shallow:
                 deep[name] = at, feature
         eps = made["text"][1]
         if is_guided:
-            text, image, nothing = (made[name][1] for name in conditions)
+            text, image, nothing = eps, *(eps + differences[name] for name in ("image", "nothing"))
             eps = nothing + 5.0 * (text - image) + 1.5 * (image - nothing)
         latents = scheduler.step(torch.from_numpy(eps), t, torch.from_numpy(latents)).prev_sample.numpy()
         states.append(latents[0])

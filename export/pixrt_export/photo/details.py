@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from pixrt_export.photo.pixels import Pixels, blend, box, gray, luma, smoothed
 
-BLUR, SHARPEN, SKETCH, EMBOSS = 2.5, 1.5, 2.0, 1.0  # standard deviations in pixels
+BLUR, SHARPEN, POSTER, SKETCH, EMBOSS = 2.5, 1.5, 2.0, 2.0, 1.0  # standard deviations in pixels
 BLOCK, BRUSH, EDGE = 8, 3, 28  # pixels
+STEEP = 10  # contrast of a poster, in that of the picture
 RICH = 1.4  # saturation and contrast of oil paint, in those of the picture
 
 
@@ -22,6 +23,12 @@ def blur(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
 def sharpen(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
     """Unsharp mask."""
     return x + 2 * strength * (x - smoothed(x, SHARPEN * scale))
+
+
+def posterise(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:
+    """Flat areas of eight colours: without its details, each channel goes to one of two levels, with a soft edge."""
+    levels = np.clip(0.5 + STEEP * (smoothed(x, POSTER * scale) - 0.5), 0, 1)
+    return blend(x, levels, min(strength, 1))
 
 
 def pixelate(x: Pixels, strength: float = 1, scale: float = 1) -> Pixels:

@@ -31,7 +31,6 @@ TONES: dict[str, Filter] = {
     "more saturated": tones.more_saturated,
     "less saturated": tones.less_saturated,
     "invert": tones.invert,
-    "posterise": tones.posterise,
     "fog": tones.fog,
     "night": tones.night,
     "sunset": tones.sunset,
@@ -47,6 +46,7 @@ TONES: dict[str, Filter] = {
 SCALED = {
     "blur": details.blur,
     "sharpen": details.sharpen,
+    "posterise": details.posterise,
     "pixelate": details.pixelate,
     "vignette": details.vignette,
     "pencil sketch": details.pencil_sketch,

@@ -10,7 +10,7 @@ from pixrt_export.photo.crops import Split, crop
 from pixrt_export.photo.instructions import ALL_KINDS, Instruction, random_instruction, sentences_of
 from pixrt_export.photo.judge import UNSEEN, find_mistake, rms
 
-VERSION = 3  # part of the fingerprint: raise it when the same seed gives other samples
+VERSION = 4  # part of the fingerprint: raise it when the same seed gives other samples
 TRIES = 30  # pictures that are drawn for an instruction that would not change them
 
 

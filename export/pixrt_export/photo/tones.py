@@ -80,12 +80,6 @@ def invert(x: Pixels, strength: float = 1) -> Pixels:
     return blend(x, 1 - x, min(strength, 1))
 
 
-def posterise(x: Pixels, strength: float = 1) -> Pixels:
-    """Two levels in each channel: eight colours."""
-    levels: Pixels = (x >= 0.5).astype(np.float32)
-    return blend(x, levels, min(strength, 1))
-
-
 def fog(x: Pixels, strength: float = 1) -> Pixels:
     """A veil of pale gray: the picture shines through."""
     return blend(x, painted((0.80, 0.83, 0.86)), 1 - float(np.exp(-0.9 * strength)))
