@@ -9,7 +9,7 @@ from playwright.sync_api import Route, expect
 from browsing import SLOW_STEPS, Open, Ui, Watch, served
 from shapes import BLUE, SCENE
 
-LOST = r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of (404|503)"
+LOST = r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|fetching the script|status of (404|503)"
 
 
 def begin(ui: Ui, steps: int, variants: int = 1) -> None:
