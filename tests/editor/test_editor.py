@@ -194,7 +194,9 @@ def test_alpha_is_restored(editor: Editor, scene: Image.Image) -> None:
 
 def test_truncation_is_reported(editor: Editor, scene: Image.Image) -> None:
     assert editor.edit(scene, BLUE, **QUICK).dropped_tokens == 0
-    assert editor.edit(scene, "red " * 100, **QUICK).dropped_tokens == 25
+    long = editor.edit(scene, "red " * 100, **QUICK)
+    assert long.dropped_tokens == 25
+    assert long.notes == ("the last 25 tokens of the instruction did not fit the text encoder: left out",)
 
 
 def test_a_negative_prompt_is_another_empty_prompt(editor: Editor, scene: Image.Image) -> None:

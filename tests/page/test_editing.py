@@ -25,6 +25,14 @@ def test_from_a_picture_to_a_download(ui: Ui, editor: Editor) -> None:
     expect(ui.viewer).to_contain_text(ui.t("result.ai", model="pixrt-shapes"))
 
 
+def test_an_instruction_that_was_not_taught_gets_a_note(ui: Ui) -> None:
+    ui.bring(SCENE)
+    ui.edit("add a castle", steps=1)
+    expect(ui.result.get_by_role("note")).to_contain_text("was not taught 'add a castle'")
+    ui.edit(BLUE, steps=1)
+    expect(ui.result.get_by_role("note")).to_have_count(0)
+
+
 @pytest.mark.parametrize("how", ["drop", "paste"])
 def test_a_picture_is_dropped_or_pasted(ui: Ui, how: str) -> None:
     getattr(ui, how)(SCENE)

@@ -9,7 +9,8 @@ from playwright.sync_api import Route, expect
 from browsing import SLOW_STEPS, Open, Ui, Watch, served
 from shapes import BLUE, SCENE
 
-LOST = r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|fetching the script|status of (404|503)"
+REFUSED = ("CONNECTION_REFUSED", "INCOMPLETE_CHUNKED", "CONNECTION_RESET", "EMPTY_RESPONSE")
+LOST = rf"ERR_({'|'.join(REFUSED)})|fetching the script|status of (404|503)"
 
 
 def begin(ui: Ui, steps: int, variants: int = 1) -> None:

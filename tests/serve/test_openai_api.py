@@ -72,6 +72,7 @@ def test_an_edit_as_the_sdk_reads_it() -> None:
     assert (body["seed"], body["seeds"], body["model"], body["model_sha256"]) == (4, [4, 5], "demo", SHA256)
     first, ticket = body["data"][0], service.accepted[0]
     assert (first["seed"], first["parameters"]["steps"], first["times"]["queue_ms"]) == (4, 6, 1.0)
+    assert first["notes"] == ["a note"]
     assert (first["predicted_start"], first["predicted_end"]) == (ticket.prediction.start, ticket.prediction.end)
     assert service.asked[0].image == PICTURE
 

@@ -99,6 +99,12 @@ def test_a_picture_is_the_single_edit(front: Front, editor: Editor) -> None:
     assert set(result.times) >= {"encode_ms", "denoise_ms", "decode_ms", "write_ms"}
 
 
+def test_what_its_user_should_know(front: Front) -> None:
+    assert front.make(1, asks()).notes == ()
+    (note,) = front.make(1, asks("add a castle")).notes
+    assert note.startswith("pixrt-shapes was not taught 'add a castle'")
+
+
 def test_pictures_of_one_call_are_the_single_edits(front: Front, editor: Editor) -> None:
     front.check(1, asked=asks())
     front.check(2, asked=asks(INVERT, seed=6))

@@ -151,7 +151,7 @@ def done(ticket: Ticket) -> None:
         "seed": asked.options.seed,
     }
     times = {"queue_ms": 1.0, "denoise_ms": 20.0}
-    ticket.result = Result(MADE, asked.output, asked.size or (64, 48), parameters, times, "null")
+    ticket.result = Result(MADE, asked.output, asked.size or (64, 48), parameters, times, "null", ("a note",))
     end(ticket, State.DONE)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixrt.backends.registry import WITH_ENGINES
 from pixrt.cli.console import say, warn
+from pixrt.editor import notes
 from pixrt.errors import PictureError, PixrtError
 from pixrt.pictures.formats import is_flattened
 from pixrt.tasks.prompts import meant_for_others
@@ -89,7 +90,7 @@ class Notes:
         if self._quiet:
             return
         if self._second_tries:
-            warn("the FP16 decoder's picture was not finite: decoded again in FP32")
+            warn(notes.SECOND_TRY)
         if self._flattened:
             warn("JPEG has no transparency: what is transparent is written over white. PNG, WebP and AVIF keep it")
         for name in sorted(self._others):
@@ -98,8 +99,7 @@ class Notes:
             warn(note)
         if self._unknown:
             (text, model), *rest = self._unknown.items()
-            more = f" and {len(rest)} more" if rest else ""
-            warn(f"{model} was not taught {text!r:.80}{more}: `pixrt inspect BUNDLE` lists the instructions it knows")
+            warn(notes.untaught(model, text, len(rest)))
         times, (width, height) = self._enlarged
         if times > SOFT:
             warn(
@@ -109,7 +109,7 @@ class Notes:
         for text, counts in self._dropped.items():
             most = max(counts, default=0)
             if most:
-                warn(f"the last {most} tokens of the {text} did not fit the text encoder: left out")
+                warn(notes.cut(text, most))
 
 
 def warn_of_masks(jobs: "Sequence[Job]") -> None:

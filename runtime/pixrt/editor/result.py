@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pixrt._version import __version__
 from pixrt.bundles.manifest import EmbeddingSpec, LoraSpec
 from pixrt.core.timing import StageTimes
+from pixrt.editor import notes
 from pixrt.errors import OptionError
 from pixrt.options.tasks import Options
 from pixrt.pictures.codecs import encode_picture, format_of, save_picture
@@ -18,6 +19,7 @@ from pixrt.pictures.facts import SourceFacts
 from pixrt.pictures.formats import Format
 from pixrt.pictures.marking import DEFAULT_MARKING, Marking
 from pixrt.pictures.provenance import SourceType
+from pixrt.tasks.prompts import meant_for_others
 from pixrt.tasks.requests import Request
 
 if TYPE_CHECKING:
@@ -93,6 +95,22 @@ class EditResult:
         """The seed that repeats this result."""
         assert self.options.seed is not None
         return self.options.seed
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know of this picture, in sentences; mostly nothing."""
+        found = list(meant_for_others(self.instruction))
+        if self.unknown_instruction:
+            found.append(notes.untaught(self.model, self.instruction))
+        for text, tokens in (
+            ("instruction", self.dropped_tokens),
+            ("negative prompt", self.dropped_negative_tokens),
+        ):
+            if tokens:
+                found.append(notes.cut(text, tokens))
+        if self.decoded_in_fp32:
+            found.append(notes.SECOND_TRY)
+        return tuple(found)
 
     @property
     def parameters(self) -> dict[str, Any]:

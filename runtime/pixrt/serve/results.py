@@ -29,7 +29,7 @@ def result_of(asked: Asked, result: EditResult, marking: Marking) -> Result:
         source = asked.image if isinstance(asked.image, bytes) else None
         data = result.to_bytes(asked.output.format, quality=asked.output.quality, marking=marking, source=source)
     times = asdict(result.times) | {"write_ms": 1000 * (time.perf_counter() - began)}
-    return Result(data, asked.output, result.image.size, result.parameters, times, result.backend)
+    return Result(data, asked.output, result.image.size, result.parameters, times, result.backend, result.notes)
 
 
 def preview_of(image: "Image.Image", request: Request, scale: int) -> bytes:

@@ -91,7 +91,7 @@ class Result:
     """A picture that is made, as an encoded file, and how it was made.
 
     `parameters` are those of `EditResult.parameters`, the seed and the model's hash among them; `times` are
-    milliseconds by stage, `queue_ms` the first of them.
+    milliseconds by stage, `queue_ms` the first of them; `notes` are sentences for the user, `EditResult.notes`.
     """
 
     data: bytes = field(repr=False)
@@ -100,6 +100,7 @@ class Result:
     parameters: Mapping[str, Any] = field(repr=False)
     times: Mapping[str, float]
     backend: str
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def media_type(self) -> str:

@@ -95,6 +95,7 @@ def made(ticket: Ticket, result: Result) -> Made:
         backend=result.backend,
         parameters=parameters,
         times=dict(result.times),
+        notes=list(result.notes),
     )
 
 

@@ -40,6 +40,9 @@ class Made(BaseModel):
     backend: str
     parameters: dict[str, Any] = Field(description="Every parameter in force: what repeats the picture.")
     times: dict[str, float] = Field(description="Milliseconds by stage.")
+    notes: list[str] = Field(
+        description="What its user should know, such as that the model was not taught the instruction."
+    )
 
 
 class Image(Made):

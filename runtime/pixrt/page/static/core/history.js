@@ -11,6 +11,7 @@
  * @property {string} task @property {string} prompt @property {object} parameters as the server told them
  * @property {{name: string, scale: number}[]} lora
  * @property {number} seed @property {string} model @property {string} sha256 the model's @property {string} notice
+ * @property {string[]} [notes] what the server says of the result
  * @property {string} group what was asked for at once has one group
  * @property {string} media_type @property {object} [fields] what was asked for beside options, such as output_compression
  */

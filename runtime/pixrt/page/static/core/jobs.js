@@ -140,10 +140,10 @@ async function follow({ id }) {
 async function finish(id, job) {
   const { request, asked } = find(id);
   const blob = await getResult(id);
-  const { seed, model, model_sha256: sha256, parameters } = job.result;
+  const { seed, model, model_sha256: sha256, parameters, notes = [] } = job.result;
   const { task, prompt, lora, group, image, fields } = request;
   const notice = schema.value?.model.notice ?? "";
-  const made = { task, prompt, lora, group, fields, seed, model, sha256, notice, parameters, created: asked };
+  const made = { task, prompt, lora, group, fields, seed, model, sha256, notice, notes, parameters, created: asked };
   await addResult({ ...made, id, parent: byId.value.has(image) ? image : null }, blob, request);
   if (group === latest && byId.value.get(current.value)?.group !== group) select(id);
   await end(id, { state: "done" });

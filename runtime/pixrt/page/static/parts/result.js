@@ -27,6 +27,7 @@ export function Result({ entry }) {
         ${isResult && html`<button type="button" onClick=${() => vary(entry, 4)}><${Icon} name="grid" />${t("result.variants")}</button>`}
         <${PaintBack} entry=${entry} />
       </div>
+      ${entry.notes?.map((note) => html`<p class="small" role="note">${note}</p>`)}
       ${isResult && html`<${Parameters} entry=${entry} />`}
     </section>
   `;
