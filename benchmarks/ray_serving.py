@@ -60,7 +60,8 @@ class Cluster:
                 break
         else:
             raise SystemExit(f"it did not start:\n{Path(self._log.name).read_text()[-4000:]}")
-        threading.Thread(target=self._process.stdout.read, daemon=True).start()
+        self._rest = threading.Thread(target=self._process.stdout.read)
+        self._rest.start()
 
     def say(self, **settings: object) -> None:
         """Write the settings file, with these changed."""
@@ -111,6 +112,10 @@ class Cluster:
             return self._process.wait(120)
         finally:
             self._process.kill()
+            self._rest.join()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._log.close()
 
 
 @contextmanager

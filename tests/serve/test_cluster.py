@@ -155,8 +155,8 @@ def test_a_cluster(tmp_path: Path) -> None:
     """Two replicas: the pictures of one server; renewed under load without a failed request; one killed under load."""
     with cluster(8791, replicas=2) as up:
         assert [edit(up.address).status_code for _ in range(4)] == [200] * 4
+        up.wait(lambda: len(up.replicas()) == 2)
         before = up.replicas()
-        assert len(before) == 2
         edits, jobs = Load(asking(up.address), 3), Load(lambda: job(up.address), 1)
         up.say(queue=33)
         up.renew()

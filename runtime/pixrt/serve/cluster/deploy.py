@@ -22,8 +22,14 @@ Say = Callable[[str], None]
 _SPARE = 64  # requests of a replica that take no seat: jobs that are looked at, streams of events, health
 _STATS_SECONDS = 0.5
 _STORE_BYTES = 256 << 20
-# Ray kills a proxy that is not ready in 5 seconds, and tries again: on a busy machine for ever.
-_PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30"}
+# Ray kills a proxy that is not ready in 5 seconds, and tries again: on a busy machine for ever. And it passes over a
+# replica that does not say in 0.1 s how many requests it has, waits longer and longer, and asks again.
+_PATIENT = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "2",
+    "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "10",
+}
 _QUIET = {"log_level": "WARNING", "enable_access_log": False}  # the guard and the service have a log of their own
 
 
@@ -81,7 +87,7 @@ def _prepare(settings: Settings) -> None:
 
 
 def _local() -> dict[str, Any]:
-    return {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    return {"address": "local", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
 
 
 def _start(settings: Settings) -> str:

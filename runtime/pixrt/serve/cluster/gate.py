@@ -5,10 +5,11 @@ Must not import numpy or Pillow.
 
 import asyncio
 import contextlib
+import contextvars
 import json
 import math
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
@@ -35,7 +36,8 @@ from pixrt.serve.settings import Settings
 
 _PATIENCE = 60.0  # seconds for a replica that ends to leave a job at the desk
 _AGAIN_SECONDS = 0.2
-_SCRAPE_SECONDS = 5.0  # replicas that say nothing for so long are left out of what all of them say
+Found = TypeVar("Found")
+_SCRAPE_SECONDS = 8.0  # replicas that say nothing for so long are left out of what all of them say
 _LOST = "The replica that made it has ended. Ask again."
 
 
@@ -141,39 +143,30 @@ class Gate:
         """The caller's last jobs of all replicas, oldest first. Raises Problem."""
         jobs = [job.described for job in await self._desk.of.remote(scope["state"]["client"])]
         names = await self._desk.names.remote()
-        answers = await asyncio.gather(*(self._in_time(call_of(scope, b"", name)) for name in names))
+        answers = await _of_all(self._whole(call_of(scope, b"", name)) for name in names)
         seen = {job["id"] for job in jobs}
         for answer in answers:
-            jobs += [job for job in json.loads(answer or b'{"data": []}')["data"] if job["id"] not in seen]
+            jobs += [job for job in json.loads(answer)["data"] if job["id"] not in seen]
         jobs.sort(key=lambda job: job["created"])
         return JSONResponse({"object": "list", "data": jobs[-MOST_LISTED:]})
 
-    async def _in_time(self, call: Call) -> bytes:
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._whole(call), _SCRAPE_SECONDS)
-        return b""
-
     async def _whole(self, call: Call) -> bytes:
-        """The body that a replica answers with; nothing if it is not there any more."""
+        """The body that a replica answers with. Raises LookupError if it takes no requests any more."""
         body = b""
-        try:
-            async for said in self._answer(call, "", _never):
-                if isinstance(said, Elsewhere):
-                    return b""
-                body += b"".join(message.get("body", b"") for message in said)
-        except RayActorError:
-            return b""
+        async for said in self._answer(call, "", _never):
+            if isinstance(said, Elsewhere):
+                raise LookupError
+            body += b"".join(message.get("body", b"") for message in said)
         return body
+
+    async def _scraped(self, name: str) -> tuple[str, str]:
+        found: tuple[str, str] = await self._replicas.options(multiplexed_model_id=wish(name, "")).scrape.remote()
+        return found
 
     async def _all_metrics(self, scope: Scope) -> Response:
         """The metrics of the gate and of every replica, each with its name as a label."""
         names = await self._desk.names.remote()
-        calls = [self._replicas.options(multiplexed_model_id=wish(name, "")).scrape.remote() for name in names]
-        said = [asyncio.ensure_future(_said(call)) for call in calls]
-        done, late = await asyncio.wait(said, timeout=_SCRAPE_SECONDS) if said else (set(), set())
-        for each in late:
-            each.cancel()
-        texts = dict(each.result() for each in done if each.exception() is None)
+        texts = dict(await _of_all(self._scraped(name) for name in names))
         accepted = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
         encode, media_type = choose_encoder(accepted)
         registry = CollectorRegistry()
@@ -222,8 +215,19 @@ async def _rest(said: AsyncIterator[Said]) -> None:
             pass
 
 
-async def _said(response: Any) -> Any:
-    return await response
+async def _of_all(asked: Iterable[Coroutine[Any, Any, Found]]) -> list[Found]:
+    """What those say that answer in time.
+
+    Each is asked in a context of its own: by one of Serve's, all of them would be the same request, and one would be
+    sent.
+    """
+    tasks = [asyncio.create_task(each, context=contextvars.Context()) for each in asked]
+    if not tasks:
+        return []
+    done, late = await asyncio.wait(tasks, timeout=_SCRAPE_SECONDS)
+    for task in late:
+        task.cancel()
+    return [task.result() for task in tasks if task in done and task.exception() is None]
 
 
 async def _body(receive: Receive) -> bytes:
