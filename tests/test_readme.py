@@ -46,6 +46,7 @@ WITH_COMMANDS = {
             "less-work",
             "provenance",
             "quantisation",
+            "ray",
             "serving",
             "serving-operations",
             "sweeps",
