@@ -108,15 +108,15 @@ def test_presets(run: Run) -> None:
     assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "fast", "--steps", 2).code == 0
     words = ["edit", "scene.png", "--from", "a.png", "-o", "b.png", "--preset", "quality", "--dry-run", "--json"]
     assert json.loads(run(*words).out)["network_calls"] == 50  # not what the earlier result's steps were
-    refused = run("edit", "scene.png", BLUE, "-o", "c.png", "--preset", "turbo")
+    refused = run("edit", "scene.png", BLUE, "-o", "c.png", "--preset", "lcm")
     assert (refused.code, "has no LoRA" in refused.err) == (2, True)
     assert run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "slow").code == 2
 
 
-def test_turbo_runs_two_branches_four_times(run: Run, tmp_path: Path) -> None:
+def test_lcm_runs_two_branches_four_times(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "lcm.safetensors", lora(ATTENTION[:2]))
-    outcome = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "turbo", "--lora", "lcm.safetensors", "--json")
+    outcome = run("edit", "scene.png", BLUE, "-o", "a.png", "--preset", "lcm", "--lora", "lcm.safetensors", "--json")
     facts = json.loads(outcome.out)
     assert facts["network_rows"] == 8
-    set_by_it = {"scheduler": "lcm", "steps": 4, "guidance_scale": 1.5, "image_guidance_scale": 1.0, "preset": "turbo"}
+    set_by_it = {"scheduler": "lcm", "steps": 4, "guidance_scale": 1.5, "image_guidance_scale": 1.0, "preset": "lcm"}
     assert {name: facts["parameters"][name] for name in set_by_it} == set_by_it

@@ -116,14 +116,14 @@ def test_a_changed_control_goes_back_to_its_default(ui: Ui) -> None:
 
 
 def test_a_preset_sets_what_is_not_set(ui: Ui, watch: Watch) -> None:
-    """And what the server says of a field stands beside it: this model has nothing for the preset turbo."""
+    """And what the server says of a field stands beside it: this model has nothing for the preset lcm."""
     watch.expect("status of 400")
     ui.bring(SCENE)
     ui.more()
     ui.control("preset").select_option("fast")
     ui.edit(BLUE)
     assert read_parameters(ui.download())["steps"] == 12
-    ui.control("preset").select_option("turbo")
+    ui.control("preset").select_option("lcm")
     ui.run()
     expect(ui.control("preset")).to_have_attribute("aria-invalid", "true")
     expect(ui.compose).to_contain_text("has no LoRA")
