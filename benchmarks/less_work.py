@@ -15,7 +15,8 @@ Without `--search` some settings of both intervals are tried at the bundle's own
 is tried at few steps, then with the best of each number of steps what else saves work, on `--screen` edits; what is
 better than all of less work goes on to all `--count` of them. No figure of it depends on time. With `--repeat` the
 settings take turns so many times, and the last columns are seconds of an edit, the median and the range: on a quiet
-machine only. `--json` keeps the lines.
+machine only. `--json` keeps the lines; `--keep` writes into the bundle's manifest what `--preset` and `--budget-ms`
+choose from: the settings that lose at most 1 (fast) or 3 points of accuracy (turbo), none worse than one of less work.
 """
 
 import json
@@ -31,8 +32,10 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixrt.bundles.manifest import Component, Manifest
+from pixrt.bundles.manifest import MANIFEST_NAME, Component, Manifest, RungSpec
+from pixrt.bundles.store import find_bundle
 from pixrt.editor.editor import Editor
+from pixrt.options.ladder import LEVERS
 from pixrt.options.tasks import EditOptions
 from pixrt.tasks.jobs import Job
 from pixrt_export.evaluation.accuracy import PSNR_CAP_DB, psnr_db
@@ -115,6 +118,11 @@ class Line:
         """What it computes: settings that have this in common are one."""
         each = self.setting
         return each.steps, each.scheduler, each.guidance_interval, self.whole_rows, self.shallow_rows
+
+    @property
+    def levers(self) -> set[str]:
+        """What it uses again: see `pixrt.options.ladder`."""
+        return {name for name in LEVERS if getattr(self.setting, name) > 1}
 
     def told(self) -> str:
         """As a line of text."""
@@ -227,9 +235,45 @@ def search(bench: Bench, has_shallow: bool, screen: int, count: int, points: int
     cheap = {bench.plan(each).told_rows: each for each in reversed(levers) if bench.work(each) <= most / 2}
     lines = bench.measure(reversed(cheap.values()), screen)
     print_lines(lines)
-    finals = bench.front([*usual, *lines])[:points]
     print(f"on {count} edits", flush=True)
-    print_lines(bench.measure([line.setting for line in finals], count))
+    print_lines(bench.measure(finals_of(bench, [*usual, *lines], points), count))
+
+
+def finals_of(bench: Bench, lines: Sequence[Line], points: int) -> list[Setting]:
+    """The best of little work, of every set of levers: not every bundle and backend has all of them."""
+    best = bench.front(lines)[:points]
+    for levers in ({"branch_interval"}, {"cache_interval"}, set[str]()):
+        best += bench.front([line for line in lines if line.levers <= levers])[: points // 3]
+    return [line.setting for line in best]
+
+
+def ladder_of(bench: Bench, count: int) -> tuple[RungSpec, ...]:
+    """What presets and budgets may take of what was tried on all edits, the most work first.
+
+    It loses at most three points of accuracy, and nothing that takes no other lever and no more work is as good.
+    """
+    exact = bench.lines[bench.exact]
+    tried = [line for line in bench.lines.values() if len(line.psnr_db) == count and line is not exact]
+    tried = [line for line in tried if line.setting.guidance_interval == WINDOWS[0] and line.loss(exact).value <= 3]
+    kept = [
+        line
+        for line in tried
+        if not any(
+            other.levers <= line.levers and other.work(bench.shallow) <= line.work(bench.shallow)
+            for other in tried
+            if other is not line and quality(other) >= quality(line)
+        )
+    ]
+    return tuple(
+        RungSpec(
+            line.setting.steps,
+            line.setting.scheduler,
+            line.setting.branch_interval,
+            line.setting.cache_interval,
+            "fast" if line.loss(exact).value <= 1 else "turbo",
+        )
+        for line in sorted(kept, key=lambda line: -line.work(bench.shallow))
+    )
 
 
 def questions_of(editor: Editor, count: int, pictures: Sequence[Path], photo: bool) -> list[Question]:
@@ -271,6 +315,7 @@ def main(
     ] = 18,
     points: Annotated[int, typer.Option(help="With --search: settings that are tried on all edits.")] = 12,
     shallow_work: Annotated[float, typer.Option(help="A row of the shallow network, of a whole row's FLOPs.")] = 0.12,
+    keep: Annotated[bool, typer.Option(help="Write what presets and budgets choose from into the manifest.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where the lines are kept.")] = None,
     backend: Annotated[str, typer.Option()] = "ort-cpu",
     threads: Annotated[int, typer.Option()] = 1,
@@ -292,6 +337,12 @@ def main(
             for _ in range(repeat):
                 bench.time(settings, 9)
             print_lines(lines)
+        ladder = ladder_of(bench, count) if searches and bench.lines[exact].right else ()
+        print(*ladder, sep="\n")
+        if keep and ladder:
+            path = find_bundle(bundle) / MANIFEST_NAME
+            told = replace(manifest, defaults=replace(manifest.defaults, ladder=ladder))
+            path.write_text(told.to_json(), encoding="utf-8")
         if json_file is not None:
             json_file.write_text(as_json(bench, manifest, count))
 

@@ -11,7 +11,7 @@ LEVERS = frozenset({"branch_interval", "cache_interval"})
 
 
 class Rung(Protocol):
-    """One setting; `preset` is the name of what takes it, or "" for none: only a budget does then."""
+    """One setting; `preset` is the strictest that may take it, fast or turbo, or "" for none: only a budget then."""
 
     @property
     def steps(self) -> int: ...  # noqa: D102
@@ -39,8 +39,8 @@ class GeneralRung(NamedTuple):
     scheduler: str = "dpmpp_2m"
 
 
-# In rows of three branches, 60 at 20 steps: 36, 24, 24, 18.7, 16, 12, 10, 8.5, 6. A preset takes the last of its own
-# that can run: those without an interval are for the fused step.
+# In rows of three branches, 60 at 20 steps: 36, 24, 24, 18.7, 16, 12, 10, 8.5, 6. Chosen by the work that is left, with
+# more steps than the measured models need; those without an interval are for the fused step.
 LADDER: Sequence[Rung] = (
     GeneralRung(12),
     GeneralRung(8, preset="fast"),
@@ -52,7 +52,8 @@ LADDER: Sequence[Rung] = (
     GeneralRung(8, 4, 2, preset="turbo"),
     GeneralRung(4, 4),
 )
-MEASURED_PRESETS = ("turbo", "fast")
+MEASURED_PRESETS = {"fast": ("fast",), "turbo": ("fast", "turbo")}
+"""Of which names each takes the last rung that can run."""
 
 
 class HasLadder(Protocol):
@@ -76,7 +77,7 @@ def climb(defaults: HasLadder, levers: Collection[str]) -> list[dict[str, Any]]:
 def preset_values(preset: str, defaults: HasLadder, levers: Collection[str]) -> Mapping[str, Any]:
     """What a preset of the ladder sets: the last of its rungs that can run, of the bundle's own or else of all's."""
     for ladder in (defaults.ladder, LADDER):
-        named = [rung for rung in ladder if rung.preset == preset and _runs(rung, levers)]
+        named = [rung for rung in ladder if rung.preset in MEASURED_PRESETS[preset] and _runs(rung, levers)]
         if named:
             return _values(named[-1], defaults)
     raise AssertionError(preset)  # the general ladder has a rung for each that needs no lever

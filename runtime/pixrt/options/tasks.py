@@ -158,7 +158,7 @@ class Options:
         `levers` are what can be used again where they run: a preset sets no other. What a budget chooses is not here:
         see `pixrt.tasks.budget`.
         """
-        values = {name: getattr(defaults, name) for name in DEFAULT_FIELDS} | EXACT
+        values = {**{name: getattr(defaults, name) for name in DEFAULT_FIELDS}, **EXACT}
         if self.preset in MEASURED_PRESETS:
             values |= preset_values(self.preset, defaults, levers)
         elif self.preset:
@@ -329,7 +329,7 @@ def bundle_defaults(options: type[Any], defaults: Defaults, native_resolution: i
     """A bundle's values for those of a task's options that are None where nothing is said; for others none."""
     if not issubclass(options, Options):
         return {}
-    values = {name: getattr(defaults, name) for name in DEFAULT_FIELDS} | EXACT
+    values = {**{name: getattr(defaults, name) for name in DEFAULT_FIELDS}, **EXACT}
     values |= dict.fromkeys(("resolution", "width", "height"), native_resolution)
     return {name: values[name] for name in option_fields(options) if name in values}
 
