@@ -1,8 +1,8 @@
 """Quality of edits against the work that they take: steps, solvers, and what is computed again or not.
 
     pixrt export tests/data/shapes_checkpoint -o out/deep-shapes --compact --deep-cache --defaults-from shapes
-    python benchmarks/less_work.py out/deep-shapes --search --json docs/results/less-work.json
-    python benchmarks/less_work.py demo --photo --search --json docs/results/less-work-photo.json
+    python benchmarks/less_work.py out/deep-shapes --search --count 100 --json docs/results/less-work.json
+    python benchmarks/less_work.py demo --photo --search --count 100 --json docs/results/less-work-photo.json
     python benchmarks/less_work.py out/deep-shapes [--count 90] [--steps N] [--repeat 3] [--picture FILE]...
 
 The edits are those of held-out scenes of the world that the model `shapes` was trained on, by the judge of `pixrt eval
@@ -13,10 +13,11 @@ Work is in whole rows, a shallow one weighing what `--shallow-work` says: its sh
 
 Without `--search` some settings of both intervals are tried at the bundle's own solver and steps. With it every solver
 is tried at few steps, then with the best of each number of steps what else saves work, on `--screen` edits; what is
-better than all of less work goes on to all `--count` of them. No figure of it depends on time. With `--repeat` the
-settings take turns so many times, and the last columns are seconds of an edit, the median and the range: on a quiet
-machine only. `--json` keeps the lines; `--keep` writes into the bundle's manifest what `--preset` and `--budget-ms`
-choose from: the settings that lose at most 1 (fast) or 3 points of accuracy (turbo), none worse than one of less work.
+nearer to the exact edit than all of less work goes on to all `--count` of them. No figure of it depends on time. With
+`--repeat` the settings take turns so many times, and the last columns are seconds of an edit, the median and the range:
+on a quiet machine only. `--json` keeps the lines; `--keep` writes into the bundle's manifest what `--preset` and
+`--budget-ms` choose from: the settings that lose at most 1 point of accuracy (fast) or 3 (turbo), none worse than one of
+less work.
 """
 
 import json
@@ -107,8 +108,10 @@ class Line:
             "edits": len(self.psnr_db),
         }
         if self.right:
-            share, loss = Share.of(self.right), self.loss(exact)
+            share = Share.of(self.right)
             found |= {"right": share.hits, "low": round(share.interval[0], 4), "high": round(share.interval[1], 4)}
+        if self.right and len(self.right) == len(exact.right):  # of few edits it says nothing
+            loss = self.loss(exact)
             found |= {"loss": round(loss.value, 2), "loss_interval": [round(end, 2) for end in loss.interval or ()]}
         found |= {"median_psnr_db": round(statistics.median(self.psnr_db), 2)}
         return found | {"worst_psnr_db": round(min(self.psnr_db), 2)}
@@ -199,21 +202,23 @@ class Bench:
         return EditOptions(seed=seed, **asdict(setting))
 
     def front(self, lines: Sequence[Line]) -> list[Line]:
-        """The lines that no line of as much work or less is better than, least work first."""
-        kept = list[Line]()
-        for line in sorted(lines, key=lambda line: (line.work(self.shallow), -quality(line))):
-            if not kept or quality(line) > quality(kept[-1]):
+        """Of lines of at most 2 / 5 of the exact work those that are nearer to the exact edit than all of less work.
+
+        Nearer by 2 dB at least: what is between is left out.
+        """
+        most, kept = self.work(self.exact) / 2.5, list[Line]()
+        for line in sorted(lines, key=lambda line: (line.work(self.shallow), -nearness(line))):
+            if line.work(self.shallow) <= most and (not kept or nearness(line) >= nearness(kept[-1]) + 2):
                 kept.append(line)
         return kept
 
 
-def quality(line: Line) -> float:
-    """Percent of edits that are right, and what is behind the point by PSNR; PSNR where there is no judge."""
-    median = statistics.median(line.psnr_db)
-    return 100 * Share.of(line.right).value + median / 1000 if line.right else median
+def nearness(line: Line) -> float:
+    """To the exact edits: the median PSNR."""
+    return statistics.median(line.psnr_db)
 
 
-def search(bench: Bench, has_shallow: bool, screen: int, count: int, points: int) -> None:
+def search(bench: Bench, has_shallow: bool, screen: int, count: int) -> None:
     """See the module: solvers at few steps, the other levers with the best of each, the best of all on all edits."""
     exact, most = bench.exact, bench.work(bench.exact)
     steps = [each for each in STEPS if each < exact.steps]
@@ -222,7 +227,7 @@ def search(bench: Bench, has_shallow: bool, screen: int, count: int, points: int
     print_lines(tried)
     # A solver of distilled networks is told, and never taken.
     usual = [line for line in tried if line.setting.scheduler != "lcm" or exact.scheduler == "lcm"]
-    best = {each: max((line for line in usual if line.setting.steps == each), key=quality) for each in steps}
+    best = {each: max((line for line in usual if line.setting.steps == each), key=nearness) for each in steps}
     guided = most > exact.steps
     levers = [
         replace(best[each].setting, branch_interval=b, cache_interval=c, guidance_interval=window)
@@ -236,15 +241,22 @@ def search(bench: Bench, has_shallow: bool, screen: int, count: int, points: int
     lines = bench.measure(reversed(cheap.values()), screen)
     print_lines(lines)
     print(f"on {count} edits", flush=True)
-    print_lines(bench.measure(finals_of(bench, [*usual, *lines], points), count))
+    print_lines(bench.measure(finals_of(bench, [*usual, *lines]), count))
 
 
-def finals_of(bench: Bench, lines: Sequence[Line], points: int) -> list[Setting]:
-    """The best of little work, of every set of levers: not every bundle and backend has all of them."""
-    best = bench.front(lines)[:points]
-    for levers in ({"branch_interval"}, {"cache_interval"}, set[str]()):
-        best += bench.front([line for line in lines if line.levers <= levers])[: points // 3]
-    return [line.setting for line in best]
+def finals_of(bench: Bench, lines: Sequence[Line]) -> list[Setting]:
+    """The best of little work, with each set of levers, as not every bundle and backend has all, and with a window.
+
+    So few edits tell by their PSNR, where one more is wrong than of the exact ones at most: accuracy is for all edits.
+    """
+    least = sum(bench.lines[bench.exact].right[: len(lines[-1].right)]) - 1
+    sound = [line for line in lines if sum(line.right) >= least or len(line.right) < len(lines[-1].right)]
+    whole = [line for line in sound if line.setting.guidance_interval == WINDOWS[0]]
+    fronts = [
+        bench.front([line for line in whole if line.levers <= levers]) for levers in (LEVERS, {"branch_interval"})
+    ]
+    fronts.append(bench.front([line for line in sound if line not in whole])[:3])
+    return list(dict.fromkeys(line.setting for front in fronts for line in front))
 
 
 def ladder_of(bench: Bench, count: int) -> tuple[RungSpec, ...]:
@@ -261,7 +273,9 @@ def ladder_of(bench: Bench, count: int) -> tuple[RungSpec, ...]:
         if not any(
             other.levers <= line.levers and other.work(bench.shallow) <= line.work(bench.shallow)
             for other in tried
-            if other is not line and quality(other) >= quality(line)
+            if other is not line
+            and other.loss(exact).value <= line.loss(exact).value
+            and nearness(other) >= nearness(line)
         )
     ]
     return tuple(
@@ -313,7 +327,6 @@ def main(
     screen: Annotated[
         int, typer.Option(help="With --search: edits that every setting is tried with; solvers with half.")
     ] = 18,
-    points: Annotated[int, typer.Option(help="With --search: settings that are tried on all edits.")] = 12,
     shallow_work: Annotated[float, typer.Option(help="A row of the shallow network, of a whole row's FLOPs.")] = 0.12,
     keep: Annotated[bool, typer.Option(help="Write what presets and budgets choose from into the manifest.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where the lines are kept.")] = None,
@@ -328,7 +341,7 @@ def main(
         print(HEAD + ("  seconds" if repeat else ""), flush=True)
         has_shallow = Component.UNET_SHALLOW in manifest.components
         if searches:
-            search(bench, has_shallow, screen, count, points)
+            search(bench, has_shallow, screen, count)
         else:
             settings = [
                 replace(exact, branch_interval=b, cache_interval=c) for b, c in INTERVALS if has_shallow or c == 1
