@@ -16,8 +16,8 @@ is tried at few steps, then with the best of each number of steps what else save
 nearer to the exact edit than all of less work goes on to all `--count` of them. No figure of it depends on time. With
 `--repeat` the settings take turns so many times, and the last columns are seconds of an edit, the median and the range:
 on a quiet machine only. `--json` keeps the lines; `--keep` writes into the bundle's manifest what `--preset` and
-`--budget-ms` choose from: the settings that lose at most 1 point of accuracy (fast) or 3 (turbo), none worse than one of
-less work.
+`--budget-ms` choose from: the settings that lose at most 1 point of accuracy (fast) or 3 (turbo), none worse than one
+of less work.
 """
 
 import json

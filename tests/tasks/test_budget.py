@@ -63,9 +63,8 @@ def choose(
         (249, LEVERS, 12, 2, 2, 10 + 6 * 30 + 6 * 1),  # of the odd steps' rows one is computed, by the shallow network
         (249, BRANCHES, 8, 2, 1, 10 + 4 * 30 + 4 * 10),
         (169, LEVERS, 4, 1, 1, 130),
-        (129, BRANCHES, 6, 3, 1, 10 + 2 * 30 + 4 * 10),
-        (109, LEVERS, 8, 4, 2, 10 + 2 * 30 + 2 * 10 + 4 * 1),
-        (93, BRANCHES, 4, 4, 1, 10 + 30 + 3 * 10),
+        (129, BRANCHES, 4, 2, 1, 10 + 2 * 30 + 2 * 10),
+        (89, LEVERS, 4, 2, 2, 10 + 2 * 30 + 2 * 1),
         (130, NONE, 4, 1, 1, 130),
     ],
 )
@@ -87,9 +86,9 @@ def test_what_was_said_stays() -> None:
 
 def test_the_least_is_told() -> None:
     with pytest.raises(
-        OptionError, match=r"budget_ms is 69, and the least here, 4 steps .*interval 4, takes 70 ms"
+        OptionError, match=r"budget_ms is 71, and the least here, 4 steps .*cache_interval 2, takes 72 ms"
     ) as told:
-        choose(69)
+        choose(71)
     assert told.value.option == "budget_ms"
     with pytest.raises(OptionError, match=r"4 steps of dpmpp_2m, takes 130 ms"):
         choose(129, NONE)
@@ -131,8 +130,8 @@ class TestPresets:
             ("fast", LEVERS, (12, "dpmpp_2m", 2, 2)),
             ("fast", BRANCHES, (12, "dpmpp_2m", 2, 1)),
             ("fast", NONE, (8, "dpmpp_2m", 1, 1)),
-            ("turbo", LEVERS, (8, "dpmpp_2m", 4, 2)),
-            ("turbo", BRANCHES, (6, "dpmpp_2m", 3, 1)),
+            ("turbo", LEVERS, (8, "dpmpp_2m", 2, 3)),
+            ("turbo", BRANCHES, (4, "dpmpp_2m", 2, 1)),
             ("turbo", NONE, (4, "dpmpp_2m", 1, 1)),
             ("quality", LEVERS, (50, "dpmpp_2m", 1, 1)),
             ("lcm", LEVERS, (4, "lcm", 1, 1)),
