@@ -6,7 +6,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,53 @@ def photo(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {"photo": photo}
+def less_work(result: Mapping[str, Any]) -> str:
+    """What `benchmarks/less_work.py --search --json` says: what was tried on all edits, then the solvers."""
+    finals = [line for line in result["lines"] if line["edits"] == result["edits"]]
+    exact, *others = sorted(finals, key=lambda line: -line["work"])
+    lines = [
+        f"{result['edits']} held-out scenes; a shallow row weighs {result['shallow_work']:g} of a whole one.",
+        "",
+        "| steps, solver | `branch_interval` | `cache_interval` | `guidance_interval` | whole rows | shallow rows"
+        " | times less work | right, % | points lost | median PSNR | worst PSNR |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in (exact, *others):
+        low, high = (100 * line[end] for end in ("low", "high"))
+        least, most = line["loss_interval"]
+        lost = "" if line is exact else f"{line['loss']:.1f} ({least:.1f} to {most:.1f})"
+        psnr = [("exact" if line is exact else f"{line[name]:.1f} dB") for name in ("median_psnr_db", "worst_psnr_db")]
+        window = " to ".join(f"{end:g}" for end in line["guidance_interval"])
+        lines.append(
+            f"| {line['steps']}, {line['scheduler']} | {line['branch_interval']} | {line['cache_interval']} | {window}"
+            f" | {line['whole_rows']} | {line['shallow_rows']} | {line['times_less']:.1f}"
+            f" | {100 * line['right'] / line['edits']:.1f} ({low:.0f} to {high:.0f}) | {lost} | {' | '.join(psnr)} |"
+        )
+    return "\n".join([*lines, "", *_solvers(result["lines"])])
+
+
+def _solvers(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Median PSNR to the exact edit by solver and steps, on the edits that every solver was tried with."""
+    plain = [line for line in lines if line["branch_interval"] == line["cache_interval"] == 1]
+    plain = [line for line in plain if line["guidance_interval"] == [0, 1]]
+    cells = {(line["scheduler"], line["steps"]): line for line in plain}
+    steps = sorted({line["steps"] for line in plain if sum(other["steps"] == line["steps"] for other in plain) > 1})
+    count = min(line["edits"] for line in plain)
+    table = [
+        f"Solvers at few steps, without either interval: edits right, and the median PSNR to the exact edit in dB. On"
+        f" {count} scenes, those of the table above on all.",
+        "",
+        f"| solver | {' | '.join(f'{each} steps' for each in steps)} |",
+        "|---|" + "---|" * len(steps),
+    ]
+    for solver in dict.fromkeys(line["scheduler"] for line in plain):
+        row = [cells.get((solver, each)) for each in steps]
+        told = ["" if one is None else f"{one['right']} of {one['edits']}, {one['median_psnr_db']:.1f}" for one in row]
+        table.append(f"| {solver} | {' | '.join(told)} |")
+    return table
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {"photo": photo, "less-work": less_work}
 
 
 def with_tables(page: str) -> str:

@@ -30,9 +30,11 @@ def said_by(options: ExportOptions, saved: Mapping[str, Any]) -> Said:
     if options.defaults_from is not None:
         manifest = read_manifest(find_bundle(options.defaults_from) / MANIFEST_NAME)
         kept, notice, examples = manifest.defaults, notice or manifest.notice, examples or manifest.examples
+    measured = None if kept is None else (kept.steps, kept.guidance_scale, kept.image_guidance_scale, kept.scheduler)
     scheduler = options.scheduler or (kept.scheduler if kept else scheduler_name(saved))
     kept = kept or Defaults(STEPS, GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE, scheduler)
     given = (options.steps, options.guidance_scale, options.image_guidance_scale)
     own = (kept.steps, kept.guidance_scale, kept.image_guidance_scale)
     steps, scale, image_scale = (mine if one is None else one for one, mine in zip(given, own, strict=True))
-    return Said(Defaults(int(steps), scale, image_scale, scheduler), notice, examples)
+    ladder = kept.ladder if (steps, scale, image_scale, scheduler) == measured else ()  # else it was not measured
+    return Said(Defaults(int(steps), scale, image_scale, scheduler, ladder), notice, examples)

@@ -67,7 +67,7 @@ class TestCommand:
             (["batch", "nowhere", BLUE, "-o", "out"], 9, "neither a picture"),
             (["batch", "scene.png", "-o", "out"], 2, "alone is not enough"),
             (["batch", "scene.png", "scene.png", "-o", "out"], 2, "must be the text"),
-            (["batch", "scene.png", BLUE, "-o", "out", "--preset", "turbo"], 2, "has no LoRA"),
+            (["batch", "scene.png", BLUE, "-o", "out", "--preset", "lcm"], 2, "has no LoRA"),
             (["batch", "scene.png", BLUE, "-o", "out", "--mask-blur", "3"], 2, "there is no mask"),
             (["batch", "scene.png", BLUE, "-o", "out", "--scheduler", "lcm", "--steps", "60", "--dry-run"], 2, "LCM"),
             (["batch", "scene.png", "\udcff", "-o", "out"], 2, "not valid Unicode"),

@@ -36,13 +36,25 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     for each in facts["measured"]:
         assert each["least_ms"] <= each["edit_ms"] <= each["most_ms"]
         assert [(point["pictures"], point["rows"]) for point in each["curve"]] == [(1, 3), (2, 6)]
+        assert len(each["cost"]["whole_ms"]) == 3
+        assert each["cost"]["shallow_ms"] == []  # there is no such network
+        assert 0 < each["cost"]["beside_ms"] < each["edit_ms"]
     assert str(tmp_path) not in (tmp_path / "t.json").read_text()
     tuning = advice_for(open_bundle("shapes", verify=False), 1).tuning
     assert tuning is not None
     assert [each.backend for each in tuning.measured] == ["ort-cpu", "null"]
+    words = ("edit", "scene.png", BLUE, "-o", "b.png", "--threads", 1, "--json", "--budget-ms")
+    chosen = run(*words, 86_400_000)
+    assert (json.loads(chosen.out)["parameters"]["steps"], "the budget chose 20 steps" in chosen.err) == (20, True)
+    assert json.loads(chosen.out)["expected_ms"] > exact["cost"]["whole_ms"][2]
+    too_little = run(*words, 1, "--overwrite")
+    assert (too_little.code, "budget_ms is 1, and the least here" in too_little.err) == (2, True)
+    assert (
+        run("edit", "scene.png", "--from", "b.png", "-o", "c.png", "--threads", 2).code == 0
+    )  # not measured, nor asked
     done = run("edit", "scene.png", BLUE, "-o", "o.png", "--steps", 1, "--threads", 1, "--json")
     assert (json.loads(done.out)["backend"], "pixrt tune" in done.err) == ("ort-cpu", False)
-    assert files(tmp_path) == {"scene.png", "t.json", "o.png"}
+    assert files(tmp_path) == {"scene.png", "t.json", "o.png", "b.png", "c.png"}
     again = run(*QUICK, "--json", "t.json")
     assert (again.code, "t.json exists already" in again.err) == (7, True)
 

@@ -330,6 +330,29 @@ def test_counts_company_and_tiles(bundle: Path) -> None:
         assert alone[1].parameters["branch_interval"] == 2
 
 
+@pytest.mark.parametrize("preset", ["fast", "turbo"])
+def test_presets_use_what_can_run(exports: Exports, bundle: Path, preset: Any) -> None:
+    """And nothing else, whatever the backend: what is said is refused as ever."""
+    picture = np.zeros((32, 32, 3), np.uint8)
+    none, both = frozenset[str](), frozenset({"branch_interval", "cache_interval"})
+    for folder, fused, levers in (
+        (bundle, False, both),
+        (bundle, True, none),
+        (exports.bundle("sd1", "fp32"), False, both - {"cache_interval"}),
+    ):
+        with Editor(folder, backend="ort-cpu", threads=1, fused_step=fused) as editor:
+            assert editor.levers == levers
+            result = editor.edit(picture, "make it winter", seed=1, preset=preset)
+            assert {name for name in both if result.parameters[name] > 1} == levers
+            assert (result.shallow_rows > 0) == ("cache_interval" in levers)
+            said = {"branch_interval": 1, "cache_interval": 1, "steps": 2}
+            stays = editor.edit(picture, "make it winter", seed=1, preset=preset, **said).parameters
+            assert {name: stays[name] for name in said} == said
+            if fused:
+                with pytest.raises(OptionError, match="fused step"):
+                    editor.edit(picture, "make it winter", preset=preset, cache_interval=2)
+
+
 def test_what_cannot_be_is_refused(exports: Exports, bundle: Path, tmp_path: Path) -> None:
     picture = np.zeros((64, 64, 3), np.uint8)
     for given in ({"cache_interval": 2}, {"branch_interval": 2}):

@@ -110,6 +110,7 @@ def test_every_option_of_a_task_is_a_field(kind: type[Any]) -> None:
         "negative_prompt": "no",
         "weighting": False,
         "long_prompts": True,
+        "budget_ms": None,
         "branch_interval": 2,
         "cache_interval": 3,
         "detail": False,

@@ -1,5 +1,6 @@
 """The worker at its socket: what it makes, what breaks it, and that it keeps nothing of what has ended."""
 
+import dataclasses
 import io
 import json
 import socket
@@ -17,9 +18,11 @@ import pytest
 from PIL import Image
 
 import pixrt.editor.device as device_module
+import pixrt.editor.runner as runner_module
 import pixrt.serve.worker as worker_module
 from loras import ATTENTION, lora, write
 from pixrt import Editor
+from pixrt.backends.tuned import EditCost
 from pixrt.core.pool import HostPool
 from pixrt.editor.events import Stepped
 from pixrt.editor.result import EditResult
@@ -180,6 +183,23 @@ def test_options_that_the_model_does_not_have(front: Front) -> None:
     front.send(Check((1,), (Asked(options=GenerateOptions(width=66), text="x"),)))
     problem = front.expect(Broke, 1).problem
     assert (problem.status, problem.param) == (400, "width")
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_budget(front: Front, monkeypatch: pytest.MonkeyPatch, measured: bool) -> None:
+    """By what `pixrt tune` kept on this machine, or refused: never left aside."""
+    cost = EditCost(beside_ms=10, whole_ms=(10, 20, 30))
+    monkeypatch.setattr(runner_module, "costs_for", lambda *_: {64: cost} if measured else {})
+    asked = Asked(options=EditOptions(seed=5, budget_ms=100, branch_interval=1), text=BLUE, image=SCENE.read_bytes())
+    if measured:
+        asked = dataclasses.replace(asked, options=dataclasses.replace(asked.options, budget_ms=135))
+        said = front.make(1, asked).parameters
+        assert (said["budget_ms"], said["steps"], said["branch_interval"]) == (135, 4, 1)
+        return
+    front.send(Check((1,), (asked,)))
+    problem = front.expect(Broke, 1).problem
+    assert (problem.status, problem.param) == (400, "budget_ms")
+    assert "pixrt tune" in problem.message
 
 
 @pytest.mark.parametrize("error", NO_MEMORY)

@@ -70,7 +70,7 @@ class TestWhatFits:
             ("edit", {"mask": half(), "resize": "fit"}, "resize is fit", "resize"),
             ("edit", {"resize": "floor8", "resolution": 64}, "resize is floor8", "resolution"),
             ("edit", {"eta": 0.5, "scheduler": "euler"}, "eta is 0.5", "eta"),
-            ("edit", {"preset": "turbo"}, "turbo", "preset"),
+            ("edit", {"preset": "lcm"}, "preset lcm", "preset"),
             ("edit", {"steps": 60, "scheduler": "lcm"}, "steps is 60", "steps"),
             ("edit", {"negative_prompt": "x" * 70_000}, "bytes together", "text"),
             ("generate", {"width": 65}, "65 x 64", "width"),

@@ -19,6 +19,9 @@ from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
 from pixrt.tasks.jobs import Job
 
+SCALES = {1: (1.0, 1.0), 2: (2.0, 1.0), 3: (2.0, 1.5)}  # of guidance, by the branches that run with them
+MOST_ROUNDS = 3  # of steps by their rows: each edit gives several
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -38,6 +41,7 @@ class Trial:
         steps_ms: milliseconds of steps by how many pictures advanced together, and
         rows: the most rows of such a step.
         default_steps: how many steps an edit has by the bundle's default.
+        whole_ms, shallow_ms: milliseconds of steps by how many rows they have, of the whole and of the shallow network.
     """
 
     candidate: Candidate
@@ -46,6 +50,13 @@ class Trial:
     edits: list[Timed] = field(default_factory=list)
     steps_ms: dict[int, list[float]] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
+    whole_ms: dict[int, list[float]] = field(default_factory=dict)
+    shallow_ms: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def beside_ms(self) -> float:
+        """What an edit is beside its steps, the median."""
+        return statistics.median(edit.ms["edit"] - edit.ms["denoise"] for edit in self.edits)
 
     @property
     def edits_ms(self) -> list[float]:
@@ -76,7 +87,8 @@ def compare(
 
     All are open at once. Whoever cannot be opened is told by `on_missing`. An edit must have two steps at least.
     """
-    total = len(candidates) * (1 + rounds + session.max_batch - 1)
+    each = 1 + rounds + session.max_batch - 1 + len(SCALES)
+    total = len(candidates) * each
     done = iter(range(1, total + 1))
     with ExitStack() as stack:
         opened: list[tuple[Editor, Trial]] = []
@@ -86,7 +98,7 @@ def compare(
                 editor = stack.enter_context(Editor(bundle, chosen))
             except BackendError as error:
                 on_missing(candidate, error)
-                total -= 1 + rounds + session.max_batch - 1
+                total -= each
                 continue
             first = timed_edit(editor, options, size, 0)
             opened.append((editor, Trial(candidate, first, editor.manifest.defaults.steps)))
@@ -102,10 +114,27 @@ def compare(
                 if timed.steps_ms:  # else so many do not fit together
                     trial.steps_ms[together] = list(timed.steps_ms)
                 on_progress(next(done), total)
+        for rows in SCALES:
+            for editor, trial in _turned(opened, rows):
+                _time_rows(editor, trial, rows, options, size, rounds)
+                on_progress(next(done), total)
         for editor, trial in opened:
             branches = _branches(editor, options, size)
             trial.rows.update({together: together * branches for together in trial.steps_ms})
     return [trial for _, trial in opened]
+
+
+def _time_rows(editor: Editor, trial: Trial, rows: int, options: EditOptions, size: int, rounds: int) -> None:
+    """Steps of one picture with so many rows, of the whole network, and of the shallow one where it runs."""
+    scale, image_scale = SCALES[rows]
+    whole = dataclasses.replace(options, guidance_scale=scale, image_guidance_scale=image_scale)
+    kinds = [(trial.whole_ms, whole)]
+    if "cache_interval" in editor.levers:  # every step but the first, which is not among the timed ones
+        kinds.append((trial.shallow_ms, dataclasses.replace(whole, cache_interval=1000)))
+    for kept, given in kinds:
+        timed_edit(editor, given, size, 0)  # arrays for so many rows, the network that was not open yet
+        for number in range(1, min(rounds, MOST_ROUNDS) + 1):
+            kept.setdefault(rows, []).extend(timed_edit(editor, given, size, number).steps_ms)
 
 
 def _turned(opened: list[tuple[Editor, Trial]], number: int) -> Iterator[tuple[Editor, Trial]]:

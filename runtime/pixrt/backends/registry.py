@@ -107,6 +107,13 @@ def advice_for(bundle: Bundle, threads: int | None = None) -> tuned.Advice:
     return tuned.advice(circumstances_of(bundle, threads), bundle.manifest.native_resolution)
 
 
+def costs_for(bundle: Bundle, threads: int | None, backend: str, precision: str) -> dict[int, tuned.EditCost]:
+    """What edits of a bundle cost here, by the side of the pictures that were measured; empty where none were."""
+    if not tuned.place().exists():
+        return {}
+    return tuned.costs(circumstances_of(bundle, threads), backend, precision)
+
+
 def ladder(measured: tuned.Advice) -> tuple[BackendInfo, ...]:
     """What "auto" tries, in order: those of the CPU as they were measured, else as they stand in the list."""
     order = measured.tuning.order if measured.tuning is not None else ()

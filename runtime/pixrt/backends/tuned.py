@@ -1,4 +1,5 @@
-"""What `pixrt tune` measured on this machine, kept in the user's cache folder: which CPU backend is the fastest.
+"""What `pixrt tune` measured on this machine, kept in the user's cache folder: which CPU backend is the fastest,
+and what an edit costs by its rows.
 
 A measurement is believed for the processor, threads, library versions and content of the bundle that it was made with.
 A kept file that cannot be read is none. Must not import a backend.
@@ -40,6 +41,41 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EditCost:
+    """What an edit is made of, in milliseconds.
+
+    Attributes:
+        beside_ms: all but its steps: the texts, the VAE, the file.
+        whole_ms: a step of one row of the whole network, of two, and so on.
+        shallow_ms: the same of the shallow network; empty where the bundle has none, or the backend does not run it.
+    """
+
+    beside_ms: float
+    whole_ms: tuple[float, ...]
+    shallow_ms: tuple[float, ...] = ()
+
+    def whole(self, rows: int) -> float:
+        """A step of so many rows, or a part of one, of the whole network."""
+        return _of_rows(self.whole_ms, rows)
+
+    def shallow(self, rows: int) -> float:
+        """The same of the shallow network; where it was not measured, as if it were the whole one."""
+        return _of_rows(self.shallow_ms or self.whole_ms, rows)
+
+    def scaled(self, area: float) -> "EditCost":
+        """Of pictures with so many times the pixels."""
+        scaled = (tuple(area * ms for ms in each) for each in (self.whole_ms, self.shallow_ms))
+        return EditCost(beside_ms=area * self.beside_ms, **dict(zip(("whole_ms", "shallow_ms"), scaled, strict=True)))
+
+
+def _of_rows(measured: tuple[float, ...], rows: int) -> float:
+    """Measured, or beyond that as many times the last row's share."""
+    if rows <= len(measured):
+        return measured[rows - 1] if rows else 0.0
+    return measured[-1] * rows / len(measured)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """One backend in one precision.
 
@@ -49,6 +85,7 @@ class Measured:
         levels: how far a picture was from that of the first backend at most, in levels of 255.
         is_exact: whether "auto" may take it: in FP32, and within one level.
         curve: a step by the number of pictures.
+        cost: of one edit, by its rows; None in what an earlier version measured.
     """
 
     backend: str
@@ -59,6 +96,7 @@ class Measured:
     levels: int
     is_exact: bool
     curve: tuple[Curve, ...]
+    cost: EditCost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +178,17 @@ def advice(now: Circumstances, native_size: int) -> Advice:
     return Advice()
 
 
+def costs(now: Circumstances, backend: str, precision: str) -> dict[int, EditCost]:
+    """What edits cost on a backend in these circumstances, by the side of the pictures that were measured."""
+    return {
+        tuning.size: each.cost
+        for tuning in reversed(_read())  # so that the latest counts
+        if tuning.circumstances.is_about(now) and not tuning.circumstances.changes(now)
+        for each in tuning.measured
+        if (each.backend, each.precision) == (backend, precision) and each.cost is not None
+    }
+
+
 def keep(tuning: Tuning) -> None:
     """Keep a measurement in place of earlier ones of the same. Raises OutputError."""
     others = [
@@ -184,13 +233,24 @@ def _read() -> list[Tuning]:
 def _parsed(record: Any) -> Tuning | None:
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         measured = tuple(
-            Measured(**{**each, "curve": tuple(Curve(**point) for point in each["curve"])})
+            Measured(**{**each, "curve": tuple(Curve(**point) for point in each["curve"]), "cost": _cost(each)})
             for each in record["measured"]
         )
         if all(isinstance(each.backend, str) and each.edit_ms > 0 for each in measured):
             circumstances = Circumstances(**record["circumstances"])
             return Tuning(**{**record, "circumstances": circumstances, "measured": measured})
     return None
+
+
+def _cost(record: Any) -> EditCost | None:
+    """Raises KeyError, TypeError, ValueError."""
+    said = record.get("cost")
+    if said is None:
+        return None
+    whole, shallow = (tuple(map(float, said[name])) for name in ("whole_ms", "shallow_ms"))
+    if not (whole and all(ms > 0 for ms in (*whole, *shallow)) and said["beside_ms"] >= 0):
+        raise ValueError(said)
+    return EditCost(beside_ms=float(said["beside_ms"]), whole_ms=whole, shallow_ms=shallow)
 
 
 def _version(name: str) -> str:

@@ -209,13 +209,31 @@ class DeepCacheSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RungSpec:
+    """A setting of less work than the defaults, measured on the bundle: see `pixrt.options.ladder`.
+
+    `preset` is what takes it, "" for a budget only.
+    """
+
+    steps: int
+    scheduler: str
+    branch_interval: int = 1
+    cache_interval: int = 1
+    preset: Literal["", "fast", "turbo"] = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
-    """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.choices.SCHEDULERS`."""
+    """What an edit uses where the caller says nothing. `scheduler` is one of `pixrt.options.choices.SCHEDULERS`.
+
+    `ladder` is what presets and budgets choose from, best first; with none they choose from what is for every bundle.
+    """
 
     steps: int
     guidance_scale: float
     image_guidance_scale: float
     scheduler: str
+    ladder: tuple[RungSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +312,8 @@ class Manifest:
         for name in ("examples", "instructions", "quantised", "deep_cache"):
             if not said[name]:
                 del said[name]
+        if not self.defaults.ladder:
+            del said["defaults"]["ladder"]
         if not self.source.embeddings:
             del said["source"]["embeddings"]
         for tokenizer in said["tokenizers"]:
@@ -419,6 +439,9 @@ def _check(manifest: Manifest, where: str) -> None:
     for key, given in (("steps", manifest.defaults.steps), ("guidance_scale", manifest.defaults.guidance_scale)):
         require_within(given, 0, 1000, where, f"defaults.{key}")
     require_within(manifest.defaults.image_guidance_scale, 0, 1000, where, "defaults.image_guidance_scale")
+    for number, rung in enumerate(manifest.defaults.ladder):
+        for key in ("steps", "branch_interval", "cache_interval"):
+            require_within(getattr(rung, key), 1, 1000, where, f"defaults.ladder[{number}].{key}")
     for name, text, longest in (("name", manifest.name, _LONGEST_NAME), ("notice", manifest.notice, _LONGEST_NOTICE)):
         if len(text) > longest:
             raise unusable(where, f"{name} has {len(text)} characters, and {longest} are allowed")

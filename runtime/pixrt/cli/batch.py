@@ -204,7 +204,7 @@ def _job(editor: "Editor", instruction: str | None, parameters: dict[str, Any], 
     """What the results depend on beside the pictures."""
     from pixrt.editor.result import lora_parameters
 
-    options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+    options = EditOptions(**parameters).resolve(editor.manifest.defaults, editor.levers)
     return {
         "model_sha256": editor.manifest.source.sha256,
         "precision": editor.manifest.precision,

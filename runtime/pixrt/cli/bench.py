@@ -17,7 +17,7 @@ from pixrt.cli.doctor import environment
 from pixrt.cli.extras import require_packages
 from pixrt.cli.measuring import ABundle, AJsonFile, AnOverwrite
 from pixrt.cli.outputs import require_figures, write_json
-from pixrt.cli.parameters import with_flags, with_session
+from pixrt.cli.parameters import BUDGET, with_flags, with_session
 from pixrt.files import atomic_write
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
@@ -37,7 +37,7 @@ ROUNDS = 3  # warm edits on the null backend for each that counts: they cost nex
 
 
 @with_session(SessionOptions(max_batch=1), SESSION)
-@with_flags(EditOptions, defaults=EditOptions(seed=0))
+@with_flags(EditOptions, defaults=EditOptions(seed=0), without=(BUDGET,))
 def bench(
     bundle: ABundle = DEFAULT_BUNDLE,
     size: Annotated[
@@ -76,7 +76,7 @@ def bench(
         timings = edits.measure(editor, options, size, repeats=repeats, warmups=warmups, on_progress=on_progress)
         memory = edits.peak_memory_bytes()  # before anything else is measured in this process
         estimate = _estimate(editor, options, size)
-        resolved = options.resolve(editor.manifest.defaults)
+        resolved = options.resolve(editor.manifest.defaults, editor.levers)
         about = describe_model(editor.manifest, resolved, editor.loras)
         backend = editor.backend
     idle = dataclasses.replace(SessionOptions(backend="null"), tile=session.tile, max_batch=1, verify=False)

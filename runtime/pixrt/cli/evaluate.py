@@ -30,7 +30,7 @@ from pixrt.cli.measuring import (
     numbers,
 )
 from pixrt.cli.outputs import require_figures, write_json, write_png
-from pixrt.cli.parameters import example, with_flags, with_session
+from pixrt.cli.parameters import BUDGET, example, with_flags, with_session
 from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions, GenerateOptions
@@ -58,7 +58,7 @@ SHEET_SAMPLES = 48
 
 @evaluate.command(epilog=example("pixrt eval world my-bundle --scenes 500 --sheet world.png"))
 @with_session(SessionOptions(max_batch=8), MEASURING)
-@with_flags(EditOptions, defaults=EditOptions(seed=0))
+@with_flags(EditOptions, defaults=EditOptions(seed=0), without=(BUDGET,))
 def world(
     bundle: ABundle = DRAWN,
     scenes: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out scenes, one instruction each.")] = 500,
@@ -114,7 +114,7 @@ def world(
         if sweep:
             _sweep(editor, parameters, cases, seed, scales, session.max_batch, json_file, plot, overwrite)
             return
-        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+        options = EditOptions(**parameters).resolve(editor.manifest.defaults, editor.levers)
         with progress("editing") as on_progress:
             report = edit_accuracy(
                 editor_function(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
@@ -166,7 +166,7 @@ def _sweep(
     from pixrt_export.evaluation.plots import sweep_plot
     from pixrt_export.evaluation.sweep import sweep_scales
 
-    options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+    options = EditOptions(**parameters).resolve(editor.manifest.defaults, editor.levers)
     make_edit = editor_at_scales(editor, parameters, seed=seed)  # type: ignore[arg-type]  # EditOptions checked them
     size = options.resolution or editor.manifest.native_resolution
     with progress("editing") as on_progress:
@@ -185,7 +185,7 @@ def _sweep(
 
 @evaluate.command("text-to-image", epilog=example("pixrt eval text-to-image my-bundle --sheet samples.png"))
 @with_session(SessionOptions(max_batch=8), MEASURING)
-@with_flags(GenerateOptions, defaults=GenerateOptions(seed=0))
+@with_flags(GenerateOptions, defaults=GenerateOptions(seed=0), without=(BUDGET,))
 def text_to_image(
     bundle: ABundle = DRAWN,
     samples: Annotated[
@@ -211,7 +211,7 @@ def text_to_image(
     require_figures(json_file, sheet, overwrite=overwrite)
     seed = parameters.pop("seed", 0)
     with Editor(bundle, session) as editor:
-        options = GenerateOptions(**parameters).resolve(editor.manifest.defaults)
+        options = GenerateOptions(**parameters).resolve(editor.manifest.defaults, editor.levers)
         with progress("generating") as on_progress:
             made = sample_captions(
                 generate_function(editor, parameters),  # type: ignore[arg-type]  # GenerateOptions checked them

@@ -12,7 +12,7 @@ from pixrt.cli.extras import require_packages
 from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import MEASURING, ABundle, AJsonFile, AnOverwrite, APlotFile, numbers
 from pixrt.cli.outputs import require_figures, write_json, write_png
-from pixrt.cli.parameters import with_flags, with_session
+from pixrt.cli.parameters import BUDGET, with_flags, with_session
 from pixrt.errors import OptionError
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
@@ -22,7 +22,7 @@ PAPER_SWEEP_IMAGE = "1.0,1.2,1.4,1.6,1.8,2.0,2.2"
 
 
 @with_session(SessionOptions(max_batch=4), MEASURING)
-@with_flags(EditOptions, defaults=PAPER)
+@with_flags(EditOptions, defaults=PAPER, without=(BUDGET,))
 def clip(
     bundle: ABundle,
     data: Annotated[
@@ -75,7 +75,7 @@ def clip(
     network = ClipNetwork(clip_folder, preprocessing)  # type: ignore[arg-type]  # it checks the name
     loras = lora_inputs(lora)
     with Editor(bundle, session, loras=loras) as editor, progress("editing") as on_progress:
-        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+        options = EditOptions(**parameters).resolve(editor.manifest.defaults, editor.levers)
         points = clip_curve(
             editor_at_scales(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them
             chosen,

@@ -22,7 +22,7 @@ from pixrt.cli.measuring import (
     AWorstBlock,
 )
 from pixrt.cli.outputs import require_figures, write_json, write_png
-from pixrt.cli.parameters import with_flags, with_session
+from pixrt.cli.parameters import BUDGET, with_flags, with_session
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions
 
@@ -34,7 +34,7 @@ RECONSTRUCTED = 64  # sources that the autoencoder is measured on
 
 
 @with_session(SessionOptions(max_batch=4), MEASURING)
-@with_flags(EditOptions, defaults=EditOptions(seed=0))
+@with_flags(EditOptions, defaults=EditOptions(seed=0), without=(BUDGET,))
 def photo(
     bundle: ABundle = DEFAULT_BUNDLE,
     edits: Annotated[int, typer.Option(metavar="N", min=1, help="Held-out crops, one instruction each.")] = 500,
@@ -68,7 +68,7 @@ def photo(
     shown = [case.source for case in cases[:RECONSTRUCTED]]
     reconstruction = reconstruction_psnr_db(cases, reconstruct(bundle, session, shown))
     with Editor(bundle, session, loras=lora_inputs(lora)) as editor:
-        options = EditOptions(**parameters).resolve(editor.manifest.defaults)
+        options = EditOptions(**parameters).resolve(editor.manifest.defaults, editor.levers)
         with progress("editing") as on_progress:
             report = photo_accuracy(
                 editor_function(editor, parameters, seed=seed),  # type: ignore[arg-type]  # EditOptions checked them

@@ -23,6 +23,7 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 _TAG = re.compile(r"(\\*)(\[[a-z#/@][^[]*?])")  # what rich's markup takes for a tag
 MASK, TENSORRT, OUTPUT = "Mask", "TensorRT", "Output"
+BUDGET = "budget_ms"  # where settings are compared or measured, nothing else may choose them
 _LAST_PANELS = (MASK, "Speed", "ONNX Runtime", TENSORRT, OUTPUT, "Marking")
 _METAVARS: Mapping[Kind, str] = {
     "whole": "N",
@@ -38,14 +39,19 @@ _TYPES: Mapping[Kind, Any] = {"flag": bool, "window": tuple[str, str], "pairs": 
 
 
 def with_flags(
-    options: type[Any], name: str = "parameters", *, defaults: Any = None, lists: Collection[str] = ()
+    options: type[Any],
+    name: str = "parameters",
+    *,
+    defaults: Any = None,
+    lists: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> Decorator:
     """Replace a command's argument `name` by one flag per option; it receives those given, parsed, as a dict.
 
     `defaults` is an instance with what the command itself fills in. Fields in `lists` take several values with commas,
-    and are received as text. Parsing raises OptionError.
+    and are received as text; those `without` have no flag. Parsing raises OptionError.
     """
-    flags = _flags(options, defaults, lists=lists)
+    flags = [flag for flag in _flags(options, defaults, lists=lists) if flag.name not in without]
     return _replacing(name, flags, lambda given: _parsed(options, given, lists))
 
 

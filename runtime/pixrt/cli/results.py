@@ -12,6 +12,7 @@ from pixrt.cli.console import say, warn
 from pixrt.editor import notes
 from pixrt.errors import PictureError, PixrtError
 from pixrt.pictures.formats import is_flattened
+from pixrt.tasks.budget import in_words
 from pixrt.tasks.prompts import meant_for_others
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Notes:
         self._flattened = 0
         self._others: set[str] = set()  # pictures beside the source that are not those of the earlier result
         self._meant: set[str] = set()  # what texts say to other programs
+        self._chosen: dict[str, None] = {}  # what budgets chose
         self._unknown: dict[str, str] = {}  # instructions that the model was not taught, and its name
         self._enlarged = (SOFT, (0, 0))  # how many times the softest result was scaled up, and from what size
         self._dropped: dict[str, set[int]] = {"instruction": set(), "negative prompt": set()}
@@ -79,6 +81,9 @@ class Notes:
         self._meant |= set(meant_for_others(result.instruction))
         if result.unknown_instruction:
             self._unknown[result.instruction] = result.model
+        if result.expected_ms is not None:
+            expected = f"{result.expected_ms:.0f} of {result.options.budget_ms} ms expected"
+            self._chosen[f"the budget chose {in_words(result.options)}: {expected}"] = None
         if getattr(result.options, "detail", None) is False:
             times = max(a / b for a, b in zip(result.image.size, result.working_size, strict=True))
             self._enlarged = max(self._enlarged, (times, result.working_size))
@@ -89,6 +94,8 @@ class Notes:
         """Say it."""
         if self._quiet:
             return
+        for note in self._chosen:
+            warn(note)
         if self._second_tries:
             warn(notes.SECOND_TRY)
         if self._flattened:
@@ -141,6 +148,7 @@ def print_estimate(path: str, target: Path, estimate: "Estimate", loras: "Sequen
         "network_calls": estimate.network_calls,
         "network_rows": estimate.network_rows,
         "shallow_rows": estimate.shallow_rows,
+        **({} if request.expected_ms is None else {"expected_ms": round(request.expected_ms, 1)}),
         "windows": estimate.windows,
         "window_size": list(estimate.window_size),
         "dropped_tokens": request.tokens.dropped,
@@ -186,6 +194,7 @@ def result_facts(target: Path, result: "EditResult") -> dict[str, Any]:
         "unknown_instruction": result.unknown_instruction,
         "network_rows": result.network_rows,
         "shallow_rows": result.shallow_rows,
+        **({} if result.expected_ms is None else {"expected_ms": round(result.expected_ms, 1)}),
         "decoded_in_fp32": result.decoded_in_fp32,
         "times": {name: round(ms, 2) for name, ms in dataclasses.asdict(result.times).items()},
         "parameters": result.parameters,

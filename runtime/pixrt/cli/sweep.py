@@ -16,7 +16,7 @@ from pixrt.cli.display import add_row, print_table
 from pixrt.cli.inputs import read_input
 from pixrt.cli.measuring import AJsonFile
 from pixrt.cli.outputs import STREAM, plan_outputs, require_figures, write_json
-from pixrt.cli.parameters import MASK, OUTPUT, with_arguments_of, with_flags
+from pixrt.cli.parameters import BUDGET, MASK, OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OutputError
@@ -38,7 +38,7 @@ _LISTS = tuple(name for name in SWEPT if name != "seed")
 
 
 @with_arguments_of(Running, "running", without=("as_json", "quality"))
-@with_flags(EditOptions, lists=_LISTS)
+@with_flags(EditOptions, lists=_LISTS, without=(BUDGET,))
 def sweep(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture to edit; - is standard input.")],
     instruction: Annotated[str, typer.Argument(metavar="INSTRUCTION", help="What is to be done.")],

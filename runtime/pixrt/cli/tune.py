@@ -1,7 +1,8 @@
-"""`pixrt tune`: which of the CPU's backends is the fastest for a bundle here, kept for `--backend auto`."""
+"""`pixrt tune`: which of the CPU's backends is the fastest for a bundle here, and what its edits cost by their rows."""
 
 import dataclasses
 import datetime
+import statistics
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,6 +41,8 @@ def tune(
     session: SessionOptions,
 ) -> None:
     """Measure the CPU's backends on a bundle's default edit, in turn, and keep which is fastest for `--backend auto`.
+
+    Also what steps of one to three rows take, of the whole network and the shallow one, for `--budget-ms`.
 
     Those that are not exact, such as BF16, are measured and never taken by auto. All are open at once.
     """
@@ -102,7 +105,16 @@ def _measured(trial: "Trial", first: "Trial") -> tuned.Measured:
             )
             for together, spread in curve.items()
         ),
+        cost=tuned.EditCost(
+            beside_ms=trial.beside_ms,
+            whole_ms=_medians(trial.whole_ms),
+            shallow_ms=_medians(trial.shallow_ms),
+        ),
     )
+
+
+def _medians(by_rows: dict[int, list[float]]) -> tuple[float, ...]:
+    return tuple(statistics.median(by_rows[rows]) for rows in sorted(by_rows))
 
 
 def _facts(tuning: tuned.Tuning) -> dict[str, Any]:
@@ -126,10 +138,17 @@ def _print(tuning: tuned.Tuning, steps: int) -> None:
         for point in each.curve:
             figures = (f"{figure:.1f}" for figure in (point.p50_ms, point.least_ms, point.most_ms))
             add_row(curves, each.backend, each.precision, point.pictures, point.rows, *figures)
-    print_table(edits)
-    say("")
-    print_table(curves)
-    say("")
+    costs = Table("backend", "precision", "network", "a step of 1 row, ms", "2 rows", "3 rows", "beside, ms", box=None)
+    for each in tuning.measured:
+        assert each.cost is not None
+        beside = f"{each.cost.beside_ms:.1f}"
+        for name, ms in (("whole", each.cost.whole_ms), ("shallow", each.cost.shallow_ms)):
+            if ms:
+                add_row(costs, each.backend, each.precision, name, *(f"{one:.1f}" for one in ms), beside)
+    for table in (edits, curves, costs):
+        print_table(table)
+        say("")
     say(
-        f"Kept in {tuned.place()}; --backend auto goes by it as long as the bundle, the libraries and this machine stay"
+        f"Kept in {tuned.place()}; --backend auto and --budget-ms go by it as long as the bundle, the"
+        " libraries and this machine stay"
     )

@@ -103,6 +103,17 @@ class Networks:
             )
         return replace(work, caches=True)
 
+    @property
+    def levers(self) -> frozenset[str]:
+        """What can be used again here, whatever the picture: see `pixrt.options.ladder.LEVERS`."""
+        if self._unet is Component.UNET_STEP:
+            return frozenset()
+        shallow = Component.UNET_SHALLOW
+        refit = shallow in self._engines.refitted
+        if shallow not in self._bundle.manifest.components or self._backend.problem(self._bundle, shallow, refit=refit):
+            return frozenset({"branch_interval"})
+        return frozenset({"branch_interval", "cache_interval"})
+
     def _refitted(self, refit: bool) -> frozenset[Component]:
         return frozenset(LOOPS) if refit else self._engines.refitted
 

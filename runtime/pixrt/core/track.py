@@ -115,7 +115,7 @@ def make_steps(options: Options, scheduler: Mapping[str, Any]) -> Steps:
     assert options.scheduler is not None
     assert options.steps is not None
     solver = options.scheduler, json.dumps(scheduler, sort_keys=True), options.steps, options.eta, options.start
-    intervals = options.branch_interval, options.cache_interval
+    intervals = options.branch_interval or 1, options.cache_interval or 1
     return _steps(solver, options.scales, options.guidance_interval, options.steering, intervals)
 
 

@@ -46,6 +46,7 @@ class EditResult:
             window where there are several.
         shallow_rows: of these, the evaluations of the shallow network.
         times: where the time went.
+        expected_ms: what it was to take, by itself, where a budget chose how it is made; None without one.
         model, model_sha256, precision, notice: which checkpoint it was, exported how, and what a user should know.
         loras, embeddings: those that were in use.
         decoded_in_fp32: the FP16 decoder gave values that are not finite, and the bundle's FP32 one made the picture.
@@ -76,6 +77,7 @@ class EditResult:
     decoded_in_fp32: bool = False
     tile: int | None = None
     shallow_rows: int = 0
+    expected_ms: float | None = None
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
     facts: SourceFacts = SourceFacts()
     history: tuple[dict[str, Any], ...] = ()

@@ -6,12 +6,12 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from pixrt.backends.protocol import EngineMemory, TellsMemory
-from pixrt.backends.registry import open_backend
+from pixrt.backends.registry import costs_for, open_backend
 from pixrt.bundles.manifest import INT8, Component, LoraSpec, Manifest
 from pixrt.bundles.store import DEFAULT_BUNDLE, open_bundle
 from pixrt.bundles.tokenizer import Tokenizer
@@ -23,7 +23,7 @@ from pixrt.editor.device import Device, OpenBundle
 from pixrt.editor.events import Failed, Made, OnStep, asks_to_stop
 from pixrt.editor.result import EditResult, Estimate
 from pixrt.editor.run import Run
-from pixrt.errors import Cancelled, LoraError, PixrtError
+from pixrt.errors import Cancelled, LoraError, OptionError, PixrtError
 from pixrt.lora.embeddings import EmbeddingInput, give
 from pixrt.lora.merging import LoraInput, LoraSet, load_loras, replacements, require_own_weights
 from pixrt.lora.weights import WeightTable, read_table
@@ -31,6 +31,7 @@ from pixrt.maths.tiles import check_tile
 from pixrt.options.parameters import SessionParameters
 from pixrt.options.session import SessionOptions
 from pixrt.pictures.geometry import MAX_PIXELS, MAX_WORKING_PIXELS
+from pixrt.tasks.budget import Purse
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.registry import require
 from pixrt.tasks.requests import OnRefused, Request, make_requests
@@ -73,6 +74,7 @@ class Runner:
         self._tokenizer = Tokenizer(self._bundle.folder, tokenizer, given.tokens)
         self._bundle.require_unchanged(tokenizer.vocab, tokenizer.merges)
         self._max_batch = options.max_batch
+        self._threads, self._precision = options.threads, options.cpu_precision
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._closed = False
@@ -183,7 +185,39 @@ class Runner:
         for job in jobs:
             require(job, self.manifest, has_loras or bool(self._loras.specs))
         most = MAX_WORKING_PIXELS if self.tile is None else MAX_PIXELS
-        return make_requests(jobs, self.manifest, self._tokenizer, most_pixels=most, on_refused=on_refused)
+        return make_requests(
+            jobs,
+            self.manifest,
+            self._tokenizer,
+            most_pixels=most,
+            on_refused=on_refused,
+            levers=self.levers,
+            purse=cache(self._purse),
+        )
+
+    @property
+    def levers(self) -> frozenset[str]:
+        """What can be used again with this bundle on this backend: "branch_interval", "cache_interval"."""
+        return self._networks.levers
+
+    def _purse(self) -> Purse:
+        """What edits cost here, as `pixrt tune` measured it: for budgets. Raises OptionError on tiles."""
+        if self.tile is not None:
+            problem = "budget_ms is given, and pictures are worked on in tiles, which `pixrt tune` does not measure"
+            raise OptionError(problem, remedy="Leave it out, or the tiles", option="budget_ms")
+        costs = costs_for(self._bundle, self._threads, self.backend, self._precision)
+
+        def refusal(why: str) -> OptionError:
+            where = f"{self.backend} in {self._precision.upper()}" + (
+                f", {self._threads} threads" if self._threads else ""
+            )
+            return OptionError(
+                f"budget_ms is given, and what an edit takes here is not known ({where}): {why}",
+                remedy="Measure it with `pixrt tune BUNDLE`, other sizes with --size; it measures the CPU's backends",
+                option="budget_ms",
+            )
+
+        return Purse(costs, self.levers, refusal)
 
     def run(self, requests: Sequence[Request], *, on_step: OnStep | None = None) -> Iterator[EditResult]:
         """Make the pictures of checked jobs, and yield each result when it is done.

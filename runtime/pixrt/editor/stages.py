@@ -100,6 +100,7 @@ def finish(
         network_rows=making.steps.evaluations * work.tiling.count,
         shallow_rows=making.steps.shallow_evaluations * work.tiling.count,
         times=clock.times(),
+        expected_ms=request.expected_ms,
         backend=backend,
         model=manifest.name,
         model_sha256=manifest.source.sha256,

@@ -36,8 +36,9 @@ class Parameters(TypedDict, total=False):
     negative_prompt: str
     weighting: bool
     long_prompts: bool
-    branch_interval: int
-    cache_interval: int
+    budget_ms: int | None
+    branch_interval: int | None
+    cache_interval: int | None
 
 
 class PictureParameters(Parameters, total=False):

@@ -42,7 +42,8 @@ def options_from(parameters: Mapping[str, Any], where: str, kind: type[Options])
     instruction = parameters.get("instruction")
     if not isinstance(instruction, str):
         raise PictureError(f"{where} holds parameters without an instruction", remedy="Use a picture that pixrt wrote")
-    known = {name: parameters[name] for name in option_fields(kind) if name in parameters}
+    # What a budget chose stands beside it; it is not to choose anew, on another machine.
+    known = {name: parameters[name] for name in option_fields(kind) if name in parameters and name != "budget_ms"}
     return instruction, kind(**parse_all(kind, known))
 
 

@@ -5,13 +5,14 @@ Must not import numpy or Pillow.
 
 import dataclasses
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from pixrt.errors import OptionError
 from pixrt.options.choices import (
-    PRESET_FIELDS,
+    DEFAULT_FIELDS,
+    EXACT,
     PRESETS,
     RESIZE_MODES,
     SCHEDULERS,
@@ -20,6 +21,7 @@ from pixrt.options.choices import (
     SchedulerName,
 )
 from pixrt.options.fields import option, option_fields, validate
+from pixrt.options.ladder import LEVERS, MEASURED_PRESETS, Rung, preset_values
 
 MAX_SEED = 2**63 - 1
 _RANDOM_SEED_BITS = 32  # short enough to be typed again
@@ -40,6 +42,9 @@ class Defaults(Protocol):
     @property
     def scheduler(self) -> str: ...  # noqa: D102
 
+    @property
+    def ladder(self) -> Sequence[Rung]: ...  # noqa: D102
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -55,7 +60,8 @@ class Options:
 
     preset: PresetName | None = option(
         None,
-        "Sets scheduler, steps and scales where they are not given.",
+        "Sets steps, solver and what is used again where they are not given: fast and turbo are less work than the"
+        " bundle's own, quality is more, lcm is for a distilled network.",
         kind="choice",
         choices=tuple(PRESETS),
     )
@@ -83,16 +89,25 @@ class Options:
     long_prompts: bool = option(
         False, "Read texts to their end, in pieces of 75 tokens; by default what is beyond is left out.", kind="flag"
     )
-    branch_interval: int = option(
-        1,
+    budget_ms: int | None = option(
+        None,
+        "Milliseconds that a picture by itself may take: the best steps, solver and what is used again that fit by what"
+        " `pixrt tune` measured, where they are not given.",
+        kind="whole",
+        low=1,
+        high=86_400_000,
+        group="Less work",
+    )
+    branch_interval: int | None = option(
+        None,
         "Compute what guidance compares with at every so many steps only, and use it again in between; 1 is exact.",
         kind="whole",
         low=1,
         high=1000,
         group="Less work",
     )
-    cache_interval: int = option(
-        1,
+    cache_interval: int | None = option(
+        None,
         "Run the whole network at every so many steps only, its last layers in between (DeepCache); 1 is exact. Takes a"
         " bundle exported with --deep-cache.",
         kind="whole",
@@ -103,6 +118,12 @@ class Options:
 
     def __post_init__(self) -> None:
         validate(self)
+        if self.budget_ms is not None and self.preset is not None:
+            raise OptionError(
+                f"there are a preset, {self.preset}, and a budget of {self.budget_ms} ms, and both choose",
+                remedy="Leave one of them out",
+                option="budget_ms",
+            )
         if self.start == self.steps:
             raise OptionError(
                 f"a strength of {getattr(self, 'strength', 1)} leaves none of {self.steps} steps",
@@ -122,17 +143,27 @@ class Options:
         strength, steps = getattr(self, "strength", 1.0), self.steps or 0
         return steps - min(int(steps * strength), steps)
 
+    def unsaid(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values, by name, whose options the caller left open."""
+        return {name: value for name, value in values.items() if getattr(self, name, 0) is None}
+
     @property
     def steering(self) -> tuple[float, tuple[float, float]] | None:
         """How far each step's clean latents are steered to a target, and in which window; only for style."""
         return None
 
-    def resolve(self, defaults: Defaults) -> Self:
-        """The same options, the preset's and the bundle's values where nothing was said. The seed stays as it is."""
-        preset = PRESETS[self.preset] if self.preset else {}
-        unsaid = [name for name in PRESET_FIELDS if getattr(self, name, 0) is None]
-        filled = {name: preset.get(name, getattr(defaults, name)) for name in unsaid}
-        resolved = dataclasses.replace(self, **filled)
+    def resolve(self, defaults: Defaults, levers: Collection[str] = LEVERS) -> Self:
+        """The same options, the preset's and the bundle's values where nothing was said. The seed stays as it is.
+
+        `levers` are what can be used again where they run: a preset sets no other. What a budget chooses is not here:
+        see `pixrt.tasks.budget`.
+        """
+        values = {**{name: getattr(defaults, name) for name in DEFAULT_FIELDS}, **EXACT}
+        if self.preset in MEASURED_PRESETS:
+            values |= preset_values(self.preset, defaults, levers)
+        elif self.preset:
+            values |= PRESETS[self.preset]
+        resolved = dataclasses.replace(self, **self.unsaid(values))
         if resolved.eta and resolved.scheduler != "ddim":
             raise OptionError(
                 f"eta is {resolved.eta}, and the scheduler {resolved.scheduler} has no eta",
@@ -298,7 +329,7 @@ def bundle_defaults(options: type[Any], defaults: Defaults, native_resolution: i
     """A bundle's values for those of a task's options that are None where nothing is said; for others none."""
     if not issubclass(options, Options):
         return {}
-    values = {name: getattr(defaults, name) for name in PRESET_FIELDS}
+    values = {**{name: getattr(defaults, name) for name in DEFAULT_FIELDS}, **EXACT}
     values |= dict.fromkeys(("resolution", "width", "height"), native_resolution)
     return {name: values[name] for name in option_fields(options) if name in values}
 

@@ -61,13 +61,13 @@ def require(job: Job, manifest: Manifest, has_loras: bool) -> None:
         kinds = ", ".join(kind.__name__ for kind in TASKS)
         raise OptionError(f"a job's options are {type(options).__name__}", remedy=f"Pass one of {kinds}")
     distilled = manifest.source.loras or has_loras or manifest.defaults.scheduler == "lcm"
-    if options.preset == "turbo" and not distilled:
+    if options.preset == "lcm" and not distilled:
         raise OptionError(
-            f"the preset turbo takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",
-            remedy="Give an LCM-LoRA with --lora, or export with one; or say --scheduler lcm --steps 4 yourself",
+            f"the preset lcm takes 4 steps of a network distilled for them, and {manifest.name!r} has no LoRA",
+            remedy="Give an LCM-LoRA with --lora, or export with one; or take the preset turbo",
             option="preset",
         )
-    if options.cache_interval > 1 and Component.UNET_SHALLOW not in manifest.components:
+    if (options.cache_interval or 1) > 1 and Component.UNET_SHALLOW not in manifest.components:
         raise OptionError(
             f"cache_interval is {options.cache_interval}, and the bundle {manifest.name!r} has no shallow network",
             remedy="Leave it out, or export the checkpoint with `pixrt export --deep-cache`",

@@ -5,7 +5,7 @@ Must not import a backend.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,11 +13,13 @@ from pixrt.bundles.manifest import Manifest
 from pixrt.bundles.tokenizer import Tokenizer
 from pixrt.core.prompts import Prompt
 from pixrt.errors import OptionError, PictureError
+from pixrt.options.ladder import LEVERS
 from pixrt.options.tasks import GenerateOptions, Options, PictureOptions, draw_seed
 from pixrt.pictures.geometry import MAX_WORKING_PIXELS, Geometry, Size, check_size, plan_geometry
 from pixrt.pictures.images import PictureSource, measure_picture
 from pixrt.pictures.inputs import Prepared, Styles, prepare_masked, prepare_picture, prepare_style
 from pixrt.pictures.masks import load_mask, mask_region
+from pixrt.tasks.budget import Purse
 from pixrt.tasks.jobs import Job
 from pixrt.tasks.prompts import read_prompt
 
@@ -33,7 +35,7 @@ class Request:
     """A job that has been checked; `index` is its place in the call's results.
 
     The picture's header has been read, its pixels have not, unless they are `prepared`: `size` is its width and height.
-    `options` are resolved, and have a seed.
+    `options` are resolved, and have a seed. `expected_ms` is what they take by what was measured, where a budget chose.
     """
 
     index: int
@@ -44,6 +46,7 @@ class Request:
     negative_tokens: Prompt
     options: Options
     prepared: Prepared | None = None
+    expected_ms: float | None = None
 
     @property
     def seed(self) -> int:
@@ -85,9 +88,12 @@ def make_requests(
     *,
     most_pixels: int = MAX_WORKING_PIXELS,
     on_refused: OnRefused | None = None,
+    levers: Collection[str] = LEVERS,
+    purse: Callable[[], Purse] | None = None,
 ) -> list[Request]:
     """Check everything that jobs name before anything runs: texts, options, and the pictures' headers.
 
+    `levers` are what presets may use, and `purse` what budgets choose by, asked for if there is one.
     Raises OptionError; without `on_refused` also PictureError, as for a working picture of more than `most_pixels`.
     """
     tokens: dict[_Reading, Prompt] = {}
@@ -95,7 +101,8 @@ def make_requests(
     requests = []
     for index, job in enumerate(jobs):
         try:
-            requests.append(_make_request(index, job, manifest, tokenizer, tokens, sizes, most_pixels))
+            request = _make_request(index, job, manifest, tokenizer, tokens, sizes, most_pixels, levers)
+            requests.append(request if job.options.budget_ms is None else _within_budget(request, manifest, purse))
         except PictureError as error:
             if on_refused is None:
                 raise
@@ -111,9 +118,10 @@ def _make_request(
     tokens: dict[_Reading, Prompt],
     sizes: dict[int, Size],
     most_pixels: int,
+    levers: Collection[str],
 ) -> Request:
     """One job's; texts and pictures that stand in several are looked at once."""
-    options = _with_seed(_for_bundle(job.options, manifest))
+    options = _with_seed(_for_bundle(job.options, manifest, levers))
     _check_texts(job.text, options.negative_prompt)
     texts = [_read(each, options, tokenizer, tokens) for each in (job.text, options.negative_prompt)]
     pieces = max(each.pieces for each in texts)
@@ -202,7 +210,16 @@ def _new_picture(options: GenerateOptions, manifest: Manifest, most_pixels: int)
         raise
 
 
-def _for_bundle(options: Options, manifest: Manifest) -> Options:
+def _within_budget(request: Request, manifest: Manifest, purse: Callable[[], Purse] | None) -> Request:
+    """With what its budget chooses. Raises OptionError."""
+    if purse is None:
+        raise OptionError("nothing was measured here", remedy="Leave budget_ms out", option="budget_ms")
+    asked = request.job.options
+    options, expected_ms = purse().choose(asked, request.options, request.geometry, manifest)
+    return dataclasses.replace(request, options=options, expected_ms=expected_ms)
+
+
+def _for_bundle(options: Options, manifest: Manifest, levers: Collection[str]) -> Options:
     """Resolved options, without a guidance by the picture where the network does not see it. Raises OptionError."""
     if manifest.task != "edit" and getattr(options, "image_guidance_scale", 1.0) != 1.0:
         scale = getattr(options, "image_guidance_scale", None)
@@ -218,7 +235,7 @@ def _for_bundle(options: Options, manifest: Manifest) -> Options:
         options = _replace(options, width=options.width or native, height=options.height or native)
     elif isinstance(options, PictureOptions) and options.resize != "floor8":
         options = _replace(options, resolution=options.resolution or native)
-    return options.resolve(manifest.defaults)
+    return options.resolve(manifest.defaults, levers)
 
 
 def _with_mask(job: Job, size: Size, options: Options) -> Options:
