@@ -1,0 +1,44 @@
+"""What a run of a fleet comes to, in numbers."""
+
+from collections.abc import Mapping
+
+from fleets.running import Ran
+from pixrt.serve.simulate import percentile
+
+SLO = 3.0  # times of what a picture takes alone: the public benchmark's
+
+
+def figures(ran: Ran, warm_s: float = 0.0) -> Mapping[str, float]:
+    """Of the requests that came after `warm_s`; shares are of all of them, also of those refused. Times are seconds.
+
+    `in_time` are those made within `SLO` times alone, or by their own deadline; `utilisation` is of paid seconds.
+    """
+    asked = [each for each in ran.requests if each.arrival.at >= warm_s]
+    made = [each for each in asked if each.is_made]
+    latencies, slowdowns = [each.latency for each in made], [each.slowdown for each in made]
+    span = max(ran.end, 1e-9)
+    paid = sum(min(each.ended, span) - min(each.began, span) for each in ran.replicas)
+    count = max(1, len(asked))
+    in_time = 0
+    for each in made:
+        deadline = each.arrival.deadline
+        limit = SLO * each.alone if deadline is None else deadline - each.arrival.at
+        in_time += each.latency <= limit * (1 + 1e-9)
+    return {
+        "requests": len(ran.requests),
+        "made": sum(each.is_made for each in ran.requests),
+        "refused": sum(each.is_refused for each in ran.requests),
+        "retried": ran.retried,
+        "bounced": ran.bounced,
+        "deaths": ran.deaths,
+        "per_second": sum(each.is_made for each in ran.requests) / span,
+        "p50": percentile(latencies, 0.5),
+        "p95": percentile(latencies, 0.95),
+        "p99": percentile(latencies, 0.99),
+        "slowdown_p95": percentile(slowdowns, 0.95),
+        "slowdown_p99": percentile(slowdowns, 0.99),
+        "in_time": in_time / count,
+        "utilisation": sum(each.busy for each in ran.replicas) / max(paid, 1e-9),
+        "gpu_seconds": paid,
+        "most_paid": max((look.paid for look in ran.looks), default=len(ran.replicas)),
+    }
