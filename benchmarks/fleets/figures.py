@@ -1,6 +1,7 @@
 """What a run of a fleet comes to, in numbers."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 from fleets.running import Ran
 from pixrt.serve.simulate import percentile
@@ -40,5 +41,11 @@ def figures(ran: Ran, warm_s: float = 0.0) -> Mapping[str, float]:
         "in_time": in_time / count,
         "utilisation": sum(each.busy for each in ran.replicas) / max(paid, 1e-9),
         "gpu_seconds": paid,
-        "most_paid": max((look.paid for look in ran.looks), default=len(ran.replicas)),
+        "most_gpus": _most_at_once([(each.began, min(each.ended, span)) for each in ran.replicas]),
     }
+
+
+def _most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """Of things that begin and end: how many there were at most. What ends when another begins is gone then."""
+    changes = sorted([(end, -1) for _, end in spans] + [(begin, 1) for begin, _ in spans])
+    return max(itertools.accumulate(change for _, change in changes), default=0)

@@ -11,7 +11,8 @@ from pixrt.files import atomic_write
 
 def write(path: Path, facts: Any) -> None:
     """Replace a file, whole or not at all. The same facts are the same bytes."""
-    atomic_write(path, (text(facts) + "\n").encode())
+    with atomic_write(path) as file:
+        file.write((text(facts) + "\n").encode())
 
 
 def text(facts: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from fleets.replica import MARGIN, SEATS, Replica, Request, State
 from fleets.routing import ROUTERS
-from fleets.scaling import EVERY_S, Scaler, Scaling
+from fleets.scaling import EVERY_S, START_S, Scaler, Scaling
 from loads.traffic import Traffic
 from pixrt.dispatch.simulation import Takes
 
@@ -32,7 +32,7 @@ class Failures:
     every_s: float
     seen_after_s: float = 2.0
     retry_s: float = 1.0
-    start_s: float = 60.0
+    start_s: float = START_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 EVERY_S = 5.0  # between two looks at the fleet
+UP_S, DOWN_S, START_S = 10.0, 120.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,9 @@ class Scaling:
     least: int
     most: int
     target_s: float
-    up_after_s: float = 10.0
-    down_after_s: float = 120.0
-    start_s: float = 60.0
+    up_after_s: float = UP_S
+    down_after_s: float = DOWN_S
+    start_s: float = START_S
 
     def wanted(self, backlog_s: float) -> int:
         """Replicas for so many seconds of work, the sum of all."""
