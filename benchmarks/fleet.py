@@ -22,15 +22,18 @@ from fleets.asking import PATTERNS, PRESETS, ask, replay
 from fleets.devices import FLEETS, named
 from fleets.figures import SLO, figures
 from fleets.reports import text, write
+from fleets.results import MIXES as MIXES_OF_PAGE
+from fleets.results import RATES as RATES_OF_PAGE
+from fleets.results import results as results_of
 from fleets.routing import ROUTERS
 from fleets.running import Failures, Fleet, run
 from fleets.scaling import DOWN_S, START_S, UP_S, Scaling
 from fleets.sizing import GOAL, MOST, Need, need, work_of
 from loads.traffic import MIXES
 from pixrt.errors import OptionError, PixrtError
+from pixrt.reading import read_json
 
-TABLE_MIXES, RATES = ("exact", "fast", "turbo"), (1.0, 100.0, 1000.0)
-RESULT = Path(__file__).parent.parent / "docs" / "results" / "fleet.json"
+DOCS = Path(__file__).parent.parent / "docs"
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 ASeed = Annotated[int, typer.Option(help="Of arrivals, routing and failures.")]
@@ -86,7 +89,7 @@ def plan(
 ) -> None:
     """The fewest replicas of which 99 % of all requests are in time, beside the arithmetic. Poisson arrivals."""
     _one_of(router, ROUTERS, "router")
-    mixes = [_one_of(each, {**PRESETS, **MIXES}, "mix") for each in mix or TABLE_MIXES]
+    mixes = [_one_of(each, {**PRESETS, **MIXES}, "mix") for each in mix or MIXES_OF_PAGE]
     devices = {each: named(each) for each in device or FLEETS}
     needs = []
     table = Table("device", "mix", "rows", "alone ms", "least ms", "req/s", "bound", "GPUs", "busy", "p95 slowdown")
@@ -94,9 +97,9 @@ def plan(
     table.title = f"fewest GPUs of which {GOAL:.0%} of all requests take at most {slo:g} x alone, {router}, seed {seed}"
     for name, known in devices.items():
         for kind in mixes:
-            for often in rate or RATES:
+            for often in rate or RATES_OF_PAGE:
                 needs.append(need(name, known, kind, often, seed, router=router, slo=slo))
-                table.add_row(*_needed(needs[-1]), end_section=often == (rate or RATES)[-1])
+                table.add_row(*_needed(needs[-1]), end_section=often == (rate or RATES_OF_PAGE)[-1])
     _told({"slo": slo, "goal": GOAL, "seed": seed, "needs": needs}, table, json_file)
 
 
@@ -151,6 +154,28 @@ def run_(
         is_count = math.isnan(value) or value == round(value)
         table.add_row(name.replace("_", " "), f"{value:g}" if is_count else f"{value:.4g}")
     _told({**arithmetic, **found}, table, json_file)
+
+
+@app.command()
+def results(
+    into: Annotated[Path, typer.Option(help="A folder for results/fleet*.json and images/fleet-*.svg.")] = DOCS,
+    seed: ASeed = 0,
+    plots_only: Annotated[bool, typer.Option(help="Draw what results/ says again.")] = False,
+) -> None:
+    """What docs/fleet.md says: its figures and its pictures. `python docs/tables.py` writes the tables then."""
+    from fleets import plots
+
+    def kept(name: str) -> Path:
+        return into / "results" / f"{name}.json"
+
+    def refuse(problem: str) -> OptionError:
+        return OptionError(problem, remedy="Leave --plots-only out")
+
+    if not plots_only:
+        for name, facts in results_of(seed, say=lambda line: print(line, flush=True)).items():
+            write(kept(name), facts)
+    plots.growth(read_json(kept("fleet"), refuse=refuse), into / "images" / "fleet-growth.svg")
+    plots.day(read_json(kept("fleet-days"), refuse=refuse), into / "images" / "fleet-day.svg")
 
 
 def main() -> None:

@@ -119,8 +119,8 @@ def replay(device: Device, path: Path, rate: float | None, seed: int, slo: float
     traced, drawn = read_trace(path, device.side), random.Random(seed)
     times = [each.at for each in traced]
     if times[0] is None:
-        rate, at = rate or 1.0, 0.0
-        times = [at := at + drawn.expovariate(rate) for _ in traced]
+        often, now = rate or 1.0, 0.0
+        times = [now := now + drawn.expovariate(often) for _ in traced]
     elif rate is not None:
         last = max(times[-1] or 0.0, 1e-9)
         times = [(at or 0.0) / last * len(traced) / rate for at in times]

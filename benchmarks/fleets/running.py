@@ -6,14 +6,15 @@ Replicas are looked at only when something happens to them: between two events a
 import heapq
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from fleets.replica import MARGIN, SEATS, Replica, Request, State
+from fleets.replica import SEATS, Replica, Request, State
 from fleets.routing import ROUTERS
 from fleets.scaling import EVERY_S, START_S, Scaler, Scaling
 from loads.traffic import Traffic
+from pixrt.dispatch.admission import MARGIN
 from pixrt.dispatch.simulation import Takes
 
 MOST_TRIES = 3  # of a client: the OpenAI client's
@@ -84,8 +85,9 @@ _Kind = Literal["ask", "ready", "die", "seen", "look"]
 class _Run:
     """A run under way."""
 
-    def __init__(self, fleet: Fleet, traffic: Traffic, seed: int) -> None:
+    def __init__(self, fleet: Fleet, traffic: Traffic, seed: int, stop: Callable[[Request], bool]) -> None:
         self._fleet = fleet
+        self._stop = stop
         self._traffic = traffic
         self._costs = traffic.costs()
         self._fails, routes = random.Random(f"{seed} failures"), random.Random(f"{seed} routing")
@@ -115,6 +117,8 @@ class _Run:
             if kind != "ask" and self._is_over(now):
                 break
             getattr(self, f"_{kind}")(now, what)
+            if kind == "ask" and self._stop(what):
+                break
         for replica in self.ran.replicas:
             if replica.state is not State.DEAD:
                 replica.go()
@@ -213,6 +217,9 @@ def _first_to_go(starting: Sequence[Replica], ready: Sequence[Replica], now: flo
     return [*reversed(starting), *sorted(ready, key=lambda each: each.backlog(now))]
 
 
-def run(fleet: Fleet, traffic: Traffic, seed: int = 0) -> Ran:
-    """Let the traffic come to the fleet, and go on until all is done."""
-    return _Run(fleet, traffic, seed).run()
+def run(fleet: Fleet, traffic: Traffic, seed: int = 0, stop: Callable[[Request], bool] = lambda _: False) -> Ran:
+    """Let the traffic come to the fleet, and go on until all is done.
+
+    `stop` is asked after each request was sent: nobody else comes once it says so.
+    """
+    return _Run(fleet, traffic, seed, stop).run()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fleets.asking import ask, kinds_of
 from fleets.figures import figures
+from fleets.replica import Request
 from fleets.running import Fleet, run
 from loads.traffic import Traffic
 from pixrt.serve.devices import Device
@@ -91,21 +92,46 @@ def need(
 
     def is_enough(replicas: int) -> bool:
         for traffic in traffics:
-            found = figures(run(Fleet(replicas, router), traffic, seed), WARM * seconds)
-            told[replicas].append(found)
-            if found["in_time"] < GOAL:
+            misses = _Misses(WARM * seconds, (1 - GOAL) * (1 - WARM) * len(traffic.arrivals))
+            ran = run(Fleet(replicas, router), traffic, seed, misses)
+            if misses.are_too_many:
+                return False
+            told[replicas].append(figures(ran, WARM * seconds))
+            if told[replicas][-1]["in_time"] < GOAL:
                 return False
         return True
 
     gpus = fewest(math.ceil(bound), is_enough)
-    mean = {name: statistics.mean(each[name] for each in told[gpus]) for name in ("utilisation", "slowdown_p95")}
-    in_time = min(each["in_time"] for each in told[gpus])
-    return replace(plain, gpus=gpus, in_time=in_time, requests=int(told[gpus][0]["requests"]), **mean)
+    return replace(
+        plain,
+        gpus=gpus,
+        utilisation=statistics.mean(each["utilisation"] for each in told[gpus]),
+        in_time=min(each["in_time"] for each in told[gpus]),
+        slowdown_p95=statistics.mean(each["slowdown_p95"] for each in told[gpus]),
+        requests=int(told[gpus][0]["requests"]),
+    )
+
+
+@dataclass(slots=True)
+class _Misses:
+    """Counts requests that are refused, so that a fleet that is too small is not simulated to its end: that is slow."""
+
+    warm_s: float
+    most: float
+    count: int = 0
+
+    @property
+    def are_too_many(self) -> bool:
+        return self.count > self.most * 1.05
+
+    def __call__(self, request: Request) -> bool:
+        self.count += request.is_refused and request.arrival.at >= self.warm_s
+        return self.are_too_many
 
 
 def fewest(first: int, is_enough: Callable[[int], bool]) -> int:
     """The fewest that are enough, from `first` on: in growing strides, then by halves; to within half a percent."""
-    low, high, stride = first - 1, max(1, first), max(1, first // 25)
+    low, high, stride = max(0, first - 1), max(1, first), max(1, first // 25)
     while not is_enough(high):
         low, high, stride = high, high + stride, 2 * stride
     while high - low > max(1, _NEAR * high):
