@@ -17,7 +17,7 @@ GOAL = 0.99  # of all requests, in time
 MOST = 1200  # replicas that are simulated; more are arithmetic
 # A run has so many requests and lasts so many times alone, at least, and its first part does not count: the fleet is
 # empty there. It is made twice, with other arrivals.
-REQUESTS, SPANS, WARM, SEEDS = 6000, 40, 0.2, 2
+REQUESTS, SPANS, WARM, SEEDS = 6000, 20, 0.2, 2
 _NEAR = 0.005  # replicas are counted to one, or to this share of them
 
 

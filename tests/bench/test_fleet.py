@@ -6,6 +6,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -294,3 +295,14 @@ def test_what_is_not_known_is_said() -> None:
     for words in (["plan", "--router=best"], ["run", "--mix=slow"], ["run", "--device=x.json"]):
         result = CliRunner().invoke(fleet.app, words)
         assert isinstance(result.exception, OptionError)
+
+
+def test_pictures_are_small_and_say_what_they_show(tmp_path: Path) -> None:
+    from fleets import plots
+
+    results = Path(__file__).parents[2] / "docs" / "results"
+    for draw, name, word in ((plots.growth, "fleet", "turbo"), (plots.day, "fleet-days", "paid for")):
+        draw(json.loads((results / f"{name}.json").read_text()), path := tmp_path / f"{name}.svg")
+        assert path.stat().st_size < 20_000
+        words = [each.text for each in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+        assert word in words
