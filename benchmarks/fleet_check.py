@@ -28,11 +28,10 @@ from figures.process import Served, stand_in
 from figures.wire import EDITS, Answer, once, request, run
 from fleets.asking import ask
 from fleets.figures import figures
-from fleets.replica import SLOTS
 from fleets.reports import write
 from fleets.running import Fleet
 from fleets.running import run as simulate
-from loads.traffic import Traffic
+from loads.traffic import SLOTS, Traffic
 from pixrt.serve.devices import Device, stated
 from pixrt.serve.simulate import percentile
 

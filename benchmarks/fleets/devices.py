@@ -1,7 +1,7 @@
 """Devices of a fleet: those of `pixrt serve --simulate`, a bound, a processor, and what `pixrt tune` measured."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,11 @@ def named(curve: str) -> Device:
 
 
 def _tuned(told: Mapping[str, Any], path: str) -> Device:
-    """The first backend that `pixrt tune` measured: it is the fastest exact one. The VAE is guessed by its work."""
+    """The backend that `auto` takes by what `pixrt tune` measured. The VAE is guessed by its work."""
     try:
-        measured: Sequence[Mapping[str, Any]] = told["measured"]
-        steps = {int(each["rows"]): float(each["p50_ms"]) for each in measured[0]["curve"]}
+        fastest = next(each for each in told["measured"] if each["is_exact"] and each["backend"] == told["auto"][0])
+        steps = {int(each["rows"]): float(each["p50_ms"]) for each in fastest["curve"]}
         row = steps[max(steps)] / max(steps)
         return Device(int(told["size"]), steps, SHARES["encode"] * row, SHARES["decode"] * row)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, StopIteration, TypeError, ValueError) as error:
         raise OptionError(f"{path}: there is no curve in it", remedy="Give what `pixrt tune --json` wrote") from error

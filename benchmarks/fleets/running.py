@@ -199,7 +199,7 @@ class _Run:
         starting = [each for each in self.ran.replicas if each.state is State.STARTING]
         ready = [each for each in self._believed if each.state is State.READY]
         backlog = sum(each.backlog(now) for each in ready)
-        count = len(ready) + len(starting)
+        count = len(self._believed) + len(starting)  # who is dead and not known to be will be replaced
         wanted = self._scaler.look(backlog, count, now)
         for _more in range(wanted - count):
             self._start(now, scaling.start_s)

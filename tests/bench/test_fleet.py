@@ -253,7 +253,9 @@ def test_a_trace_in_the_public_form(tmp_path: Path) -> None:
 def test_a_curve_of_tune(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     curve = [{"rows": 3, "p50_ms": 30.0}, {"rows": 6, "p50_ms": 54.0}]
-    path.write_text(json.dumps({"size": 64, "measured": [{"curve": curve}]}))
+    slow, other = ({"backend": name, "is_exact": name != "bf16", "curve": curve[:1]} for name in ("ort-cpu", "bf16"))
+    fast = {"backend": "openvino", "is_exact": True, "curve": curve}
+    path.write_text(json.dumps({"size": 64, "measured": [slow, other, fast], "auto": ["openvino", "ort-cpu"]}))
     device = named(str(path))
     assert (device.side, device.steps_ms) == (64, {3: 30.0, 6: 54.0})
     path.write_text('{"measured": []}')
