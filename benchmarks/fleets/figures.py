@@ -29,6 +29,7 @@ def figures(ran: Ran, warm_s: float = 0.0) -> Mapping[str, float]:
         "requests": len(ran.requests),
         "made": sum(each.is_made for each in ran.requests),
         "refused": sum(each.is_refused for each in ran.requests),
+        "lost": ran.lost,
         "retried": ran.retried,
         "bounced": ran.bounced,
         "deaths": ran.deaths,

@@ -21,7 +21,7 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One of a client, whatever becomes of it.
 
@@ -59,7 +59,7 @@ class Request:
         return self.latency / self.alone
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Replica:
     """See the module. It is paid for from `began` to `ended`."""
 

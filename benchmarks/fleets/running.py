@@ -25,7 +25,7 @@ class Failures:
     """Replicas die at random, `every_s` seconds apart on average, each of them; times are seconds.
 
     Attributes:
-        seen_after_s: until the router knows; what it sends there meanwhile is not accepted.
+        seen_after_s: until the router knows, unless it is refused a connection before: then it asks another one.
         retry_s: after which a client asks again.
         start_s: until another one has taken its place.
     """
@@ -65,8 +65,9 @@ class Ran:
     Attributes:
         requests: all that came, in their order.
         replicas: all that there were.
-        retried: requests that a replica had accepted when it died, each time.
-        bounced: requests that were sent to one that was dead, each time.
+        lost: requests that a replica had accepted when it died, each time; their clients ask again.
+        retried: those, and requests that came when there was no replica, each time.
+        bounced: requests that were sent to one that was dead, each time, and went to another.
         deaths: replicas that died.
     """
 
@@ -74,6 +75,7 @@ class Ran:
     replicas: list[Replica]
     looks: list[Look] = field(default_factory=list)
     end: float = 0.0
+    lost: int = 0
     retried: int = 0
     bounced: int = 0
     deaths: int = 0
@@ -157,14 +159,18 @@ class _Run:
     def _ask(self, now: float, request: Request) -> None:
         self._asking -= 1
         request.tries += 1
-        replica = self._router(self._believed, now) if self._believed else None
-        if replica is not None and replica.state is State.READY:
-            replica.ask(request, now)
-            return
-        self.ran.bounced += 1
+        while self._believed:
+            replica = self._router(self._believed, now)
+            if replica.state is State.READY:
+                replica.ask(request, now)
+                return
+            self.ran.bounced += 1
+            self._seen(now, replica)
         self._again(now, request)
 
     def _again(self, now: float, request: Request) -> None:
+        """A client got a 503."""
+        self.ran.retried += 1
         if request.tries >= MOST_TRIES:
             request.is_given_up = True
             return
@@ -180,7 +186,7 @@ class _Run:
         was_ready = replica.state is State.READY
         lost = replica.die(now)
         self.ran.deaths += 1
-        self.ran.retried += len(lost)
+        self.ran.lost += len(lost)
         for request in lost:
             self._again(now, request)
         if was_ready:
@@ -188,6 +194,8 @@ class _Run:
 
     def _seen(self, now: float, replica: Replica) -> None:
         """The router knows that it is dead, and another one starts."""
+        if replica not in self._believed:  # it was refused a connection
+            return
         self._believed.remove(replica)
         assert self._fleet.failures is not None
         self._start(now, self._fleet.failures.start_s)

@@ -113,8 +113,9 @@ def test_requests_in_flight_are_counted_as_retried() -> None:
     again = sum(each.tries - 1 for each in ran.requests)
     given_up = sum(each.is_given_up for each in ran.requests)
     assert ran.deaths > 10
-    assert ran.retried > 10
-    assert ran.retried + ran.bounced == again + given_up
+    assert ran.retried >= ran.lost > 10
+    assert ran.retried == again + given_up
+    assert ran.bounced <= ran.deaths
     late = [each for each in ran.requests if each.is_made and each.tries > 1]
     assert all(each.latency >= each.alone + 0.5 - 1e-9 for each in late)
 
