@@ -80,7 +80,82 @@ def _solvers(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return table
 
 
-TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {"photo": photo, "less-work": less_work}
+def fleet(result: Mapping[str, Any]) -> str:
+    """What `benchmarks/fleet.py results` says of GPUs."""
+    lines = [
+        "| device | preset | rows | alone, ms | least, ms | requests/s | bound | **GPUs** | busy | p95 slowdown |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in result["needs"]:
+        work, bound = each["work"], each["bound"]
+        told = (
+            "not simulated | |"
+            if each["gpus"] is None
+            else (f"**{each['gpus']}** | {100 * each['utilisation']:.0f} % | {each['slowdown_p95']:.2f}")
+        )
+        lines.append(
+            f"| {each['device']} | {each['mix']} | {work['rows']:.0f} | {1000 * work['alone']:.0f}"
+            f" | {1000 * work['least']:.0f} | {each['rate']:,.0f} | {bound:,.{2 if bound < 10 else 0}f} | {told} |"
+        )
+    return "\n".join(lines)
+
+
+def fleet_routers(result: Sequence[Mapping[str, Any]]) -> str:
+    """GPUs by the way in which requests find theirs."""
+    lines = ["| requests/s | router | bound | GPUs | busy | p95 slowdown |", "|---|---|---|---|---|---|"]
+    for each in result:
+        lines.append(
+            f"| {each['rate']:.0f} | {each['router']} | {each['bound']:.1f} | {each['gpus']}"
+            f" | {100 * each['utilisation']:.0f} % | {each['slowdown_p95']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def fleet_days(result: Mapping[str, Any]) -> str:
+    """A day and bursts on a fleet that is fixed, and on some that grow."""
+    lines = ["| arrivals | fleet | in time | GPUs at most | GPU-hours | busy |", "|---|---|---|---|---|---|"]
+    for each in result["days"]:
+        lines.append(
+            f"| {each['pattern']} | {each['fleet']} | {100 * each['in_time']:.1f} % | {each['most_gpus']}"
+            f" | {each['gpu_seconds'] / 3600:.1f} | {100 * each['utilisation']:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def fleet_deaths(result: Sequence[Mapping[str, Any]]) -> str:
+    """Replicas that die, and spare ones."""
+    lines = ["| GPUs | died | asked again | in time | refused |", "|---|---|---|---|---|"]
+    for each in result:
+        lines.append(
+            f"| {each['replicas']} + {each['more']} | {each['deaths']} | {each['retried']}"
+            f" | {100 * each['in_time']:.2f} % | {each['refused']} of {each['requests']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def fleet_check(result: Mapping[str, Any]) -> str:
+    """Two real servers beside the simulation."""
+    lines = ["| load | requests | | pictures/s | p50, s | p95, s | refused |", "|---|---|---|---|---|---|---|"]
+    for each in result["loads"]:
+        first = f"{100 * each['load']:.0f} % | {each['requests']}"
+        for name, start in (("measured", first), ("simulated", " | ")):
+            told = each[name]
+            lines.append(
+                f"| {start} | {name} | {told['per_second']:.3f} | {told['p50']:.2f} | {told['p95']:.2f}"
+                f" | {told['refused']} |"
+            )
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Any], str]] = {
+    "photo": photo,
+    "less-work": less_work,
+    "fleet": fleet,
+    "fleet-routers": fleet_routers,
+    "fleet-days": fleet_days,
+    "fleet-deaths": fleet_deaths,
+    "fleet-check": fleet_check,
+}
 
 
 def with_tables(page: str) -> str:

@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from loads.traffic import Traffic
 from pixrt.dispatch.demand import Bucket
-from pixrt.dispatch.simulation import Arrival, Simulation
+from pixrt.dispatch.simulation import Arrival, Outcome, Simulation
 
 
 @dataclass
@@ -111,10 +111,11 @@ class _Refused(Exception):
 class _Accepting(Simulation):
     """Ends as soon as somebody is not accepted."""
 
-    def _arrive(self, arrival: Arrival) -> None:
-        super()._arrive(arrival)
-        if self._outcomes[-1].refusal is not None:
+    def arrive(self, arrival: Arrival) -> Outcome:
+        outcome = super().arrive(arrival)
+        if outcome.refusal is not None:
             raise _Refused
+        return outcome
 
 
 def with_hindsight(traffic: Traffic) -> float:

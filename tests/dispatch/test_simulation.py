@@ -124,3 +124,25 @@ def test_on_a_device_that_varies_the_accepted_are_in_time_all_the_same(curve: st
     accepted = [outcome for outcome in result.outcomes if outcome.refusal is None]
     assert len(accepted) > 300
     assert sum(outcome.in_time for outcome in accepted) >= 0.99 * len(accepted)
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.sampled_from(sorted(CURVES)), st.sampled_from([0.0, 3.0]))
+def test_whoever_looks_at_it_changes_nothing(seed: int, curve: str, patience: float) -> None:
+    """Driven picture by picture, with looks in between: the same as in one go; and it knows when all will be done."""
+    arrivals, drawn = some_arrivals(seed, 20, rate=3.0, patience=patience), random.Random(seed)
+    looked = Simulation(costs_of(curve), seats=1000)
+    for arrival in arrivals:
+        for look in sorted(drawn.uniform(looked.now, arrival.at) for _ in range(2)):
+            looked.go(max(look, looked.now))
+        looked.go(arrival.at)
+        outcome = looked.arrive(arrival)
+        under_way = [each for each in looked.simulated.outcomes if each.refusal is None and each.end != each.end]
+        assert (outcome in under_way) == (outcome.refusal is None)
+        assert looked.done_by >= looked.now
+    expected = looked.done_by
+    looked.go()
+    assert looked.now == pytest.approx(expected)
+    for one, other in zip(looked.simulated.outcomes, simulate(arrivals, curve).outcomes, strict=True):
+        assert (one.refusal is None) == (other.refusal is None)
+        assert (one.start, one.end) == pytest.approx((other.start, other.end), nan_ok=True)

@@ -4,7 +4,6 @@ Must not import anything but the standard library.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from pixrt.dispatch.costs import Costs
 from pixrt.dispatch.demand import Bucket, Demand, due_by
 from pixrt.dispatch.dispatcher import Dispatcher
 from pixrt.dispatch.forecast import Span
-from pixrt.dispatch.lane import Action, Decode, Step, expected_seconds
+from pixrt.dispatch.lane import Action, Decode, Encode, Step, expected_seconds
 from pixrt.dispatch.turns import Rules
 
 Takes = Callable[[Action], float]  # seconds that the device needs for an action
@@ -77,7 +76,10 @@ class Simulated:
 
 
 class Simulation:
-    """One device. Without `takes` it takes what the costs say, and equal steps are taken at once."""
+    """One device. Without `takes` it takes what the costs say, and equal steps are taken at once.
+
+    `run` is the whole of it. Who has several devices lets pictures come one by one: `go` to the time, then `arrive`.
+    """
 
     def __init__(
         self,
@@ -89,52 +91,76 @@ class Simulation:
         takes: Takes | None = None,
         due: Due = due_by,
     ) -> None:
+        self.now = 0.0
         self._costs = costs
         self._takes = takes
         self._due = due
         self._dispatcher = Dispatcher(costs, rules or Rules())
         self._admission = Admission(self._dispatcher, seats, margin)
         self._outcomes: list[Outcome] = []
+        self._running: _Running | None = None
+        self._busy = 0.0
+        self._calls = self._rows = 0
 
     def run(self, arrivals: Iterable[Arrival]) -> Simulated:
         """Let these come, and go on until all are done."""
-        coming = deque(sorted(arrivals, key=lambda arrival: arrival.at))
-        dispatcher = self._dispatcher
-        now = busy = 0.0
-        calls = rows = 0
-        while coming or len(dispatcher):
-            if not len(dispatcher):
-                now = max(now, coming[0].at)
-            self._come(coming, now)
-            action = dispatcher.next(now)
-            if action is None:
-                continue
-            each, times = self._seconds(action), 1
-            if isinstance(action, Step):
-                if self._takes is None and dispatcher.steady > 1:
-                    before_next = math.floor((coming[0].at - now) / each) if coming else dispatcher.steady
-                    times = max(1, min(dispatcher.steady, before_next))
-                calls, rows = calls + times, rows + times * action.rows
-            else:
-                outcome = self._outcomes[action.picture.demand.id]
-                if isinstance(action, Decode):
-                    outcome.end = now + each
-                else:
-                    outcome.start = now
-            busy += times * each
-            now += times * each
-            self._come(coming, now)
-            dispatcher.ran(each, times)
-        return Simulated(tuple(self._outcomes), now, busy, calls, rows)
+        for arrival in sorted(arrivals, key=lambda arrival: arrival.at):
+            self.go(arrival.at)
+            self.arrive(arrival)
+        self.go()
+        return self.simulated
+
+    @property
+    def simulated(self) -> Simulated:
+        """What has come of it until now; the outcome of a picture that is under way has no end."""
+        return Simulated(tuple(self._outcomes), self.now, self._busy, self._calls, self._rows)
+
+    @property
+    def done_by(self) -> float:
+        """When all that has been taken on is expected to be done: what a server calls its backlog."""
+        return max((span.end for span in self._dispatcher.forecast(self.now).values()), default=self.now)
+
+    def go(self, until: float = math.inf) -> None:
+        """Go on to that time, or until nothing is left; what runs then, or ends at it, is not done yet."""
+        while True:
+            if self._running is None and not self._begin(until):
+                self.now = max(self.now, until) if until < math.inf else self.now
+                return
+            assert self._running is not None
+            if self._running.end >= until < math.inf:
+                return
+            self._finish(self._running)
+
+    def _begin(self, until: float) -> bool:
+        """Begin the next action, or so many equal ones that none runs then; whether there is one."""
+        action = self._dispatcher.next(self.now)
+        if action is None:
+            return False
+        each, times = self._seconds(action), 1
+        if isinstance(action, Step):
+            if self._takes is None and self._dispatcher.steady > 1:
+                before = self._dispatcher.steady if until == math.inf else math.floor((until - self.now) / each)
+                times = max(1, min(self._dispatcher.steady, before))
+        elif isinstance(action, Encode):
+            self._outcomes[action.picture.demand.id].start = self.now
+        self._running = _Running(action, each, times, self.now + times * each)
+        return True
+
+    def _finish(self, running: "_Running") -> None:
+        action, times = running.action, running.times
+        self.now, self._running = running.end, None
+        self._busy += times * running.each
+        if isinstance(action, Step):
+            self._calls, self._rows = self._calls + times, self._rows + times * action.rows
+        elif isinstance(action, Decode):
+            self._outcomes[action.picture.demand.id].end = self.now
+        self._dispatcher.ran(running.each, times)
 
     def _seconds(self, action: Action) -> float:
         return expected_seconds(action, self._costs) if self._takes is None else self._takes(action)
 
-    def _come(self, coming: deque[Arrival], now: float) -> None:
-        while coming and coming[0].at <= now:
-            self._arrive(coming.popleft())
-
-    def _arrive(self, arrival: Arrival) -> None:
+    def arrive(self, arrival: Arrival) -> Outcome:
+        """A picture comes, at the time to which this has gone: `go` must be called first."""
         alone = self._costs.alone(arrival.bucket, arrival.rows)
         outcome = Outcome(arrival, alone)
         due = self._due(arrival.at, alone, arrival.deadline)
@@ -147,3 +173,14 @@ class Simulation:
                 outcome.refusal = answer
             else:
                 outcome.expected = answer[0]
+        return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What a device does, so many times in a row, each in so many seconds."""
+
+    action: Action
+    each: float
+    times: int
+    end: float
