@@ -18,12 +18,13 @@ median time of a step; presets run as they are. `--json` adds a run to the file,
 size and kind.
 """
 
+# Every side's process imports this file: what is heavy is imported where it is needed, for it would count there.
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
 import platform
-import resource
 import statistics
 import tempfile
 import time
@@ -39,14 +40,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from parity import pictures
 from peer_openvino import convert_to_openvino
 from peer_sides import NotRun, Peer, Work, peers
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
 from pixrt_export.bench.peaks import measure_peaks
-from pixrt_export.bench.work import count_work
-from pixrt_export.evaluation.accuracy import psnr_db
 
 LIBRARIES = (
     *("torch", "diffusers", "transformers", "onnxruntime", "openvino", "optimum-onnx"),
@@ -89,6 +87,8 @@ class Process:
 
 def serve(connection: Connection, peer: Peer, work: Work) -> None:
     """Open a side, then do what comes, until nothing does."""
+    from pixrt.apps.bench import peak_memory_bytes
+
     try:
         started = time.perf_counter()
         side = peer.open(work)
@@ -100,7 +100,8 @@ def serve(connection: Connection, peer: Peer, work: Work) -> None:
                 raise NotRun("its network cannot be had by itself")
             made = side.edit(*given) if what == "edit" else side.network and side.network()
             seconds = time.perf_counter() - started
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            # What getrusage says begins with the memory of the process that started this one.
+            peak = peak_memory_bytes() or 0
             connection.send(("done", (seconds, made if what == "edit" else None, peak)))
     except EOFError:
         return
@@ -145,6 +146,8 @@ class Plan:
 
 def measure(sides: Sequence[Peer], work: Work, plan: Plan, console: Console) -> list[Measured]:
     """Groups of sides in turn beside the first, which must run."""
+    from pixrt_export.evaluation.accuracy import psnr_db
+
     source = Source(work)
     first, *others = sides
     reference = Process(first, work)
@@ -216,6 +219,8 @@ class Source:
 
     def edit(self, number: int) -> tuple[Image.Image, str, int]:
         """Picture, instruction and seed."""
+        from parity import pictures
+
         picture = pictures((self.work.size, self.work.size), number + 1)[-1]
         return picture, f"make the background blue {number or ''}".strip(), 100 + number
 
@@ -232,13 +237,13 @@ class Source:
 
 
 def _with_noise(peer: Peer, noise: str) -> Any:
-    import functools
-
     return functools.partial(peer.open, noise=noise)
 
 
 def unet_flops(bundle: str, work: Work) -> int:
     """Of a step of all rows, counted in the graph of a bundle."""
+    from pixrt_export.bench.work import count_work
+
     opened = open_bundle(bundle, verify=False)
     spec, side = opened.manifest.component(Component.UNET), work.size // opened.manifest.latents.scale
     lengths = {"sample": {2: side, 3: side}, "encoder_hidden_states": {1: opened.manifest.tokenizers[0].max_length}}
