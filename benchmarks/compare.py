@@ -60,6 +60,14 @@ def identity(facts: Facts) -> dict[str, Any]:
     }
 
 
+def conditions(facts: Facts) -> dict[str, Any]:
+    """What may differ and is told."""
+    if "runs" not in facts:
+        return {name: facts.get(name) for name in TOLD}
+    alike = [run["environment"] | {name: run[name] for name in ("threads", "steps", "repeat")} for run in facts["runs"]]
+    return dict(zip(identity(facts), alike, strict=True))
+
+
 def mismatches(one: Facts, other: Facts) -> list[str]:
     """Why two results cannot be compared: what differs of one edit, or of the runs that both have."""
     left, right = identity(one), identity(other)
@@ -98,7 +106,8 @@ def main(files: Annotated[list[Path], typer.Argument(help="Results, two for each
         if other:
             print(f"error: {files[0]} and {file} measured different edits: {'; '.join(other)}")
             raise typer.Exit(2)
-    told = differing(results[0], results[1], TOLD)
+    left, right = conditions(results[0]), conditions(results[1])
+    told = differing(left, right, [name for name in left if name in right])
     print(f"differs: {'; '.join(told) or 'nothing of the session and the environment'}")
     pairs = list(zip(results[::2], results[1::2], strict=True))
     table = Table("", "before", "after", "before / after", "least", "most", box=None)
