@@ -170,14 +170,18 @@ def open_stable_diffusion_cpp(work: Work) -> Side:
     if unet["block_out_channels"] != [320, 640, 1280, 1280] or vae != "AutoencoderKL":
         raise NotRun("it knows Stable Diffusion's own sizes of networks only")
     model = StableDiffusion(
-        model_path=str(work.checkpoint), n_threads=work.threads, wtype="f32", rng_type="cpu", verbose=False
+        model_path=str(work.checkpoint),
+        n_threads=work.threads,
+        wtype="f32",
+        rng_type="cpu",
+        sampler_rng_type="cpu",
+        verbose=False,
     )
 
     def edit(picture: Image.Image, text: str, seed: int) -> Made:
         ends: list[float] = []
         (made,) = model.generate_image(
             text,
-            init_image=picture,
             ref_images=[picture],
             width=work.size,
             height=work.size,
@@ -186,7 +190,6 @@ def open_stable_diffusion_cpp(work: Work) -> Side:
             sample_method=methods[work.scheduler],
             sample_steps=work.steps,
             seed=seed,
-            strength=1.0,
             progress_callback=lambda step, steps, seconds: ends.append(time.perf_counter()),
         )
         return Made(np.asarray(made.convert("RGB")), tuple(np.diff(ends)))

@@ -7,7 +7,7 @@
 - sides 64 to 768 pixels, of two steps: the exponent of the UNet's milliseconds over its FLOPs, counted from the graph,
   so attention's own square is no surprise; sides that the bundle does not take are left out;
 - pictures 1 to 10,000, four steps on the backend `null`, whose networks take no time: what pixrt itself adds for each,
-  fitted by the exponent, and how much the resident memory grows.
+  fitted by the exponent, and how much the resident memory grows; each count once.
 
 `--scale 0.01` takes so many fewer steps and pictures, to try it. A point is the median of `--repeat` rounds over all
 points. It is a surprise, marked and ending with 1, where a point is more than `--tolerance` above its fit, where
@@ -122,7 +122,7 @@ def of_sides(editor: Editor, bundle: str, work: Work, repeat: int) -> Axis:
     for side in SIDES:
         options = EditOptions(seed=0, steps=2, resolution=side)
         try:
-            timed_edit(editor, options, side, 0)
+            editor.check([Job(options=options, text="make it winter", image=picture(side, 0))])
         except PixrtError as error:
             print(f"{side} px is left out: {error.problem}")
             continue
@@ -138,7 +138,7 @@ def of_sides(editor: Editor, bundle: str, work: Work, repeat: int) -> Axis:
     return axis
 
 
-def of_pictures(bundle: str, size: int, counts: Sequence[int], repeat: int, tolerance: float) -> Axis:
+def of_pictures(bundle: str, size: int, counts: Sequence[int]) -> Axis:
     axis = Axis("pictures", [*counts], [*counts], is_line=False)
     options, image = EditOptions(seed=0, steps=4, resolution=size), picture(size, 0)
     memory: dict[float, int] = {}
@@ -156,12 +156,13 @@ def of_pictures(bundle: str, size: int, counts: Sequence[int], repeat: int, tole
             memory.setdefault(at, peak_memory_bytes() or 0)  # of the first round: it only ever grows
             return took
 
-        each_round(axis, repeat, run)
-    # The first of a call pays for what is done once.
+        run(1)
+        axis.ms = [[run(at)] for at in axis.at]  # once: so many are an average already
+    # What is done once for a call is most of one picture's time.
     axis.at, axis.work, axis.ms = axis.at[1:] or axis.at, axis.work[1:] or axis.work, axis.ms[1:] or axis.ms
-    (few, few_bytes), *_, (many, many_bytes) = *memory.items(), *memory.items()
+    few, many = min(memory), max(memory)
     if many > few:
-        grown = (many_bytes - few_bytes) / (many - few)
+        grown = (memory[many] - memory[few]) / (many - few)
         print(f"{many:g} pictures: {grown / 1024:.2f} KiB of peak memory for each")
     return axis
 
@@ -203,6 +204,8 @@ def main(
     manifest = open_bundle(bundle).manifest
     size, wanted, axes = manifest.native_resolution, axis or ["steps", "together", "sides", "pictures"], list[Axis]()
     work = Work(Path(), Path(), size, 2, manifest.defaults.scheduler, 1, 1, threads, rows=1)
+    if "pictures" in wanted:  # first: only then is the peak of memory its own
+        axes.append(of_pictures(bundle, size, scaled(PICTURES, scale)))
     with Editor(bundle, backend=backend, threads=threads, max_batch=max(TOGETHER)) as editor:
         if "steps" in wanted:
             axes.append(of_steps(editor, size, scaled(STEPS, scale), repeat))
@@ -210,8 +213,6 @@ def main(
             axes.append(of_pictures_together(editor, size, repeat, tolerance))
         if "sides" in wanted:
             axes.append(of_sides(editor, bundle, work, repeat))
-    if "pictures" in wanted:
-        axes.append(of_pictures(bundle, size, scaled(PICTURES, scale), repeat, tolerance))
     print(f"{manifest.name}, {size} px, {backend}, {threads} threads; medians of {repeat}, least and most")
     for each in axes:
         each.fit(tolerance)
