@@ -6,8 +6,8 @@
 - pictures together 1 to 8, of four steps: fitted by a line;
 - sides 64 to 768 pixels, of two steps: the exponent of the UNet's milliseconds over its FLOPs, counted from the graph,
   so attention's own square is no surprise; sides that the bundle does not take are left out;
-- pictures 1 to 10,000, four steps on the backend `null`, whose networks take no time: what pixrt itself adds for each,
-  fitted by the exponent, and how much the resident memory grows; each count once.
+- pictures 1 to 10,000, four steps on the backend `null`, whose networks take no time: the processor's time that pixrt
+  itself adds for each, fitted by the exponent, and how much the resident memory grows; each count once.
 
 `--scale 0.01` takes so many fewer steps and pictures, to try it. A point is the median of `--repeat` rounds over all
 points. It is a surprise, marked and ending with 1, where a point is more than `--tolerance` above its fit, where
@@ -145,14 +145,14 @@ def of_pictures(bundle: str, size: int, counts: Sequence[int]) -> Axis:
     with Editor(bundle, backend="null", verify=False) as editor:
 
         def run(at: float) -> float:
-            started = time.perf_counter()
+            started = time.process_time()
             jobs = [Job(options=options, text="make it winter", image=image)] * int(at)
             with editor.events(editor.check(jobs), steps=False) as events:
                 for event in events:
                     if isinstance(event, Failed):
                         raise event.error
                     assert isinstance(event, Made)
-            took = 1000 * (time.perf_counter() - started)
+            took = 1000 * (time.process_time() - started)
             memory.setdefault(at, peak_memory_bytes() or 0)  # of the first round: it only ever grows
             return took
 
