@@ -27,6 +27,28 @@ def test_a_figure_that_was_typed_is_found() -> None:
     assert "99.9" not in tables.with_tables(page)
 
 
+def test_without_a_result_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    page = tables.with_tables("<!-- peers -->\n2.0 times as fast\n<!-- /peers -->")
+    assert tables.NOT_MEASURED in page
+    assert "2.0" not in page
+
+
+def test_the_table_of_peers_says_who_was_not_run_and_why() -> None:
+    left_out = {"name": "other", "format": "FP32", "not_run": "it is not installed"}
+    ran = {"name": "pixrt", "format": "BF16", "not_run": None, "psnr_db": 45.25, "median_s": 0.5}
+    ran |= {"ratios": [1.5, 2.0, 2.5], "peak_memory_bytes": 3 << 29}
+    run = {"model": "m", "size": 64, "network": False, "steps": 2, "scale_to": 20, "scheduler": "euler"}
+    run |= {"guidance_scale": 7.5, "image_guidance_scale": 1.5, "threads": 2, "repeat": 3, "rows": 3}
+    run |= {"flops": 10**12, "peaks": {"formats": {"FP32": 1e12, "BF16": 4e12}}, "sides": [ran, left_out]}
+    run |= {"environment": {"processor": "p", "instructions": ["avx2"], "versions": {"torch": "2", "optimum": None}}}
+    table = tables.peers({"runs": [run, run | {"network": True}]})
+    assert "| pixrt | 0.5 | 2.00 (1.50 to 2.50) | 1.50 | 45.2 |" in table
+    assert "| pixrt | 0.5 | 2.00 (1.50 to 2.50) | 1.50 | 2000 | 50 % |" in table
+    assert "scaled to 20 steps" in table
+    assert "Not run: other: it is not installed." in table
+
+
 def test_the_figures_are_those_of_the_model_that_ships() -> None:
     result = json.loads((tables.RESULTS / "photo.json").read_text())
     assert result["model_sha256"] == open_bundle("demo").manifest.source.sha256, "run pixrt eval photo --edits 500"

@@ -4,8 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from loras import ATTENTION, lora, write
 from pixrt import Editor
 from pixrt.apps.bench import Spread, measure, peak_memory_bytes, picture, timed_edit
 from pixrt.options.tasks import EditOptions
@@ -90,6 +92,38 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
     again = run(*words)
     assert (again.code, "b.json exists already" in again.err) == (7, True)
     assert run(*words, "--overwrite", "--backend", "null", "--steps", 1).code == 0
+
+
+def test_loras_are_merged_and_named(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "ink.safetensors", lora(ATTENTION[:2]))
+    outcome = run("bench", "shapes", *QUICK, "--lora", "ink.safetensors:0.5", "--json", "b.json")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads((tmp_path / "b.json").read_text())
+    assert [each["scale"] for each in facts["loras"]] == [0.5]
+    missing = run("bench", "shapes", *QUICK, "--lora", "none.safetensors")
+    assert (missing.code != 0, "none.safetensors" in missing.err) == (True, True)
+
+
+def test_the_work_is_a_share_of_the_peak_in_its_format(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    outcome = run("bench", "shapes", *QUICK, "--backend", "openvino", "--json", "b.json")
+    assert outcome.code == 0, outcome.err
+    facts = json.loads((tmp_path / "b.json").read_text())
+    unet, peaks_ = facts["unet"], facts["peaks"]
+    assert facts["format"] == "FP32"
+    assert unet["of_gemm_peak"] == pytest.approx(unet["flop_per_s"] / peaks_["formats"]["FP32"])
+    assert unet["of_copy_peak"] == pytest.approx(unet["bytes_per_s"] / peaks_["copy_bytes_per_s"])
+    assert {"FP32"} <= {*peaks_["formats"]} <= {"FP32", "BF16", "INT8"}
+
+
+def test_a_product_in_int8_is_one() -> None:
+    """What is timed as INT8 rounds as INT8 does: near the product, and not it."""
+    openvino = pytest.importorskip("openvino")
+    left, right = (np.random.default_rng(seed).uniform(-1, 1, (64, 64)).astype(np.float32) for seed in (0, 1))
+    model = peaks._product(right, quantised=True)
+    made = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([left])[0]
+    error = np.sqrt(np.mean((made - left @ right) ** 2) / np.mean((left @ right) ** 2))
+    assert 1e-3 < error < 0.1
 
 
 def test_without_onnx_no_work_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,25 @@ FACTS: dict[str, Any] = {
 }
 
 
+RUN: dict[str, Any] = {
+    **{"model": "m", "model_sha256": "0", "size": 64, "network": False, "steps": 2, "scale_to": 20, "repeat": 2},
+    **{"scheduler": "euler", "guidance_scale": 7.5, "image_guidance_scale": 1.5, "threads": 2},
+    **{"environment": {"processor": "p", "versions": {"torch": "2.13"}}, "flops": 10**9, "rows": 3},
+    "peaks": {"formats": {"FP32": 2e9}},
+    "sides": [
+        {
+            **{"name": "diffusers FP32", "format": "FP32", "not_run": None, "psnr_db": None, "median_s": 4.0},
+            **{"ratios": [1.0, 1.0], "peak_memory_bytes": 2 << 30},
+        },
+        {
+            **{"name": "pixrt", "format": "FP32", "not_run": None, "psnr_db": 60.0, "median_s": 2.0},
+            **{"ratios": [1.5, 2.0, 2.5], "peak_memory_bytes": 1 << 30},
+        },
+        {"name": "other", "format": "FP32", "not_run": "it is not installed"},
+    ],
+}
+
+
 def changed(**values: Any) -> dict[str, Any]:
     return {**copy.deepcopy(FACTS), **values}
 
@@ -60,6 +79,36 @@ def test_different_edits_are_refused(
         compare.main(write(tmp_path, FACTS, changed(**other)))
     assert exit_.value.exit_code == 2
     assert f"measured different edits: {said}\n" in capsys.readouterr().out
+
+
+def test_results_of_peers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The runs that both have; one that only one of them has is no obstacle."""
+    faster = copy.deepcopy(RUN)
+    faster["environment"]["versions"]["torch"] = "2.14"
+    faster["sides"][1] |= {"median_s": 1.0, "ratios": [4.0]}
+    before, after = {"runs": [RUN, RUN | {"size": 128}]}, {"runs": [faster]}
+    found = compare.ratios([(before, after)])
+    assert found["m 64 px: pixrt, s"] == [2]
+    assert found["m 64 px: pixrt, of diffusers FP32"] == [2]
+    assert not any("128" in name or "other" in name for name in found)
+    compare.main(write(tmp_path, before, after))
+    assert capsys.readouterr().out.startswith("differs: m 64 False.versions.torch (2.13 and 2.14)\n")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"runs": [RUN | {"scale_to": 4}]}, "scale_to (20 and 4)"),
+        ({"runs": [RUN | {"size": 32}]}, "no run is in both"),
+        (FACTS, "one is of pixrt bench"),
+    ],
+)
+def test_other_results_of_peers_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(typer.Exit):
+        compare.main(write(tmp_path, {"runs": [RUN]}, other))
+    assert said in capsys.readouterr().out
 
 
 def test_half_a_pair_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

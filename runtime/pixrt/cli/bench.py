@@ -15,6 +15,7 @@ from pixrt.cli.console import say, warn
 from pixrt.cli.display import add_row, facts_table, print_table, progress
 from pixrt.cli.doctor import environment
 from pixrt.cli.extras import require_packages
+from pixrt.cli.loras import LoraFlag, lora_inputs
 from pixrt.cli.measuring import ABundle, AJsonFile, AnOverwrite
 from pixrt.cli.outputs import require_figures, write_json
 from pixrt.cli.parameters import BUDGET, with_flags, with_session
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pixrt.apps.bench import Spread
     from pixrt.editor.editor import Editor
     from pixrt.editor.result import Estimate
+    from pixrt_export.bench.peaks import Peaks
 
 # What the speed of one picture can depend on.
 SESSION = (
@@ -48,6 +50,7 @@ def bench(
     warmups: Annotated[
         int, typer.Option(metavar="N", min=0, help="Edits before them, beside the first, that do not count.")
     ] = 2,
+    lora: LoraFlag = None,
     json_file: AJsonFile = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with tables and plots, a .html.")
@@ -69,9 +72,9 @@ def bench(
 
     opened = open_bundle(bundle, verify=False)
     size = size or parameters.get("resolution") or opened.manifest.native_resolution
-    options = EditOptions(**{"seed": 0, "resolution": size, **parameters})
+    options, loras = EditOptions(**{"seed": 0, "resolution": size, **parameters}), lora_inputs(lora)
     started = time.perf_counter()
-    with Editor(bundle, session) as editor, progress("editing") as on_progress:
+    with Editor(bundle, session, loras=loras) as editor, progress("editing") as on_progress:
         open_ms = 1000 * (time.perf_counter() - started)
         timings = edits.measure(editor, options, size, repeats=repeats, warmups=warmups, on_progress=on_progress)
         memory = edits.peak_memory_bytes()  # before anything else is measured in this process
@@ -82,6 +85,7 @@ def bench(
     idle = dataclasses.replace(SessionOptions(backend="null"), tile=session.tile, max_batch=1, verify=False)
     with Editor(bundle, idle) as editor:
         host = edits.measure(editor, options, size, repeats=ROUNDS * repeats, warmups=warmups).per_step
+    peaks, format_ = measure_peaks(session.threads), _format(opened, session, backend)
     network_ms = timings.stages["denoise"].p50 - estimate.steps * host.p50
     facts: dict[str, Any] = {
         **about,
@@ -98,8 +102,9 @@ def bench(
         "steps": estimate.steps,
         "network_calls": estimate.network_calls,
         "network_rows": estimate.network_rows,
-        "peaks": dataclasses.asdict(measure_peaks(session.threads)),
-        "unet": _rates(opened, estimate, network_ms),
+        "peaks": dataclasses.asdict(peaks),
+        "format": format_,
+        "unet": _rates(opened, estimate, network_ms, peaks, format_),
     }
     if json_file is not None:
         write_json(json_file, facts, overwrite=overwrite)
@@ -119,8 +124,20 @@ def _estimate(editor: "Editor", options: EditOptions, size: int) -> "Estimate":
     return estimate
 
 
-def _rates(bundle: Bundle, estimate: "Estimate", network_ms: float) -> dict[str, float] | None:
-    """FLOPs and bytes of the UNet a second; None where they cannot be counted, or the network takes no time."""
+def _format(bundle: Bundle, session: SessionOptions, backend: str) -> str:
+    """In what the UNet multiplies: the format whose peak its work is a share of."""
+    if "openvino" in backend:
+        return "INT8" if bundle.manifest.precision == "int8" else session.cpu_precision.upper()
+    return "FP32"
+
+
+def _rates(
+    bundle: Bundle, estimate: "Estimate", network_ms: float, peaks: "Peaks", format_: str
+) -> dict[str, Any] | None:
+    """FLOPs and bytes of the UNet a second, and their shares of the peaks, none where that format's is not known.
+
+    None where they cannot be counted, or the network takes no time.
+    """
     if find_spec("onnx") is None:
         warn("the UNet's work is not counted: that needs onnx; install it: pip install 'pixrt[export]'")
         return None
@@ -134,6 +151,8 @@ def _rates(bundle: Bundle, estimate: "Estimate", network_ms: float) -> dict[str,
         "moved_bytes": work.moved_bytes,
         "flop_per_s": work.flops / seconds,
         "bytes_per_s": work.moved_bytes / seconds,
+        "of_gemm_peak": work.flops / seconds / peaks.formats[format_] if format_ in peaks.formats else None,
+        "of_copy_peak": work.moved_bytes / seconds / peaks.copy_bytes_per_s,
     }
 
 
@@ -157,10 +176,14 @@ def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "peak memory", "not known here" if memory is None else f"{memory / 2**20:.0f} MiB (VmHWM of this process)"
     peaks, unet = facts["peaks"], facts["unet"]
     yield "peak of a matrix product", f"{peaks['gemm_flop_per_s'] / 1e9:.1f} GFLOP/s ({peaks['gemm']})"
+    for name in ("BF16", "INT8"):
+        if name in peaks["formats"]:
+            yield f"the same in {name}", f"{peaks['formats'][name] / 1e9:.1f} GFLOP/s (OpenVINO)"
     yield "peak of a copy", f"{peaks['copy_bytes_per_s'] / 1e9:.1f} GB/s (read and written, one thread)"
     if unet is not None:
-        for name, rate, peak, unit in (
-            ("UNet, work", unet["flop_per_s"], peaks["gemm_flop_per_s"], "GFLOP/s"),
-            ("UNet, memory", unet["bytes_per_s"], peaks["copy_bytes_per_s"], "GB/s"),
+        for name, rate, share, what in (
+            ("UNet, work", unet["flop_per_s"], unet["of_gemm_peak"], f"GFLOP/s, {{}} of the peak in {facts['format']}"),
+            ("UNet, memory", unet["bytes_per_s"], unet["of_copy_peak"], "GB/s, {} of the peak"),
         ):
-            yield name, f"{rate / 1e9:.1f} {unit}, {100 * rate / peak:.0f} % of the peak"
+            told = "an unknown share" if share is None else f"{100 * share:.0f} %"
+            yield name, f"{rate / 1e9:.1f} {what.format(told)}"
