@@ -89,7 +89,7 @@ def _restore(name: str, transposed: bool) -> Iterator[onnx.NodeProto]:
     if transposed:
         yield make_node("Transpose", [half], [f"{name}/turned"], f"{name}/Transpose", perm=[1, 0])
         half = f"{name}/turned"
-    yield make_node("Cast", [half], [name], f"{name}/Cast", to=onnx.TensorProto.FLOAT)
+    yield make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT)
 
 
 def _outside(place: WeightPlace, length: int) -> onnx.TensorProto:
