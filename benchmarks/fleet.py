@@ -62,7 +62,12 @@ def _told(facts: Any, table: Table, json_file: Path | None) -> None:
 def _needed(need: Need) -> tuple[str, ...]:
     """Columns of the table of replicas."""
     work, name = need.work, f"{need.rate:g}"
-    first = need.device, need.mix, f"{work.rows:g}", f"{1000 * work.alone:.4g}", f"{1000 * work.least:.4g}"
+    first = (
+        need.device,
+        need.mix,
+        f"{work.rows:g}",
+        *(f"{1000 * each:.4g}" for each in (work.alone, work.least, work.timely)),
+    )
     bound = f"{need.bound:.3g}" if need.bound < 1000 else f"{need.bound:.0f}"
     if need.gpus is None:
         return (*first, name, bound, f"> {MOST}", "", "", "")
@@ -92,8 +97,9 @@ def plan(
     mixes = [_one_of(each, {**PRESETS, **MIXES}, "mix") for each in mix or MIXES_OF_PAGE]
     devices = {each: named(each) for each in device or FLEETS}
     needs = []
-    table = Table("device", "mix", "rows", "alone ms", "least ms", "req/s", "bound", "GPUs", "busy", "p95 slowdown")
-    table.add_column("in time")
+    table = Table("device", "mix", "rows", "alone ms", "least ms", "timely ms", "req/s", "bound", "GPUs")
+    for column in ("busy", "p95 slowdown", "in time"):
+        table.add_column(column)
     table.title = f"fewest GPUs of which {GOAL:.0%} of all requests take at most {slo:g} x alone, {router}, seed {seed}"
     for name, known in devices.items():
         for kind in mixes:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from fleets.asking import ask, kinds_of
-from fleets.figures import figures
+from fleets.figures import SLO, figures
 from fleets.replica import Request
 from fleets.running import Fleet, run
 from loads.traffic import Traffic
+from pixrt.dispatch.costs import Costs
+from pixrt.dispatch.demand import Bucket
 from pixrt.serve.devices import Device
 
 GOAL = 0.99  # of all requests, in time
@@ -29,14 +31,16 @@ class Work:
         rows: network rows.
         alone: by itself, one at a time.
         least: in calls of the rows that cost least each, always full.
+        timely: in calls that it shares with so many of its kind that it is in time, just; `least` for a mix of kinds.
     """
 
     rows: float
     alone: float
     least: float
+    timely: float
 
 
-def work_of(traffic: Traffic) -> Work:
+def work_of(traffic: Traffic, slo: float = SLO) -> Work:
     """The arithmetic of a traffic's requests."""
     costs, count = traffic.costs(), len(traffic.arrivals)
     row = {
@@ -49,7 +53,22 @@ def work_of(traffic: Traffic) -> Work:
         alone += costs.alone(each.bucket, each.rows)
         stages = costs.stage(each.bucket, "encode") + costs.stage(each.bucket, "decode")
         least += stages + sum(each.rows) * row[each.bucket]
-    return Work(rows / count, alone / count, least / count)
+    kinds = {(each.bucket, each.rows) for each in traffic.arrivals}
+    timely = least / count if len(kinds) > 1 else max(least / count, _timely(costs, *kinds.pop(), slo))
+    return Work(rows / count, alone / count, least / count, timely)
+
+
+def _timely(costs: Costs, bucket: Bucket, rows: tuple[int, ...], slo: float) -> float:
+    """Seconds of a picture of which as many share every call as can be in time; parts of a picture count as parts."""
+    stages = costs.stage(bucket, "encode") + costs.stage(bucket, "decode")
+    least = before = costs.alone(bucket, rows)
+    limit = slo * before
+    for pictures in range(2, min(bucket.slots, bucket.most_rows // max(rows)) + 1):
+        whole = pictures * stages + sum(costs.step(bucket, pictures * each) for each in rows)
+        if whole > limit:
+            return min(least, limit / (pictures - 1 + (limit - before) / (whole - before)))
+        least, before = min(least, whole / pictures), whole
+    return least
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +100,10 @@ def need(
 ) -> Need:
     """The fewest replicas of which `GOAL` of all requests are in time, Poisson arrivals. Same seed, same answer."""
     kinds = kinds_of(mix)
-    work = work_of(ask(device, mix, 1.0, 1000.0 if len(kinds) > 1 else 10.0, seed, slo=slo))
+    work = work_of(ask(device, mix, 1.0, 1000.0 if len(kinds) > 1 else 10.0, seed, slo=slo), slo)
     bound = rate * work.least
     plain = Need(name, mix, rate, router, work, bound)
-    if bound * 1.2 > MOST:
+    if rate * work.timely > MOST:
         return plain
     seconds = max(REQUESTS / rate, SPANS * work.alone)
     traffics = [ask(device, mix, rate, seconds, each, slo=slo) for each in range(SEEDS * seed, SEEDS * (seed + 1))]
@@ -101,7 +120,8 @@ def need(
                 return False
         return True
 
-    gpus = fewest(math.ceil(bound), is_enough)
+    # Too few are in time for a while: a run may be too short to see it, and the arithmetic is not.
+    gpus = fewest(math.ceil(rate * work.timely), is_enough)
     return replace(
         plain,
         gpus=gpus,

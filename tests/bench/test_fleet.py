@@ -208,6 +208,9 @@ def test_the_arithmetic() -> None:
     vae = (1.4 + 3.1) * (7.5 + 3 * 9.1) / 3
     assert 1000 * work.alone == pytest.approx(20 * (7.5 + 3 * 9.1) + vae)
     assert 1000 * work.least == pytest.approx(60 * (7.5 / 24 + 9.1) + vae)
+    calls = 4 + (3 * work.alone - (whole := (4 * vae + 20 * (7.5 + 12 * 9.1)) / 1000)) / (vae + 20 * 27.3) * 1000
+    assert whole > 3 * work.alone  # four together are too late
+    assert work.timely == pytest.approx(3 * work.alone / calls)
     h100 = work_of(ask(FLEETS["h100-bound"], "exact", 1.0, 10.0, 0))
     assert 1000 * h100.alone == pytest.approx(52, abs=0.5)  # 51.9 TFLOP at 989 TFLOP/s
 
@@ -289,8 +292,8 @@ def test_the_table() -> None:
     result = CliRunner().invoke(fleet.app, ["plan", "--device=h100-bound", "--mix=turbo", "--rate=1"])
     assert result.exit_code == 0, result.output
     (line,) = [line for line in result.stdout.splitlines() if "h100-bound" in line]
-    assert [cell.strip() for cell in line.strip("│ ").split("│")][:8] == [
-        *("h100-bound", "turbo", "8", "10.16", "10.16", "1", "0.0102", "1")
+    assert [cell.strip() for cell in line.strip("│ ").split("│")][:9] == [
+        *("h100-bound", "turbo", "8", "10.16", "10.16", "10.16", "1", "0.0102", "1")
     ]
 
 
