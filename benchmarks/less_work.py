@@ -42,12 +42,12 @@ from pixrt.tasks.jobs import Job
 from pixrt_export.evaluation.accuracy import PSNR_CAP_DB, psnr_db
 from pixrt_export.evaluation.cases import held_out_cases
 from pixrt_export.evaluation.photo import photo_cases
-from pixrt_export.evaluation.statistics import Mean, Share
+from pixrt_export.evaluation.statistics import Loss, Share
 from pixrt_export.photo.judge import find_mistake
 from pixrt_export.world.judge import nearest_is_right
 
 INTERVALS = ((1, 1), (1, 2), (1, 3), (1, 5), (2, 1), (4, 1), (2, 2), (2, 3))  # of branches and of the cache
-STEPS = (4, 6, 8, 10, 12)
+STEPS = (2, 3, 4, 6, 8, 10, 12)  # from a fifth of the exact edit's
 SOLVERS = ("dpmpp_2m", "dpmpp_2m_karras", "unipc", "euler", "ddim", "lcm")
 BRANCHES, CACHES = (1, 2, 20), (1, 2, 3)
 WINDOWS = ((0.0, 1.0), (0.0, 0.5))
@@ -89,10 +89,9 @@ class Line:
         """In whole rows."""
         return self.whole_rows + shallow * self.shallow_rows
 
-    def loss(self, exact: "Line") -> Mean:
-        """Points of accuracy that it has less than the exact edit, in the same edits, with its 95 % interval."""
-        pairs = zip(exact.right, self.right, strict=False)
-        return Mean.of(100.0 * (int(theirs) - int(ours)) for theirs, ours in pairs)
+    def loss(self, exact: "Line") -> Loss:
+        """Points of accuracy that it has less than the exact edit, in the same edits."""
+        return Loss.of(exact.right, self.right)
 
     def facts(self, exact: "Line", shallow: float) -> dict[str, Any]:
         """As JSON."""
@@ -108,11 +107,11 @@ class Line:
             "edits": len(self.psnr_db),
         }
         if self.right:
-            share = Share.of(self.right)
-            found |= {"right": share.hits, "low": round(share.interval[0], 4), "high": round(share.interval[1], 4)}
-        if self.right and len(self.right) == len(exact.right):  # of few edits it says nothing
-            loss = self.loss(exact)
-            found |= {"loss": round(loss.value, 2), "loss_interval": [round(end, 2) for end in loss.interval or ()]}
+            found["right"] = sum(self.right)
+        if self.right and len(self.right) == len(exact.right):  # of few edits they say nothing
+            (low, high), loss = Share.of(self.right).interval, self.loss(exact)
+            found |= {"low": round(low, 4), "high": round(high, 4)}
+            found |= {"loss": round(loss.value, 2), "loss_interval": [round(end, 2) for end in loss.interval]}
         found |= {"median_psnr_db": round(statistics.median(self.psnr_db), 2)}
         return found | {"worst_psnr_db": round(min(self.psnr_db), 2)}
 
@@ -204,9 +203,9 @@ class Bench:
     def front(self, lines: Sequence[Line]) -> list[Line]:
         """Of lines of at most 2 / 5 of the exact work those that are nearer to the exact edit than all of less work.
 
-        Nearer by 2 dB at least: what is between is left out.
+        Nearer by 2 dB at least: what is between is left out. Of an edit that is short anyway it is 4 / 5 of the work.
         """
-        most, kept = self.work(self.exact) / 2.5, list[Line]()
+        most, kept = (0.4 if self.exact.steps > 10 else 0.8) * self.work(self.exact), list[Line]()
         for line in sorted(lines, key=lambda line: (line.work(self.shallow), -nearness(line))):
             if line.work(self.shallow) <= most and (not kept or nearness(line) >= nearness(kept[-1]) + 2):
                 kept.append(line)
@@ -221,7 +220,7 @@ def nearness(line: Line) -> float:
 def search(bench: Bench, has_shallow: bool, screen: int, count: int) -> None:
     """See the module: solvers at few steps, the other levers with the best of each, the best of all on all edits."""
     exact, most = bench.exact, bench.work(bench.exact)
-    steps = [each for each in STEPS if each < exact.steps]
+    steps = [each for each in STEPS if exact.steps / 5 <= each < exact.steps]
     solvers = dict.fromkeys((exact.scheduler, *SOLVERS))
     tried = bench.measure((Setting(each, name) for each in steps for name in solvers), screen // 2)
     print_lines(tried)

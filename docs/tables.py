@@ -40,7 +40,8 @@ def less_work(result: Mapping[str, Any]) -> str:
     finals = [line for line in result["lines"] if line["edits"] == result["edits"]]
     exact, *others = sorted(finals, key=lambda line: -line["work"])
     lines = [
-        f"{result['edits']} held-out scenes; a shallow row weighs {result['shallow_work']:g} of a whole one.",
+        f"{result['edits']} held-out scenes; a shallow row weighs {result['shallow_work']:g} of a whole one. At most 1"
+        f" point is lost with {_reached(finals, 1)} less work, at most 3 with {_reached(finals, 3)}.",
         "",
         "| steps, solver | `branch_interval` | `cache_interval` | `guidance_interval` | whole rows | shallow rows"
         " | times less work | right, % | points lost | median PSNR | worst PSNR |",
@@ -58,6 +59,14 @@ def less_work(result: Mapping[str, Any]) -> str:
             f" | {100 * line['right'] / line['edits']:.1f} ({low:.0f} to {high:.0f}) | {lost} | {' | '.join(psnr)} |"
         )
     return "\n".join([*lines, "", *_solvers(result["lines"])])
+
+
+def _reached(lines: Sequence[Mapping[str, Any]], points: float) -> str:
+    """How much less work is done at the price of so many points: with a shallow network, and without."""
+    sound = [line for line in lines if line["loss"] <= points and line["guidance_interval"] == [0, 1]]
+    most = max(line["times_less"] for line in sound)
+    without = max(line["times_less"] for line in sound if line["cache_interval"] == 1)
+    return f"**{most:.1f} times** ({without:.1f} without a shallow network)"
 
 
 def _solvers(lines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 
 import tables
 from pixrt.bundles.store import open_bundle
+from pixrt.options.ladder import LEVERS, preset_values
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
@@ -60,3 +61,26 @@ def test_the_photograph_table_has_every_kind() -> None:
     for kind, part in result["kinds"].items():
         (line,) = (line for line in lines if line.startswith(f"| {kind} |"))
         assert f"{part['psnr_db']['mean']:.1f}" in line
+
+
+def test_the_ladder_of_the_model_of_scenes_is_what_was_measured() -> None:
+    """Presets lose no more than the page says, and save what it says."""
+    result = json.loads((tables.RESULTS / "less-work.json").read_text())
+    manifest = open_bundle("shapes", verify=False).manifest
+    assert result["model_sha256"] == manifest.source.sha256
+    settings = ("steps", "scheduler", "branch_interval", "cache_interval")
+    measured = {
+        tuple(line[name] for name in settings): line
+        for line in result["lines"]
+        if line["edits"] == result["edits"] and line["guidance_interval"] == [0, 1]
+    }
+    work = []
+    for rung in manifest.defaults.ladder:
+        line = measured[tuple(getattr(rung, name) for name in settings)]
+        assert line["loss"] <= {"fast": 1, "turbo": 3}[rung.preset]
+        work.append(line["work"])
+    assert work == sorted(work, reverse=True)
+    for levers in (LEVERS, {"branch_interval"}):
+        for preset, times in (("fast", 2.5), ("turbo", 6)):
+            chosen = preset_values(preset, manifest.defaults, levers)
+            assert measured[tuple(chosen[name] for name in settings)]["times_less"] >= times

@@ -46,6 +46,37 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """By how much one share is less than another of the same cases: `lost` of `count` are hits there only, `won` here.
+
+    In points, of a hundred; below 0 where more were won.
+    """
+
+    lost: int
+    won: int
+    count: int
+
+    @classmethod
+    def of(cls, there: Iterable[bool], here: Iterable[bool]) -> "Loss":
+        """Count the cases in which both differ; what one of them has more is left out."""
+        pairs = list(zip(there, here, strict=False))
+        return cls(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs), len(pairs))
+
+    @property
+    def value(self) -> float:
+        """In points."""
+        return 100 * (self.lost - self.won) / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Bonett's and Price's adjusted Wald interval (2012), which is not empty where no case differs."""
+        count = self.count + 2
+        lost, won = (self.lost + 1) / count, (self.won + 1) / count
+        reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * np.sqrt((lost + won - (lost - won) ** 2) / count)
+        return 100 * float(lost - won - reach), 100 * float(lost - won + reach)
+
+
+@dataclass(frozen=True, slots=True)
 class Mean:
     """A mean over `count` values, and its interval, which a single value does not have."""
 

@@ -39,8 +39,9 @@ class GeneralRung(NamedTuple):
     scheduler: str = "dpmpp_2m"
 
 
-# In rows of three branches, 60 at 20 steps: 36, 24, 24, 18.7, 16, 12, 8, 9.8, 6.2. A branch's difference serves two steps,
-# no more: with longer ones the measured edits fail. What has no interval is for the fused step.
+# In rows of three branches, 60 at 20 steps: 36, 24, 24, 18.7, 16, 12, 8, 9.8, 6.2. More steps than the measured model
+# needs for that work, as others need more. A branch's difference serves two steps, no more: with one that serves all of
+# them the measured edits fail. What has no interval is for the fused step.
 LADDER: Sequence[Rung] = (
     GeneralRung(12),
     GeneralRung(8, preset="fast"),
