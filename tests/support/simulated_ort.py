@@ -150,9 +150,10 @@ class Session:
 
 
 def _compute(real: Any, tensors: Any, inputs: tuple[str, ...]) -> None:
-    for address, _, _ in tensors.values():
-        if not load_driver().is_device(address):
-            raise RuntimeError("a network ran on device memory that had been freed")
+    for address, dtype, shape in tensors.values():
+        last = address + int(np.prod(shape)) * dtype.itemsize - 1
+        if not (load_driver().is_device(address) and load_driver().is_device(last)):
+            raise RuntimeError("a network ran on device memory that had been freed, or is smaller")
     views = {name: _view(*tensor) for name, tensor in tensors.items()}
     feeds = {name: views[name].copy() for name in inputs}
     outputs = [name for name in views if name not in inputs]
