@@ -274,11 +274,6 @@ MUTATIONS |= {
         "            self.owner.device.drop(_Dropped(self.session))\n",
         "            pass\n",
     ),
-    "ort: the session before its bindings": (
-        ORT,
-        "            self._network.owner.device.drop(_Dropped(self._binding, self._network))\n",
-        "            self._network.owner.device.drop(_Dropped(self._network, self._binding))\n",
-    ),
     "ort: scratch is not counted": (
         ORT,
         "        network.scratch_bytes += max(0, free - network.owner.device.memory()[0])\n",
@@ -310,7 +305,7 @@ def passes(name: str | None) -> bool:
         command += [f"tests/simulated/test_{test}.py" for test in tests]
         command += ["--deselect", "tests/simulated/test_tensorrt.py::TestTraffic::test_a_thousand_edits_leave_nothing"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):  # neither passed nor failed: they did not run
+    if done.returncode > 1:  # neither passed nor failed, nor were ended by a signal: they did not run
         sys.exit(done.stdout + done.stderr)
     return done.returncode == 0
 
