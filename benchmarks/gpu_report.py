@@ -22,8 +22,8 @@ import numpy as np
 import typer
 
 from pixrt import Editor
-from pixrt.backends.tensorrt.calls import DeviceLoop
-from pixrt.backends.tensorrt.cuda import Device
+from pixrt.backends.cuda.calls import DeviceLoop
+from pixrt.backends.cuda.device import Device
 from pixrt.bundles.manifest import Component
 from pixrt.bundles.store import open_bundle
 from pixrt.files import atomic_write

@@ -36,6 +36,7 @@ from pixrt.lora.embeddings import Embedding
 from pixrt.lora.merging import LoraSet, load_loras
 from pixrt.lora.weights import WEIGHTS_NAME, WeightPlace, to_json
 from pixrt.maths.solvers import build_table
+from pixrt_export.attention import fuse_attention
 from pixrt_export.check import check, references, tensor_table
 from pixrt_export.checkpoint import Checkpoint, raise_if_out_of_memory
 from pixrt_export.compact import compact
@@ -291,6 +292,9 @@ def _export_component(
             drop_source(network.module)
         on_progress(f"{component}: tracing")
         trace(network, traced)
+        if component is Component.UNET and options.target == "ort-cuda":
+            fused, left = fuse_attention(traced)
+            on_progress(f"{component}: {fused} of {fused + left} attentions as one node each")
         on_progress(f"{component}: checking against PyTorch")
         expected = references(network)
         if cache is not None and component is Component.UNET:

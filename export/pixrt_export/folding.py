@@ -34,7 +34,7 @@ def fold_sizes(model: onnx.ModelProto) -> list[str]:
     graph = model.graph
     if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
         return []  # what a graph within reads is not seen here
-    known = _known(graph)
+    known = known_values(graph)
     readers = {name for node in graph.node if node.output[0] not in known for name in node.input}
     readers |= {value.name for value in graph.output}
     folded = [
@@ -48,7 +48,7 @@ def fold_sizes(model: onnx.ModelProto) -> list[str]:
         if node.output and node.output[0] in folded:
             value = onnx.numpy_helper.from_array(known[node.output[0]])
             node.CopyFrom(onnx.helper.make_node("Constant", [], [node.output[0]], node.name, value=value))
-    _drop_unread(graph)
+    drop_unread(graph)
     return folded
 
 
@@ -74,7 +74,7 @@ def halves(number: float) -> tuple[float, float]:
     return float(first[best]), float(second[best])
 
 
-def _known(graph: onnx.GraphProto) -> dict[str, Array]:
+def known_values(graph: onnx.GraphProto) -> dict[str, Array]:
     """Every small value that does not depend on the inputs. Sizes that do are `_UNKNOWN` while they are collected."""
     shapes = {
         value.name: [
@@ -145,7 +145,7 @@ def _value(
     return None
 
 
-def _drop_unread(graph: onnx.GraphProto) -> None:
+def drop_unread(graph: onnx.GraphProto) -> None:
     """Remove the nodes whose results nothing reads."""
     read = {value.name for value in graph.output}
     kept = []

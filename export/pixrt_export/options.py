@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pixrt.lora.merging import LoraInput
 
 SingleFilePrediction = Literal["epsilon", "v_prediction"]
+Target = Literal["cpu", "openvino", "ort-cuda", "tensorrt"]
 # 17 brings LayerNormalization; 18 is the newest that PyTorch's tracing exporter, optimum and TensorRT 10 all share.
 OPSET = 18
 
@@ -69,6 +70,15 @@ class ExportOptions:
     )
     name: str | None = option(None, "The bundle's name; the output folder's by default.", kind="text", group="Bundle")
     notice: str = option("", "A line shown with every result of the model.", kind="text", group="Bundle")
+    target: Target | None = option(
+        None,
+        "For which backend the UNet's attention is written: for ort-cuda as one node each, for which ONNX Runtime has"
+        " fused kernels; for the others, and by default, as they fuse it.",
+        kind="choice",
+        choices=get_args(Target),
+        group="Bundle",
+        flag="--for",
+    )
     fused_step: bool = option(
         False,
         "Also write the UNet with guidance and solver in one graph, for TensorRT.",
@@ -162,6 +172,9 @@ class ExportOptions:
         if self.fused_step and self.precision in INT8:
             problem = f"fused_step is given, and precision is {self.precision}, which TensorRT does not take"
             raise OptionError(problem, remedy="Leave one of them out", option="fused_step")
+        if self.target == "ort-cuda" and self.precision in INT8:
+            problem = f"target is {self.target}, and precision is {self.precision}, which that backend does not take"
+            raise OptionError(problem, remedy="Choose --precision fp16 or fp32, or leave --for out", option="target")
         if self.calibrate is not None and self.precision != "int8":
             problem = f"calibrate is given, and precision is {self.precision}, which needs no calibration"
             raise OptionError(problem, remedy="Leave it out, or choose --precision int8", option="calibrate")

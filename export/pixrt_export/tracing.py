@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from optimum.exporters.onnx.convert import export_pytorch
 
-from pixrt.backends.ort.backend import EXACT
+from pixrt.backends.ort.session import EXACT
 from pixrt_export.components import Traceable
 from pixrt_export.options import OPSET
 

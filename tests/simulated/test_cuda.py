@@ -24,7 +24,7 @@ def driver() -> SimulatedDriver:
 
 @pytest.fixture
 def device(driver: SimulatedDriver) -> Iterator[Any]:
-    from pixrt.backends.tensorrt.cuda import Device
+    from pixrt.backends.cuda.device import Device
 
     before = driver.counters()
     made = Device()
@@ -118,7 +118,7 @@ def test_any_thread_may_call_and_drop(device: Any, driver: SimulatedDriver) -> N
 
 
 def test_held_arrays_are_uploaded_once_and_kept(device: Any, driver: SimulatedDriver) -> None:
-    from pixrt.backends.tensorrt.memory import HELD_KEPT, HeldArrays
+    from pixrt.backends.cuda.held import HELD_KEPT, HeldArrays
 
     held = HeldArrays(device)
     array, other = np.arange(6, dtype=np.float32), np.arange(6, dtype=np.float32)
@@ -138,13 +138,13 @@ def test_held_arrays_are_uploaded_once_and_kept(device: Any, driver: SimulatedDr
 
 
 def test_what_the_driver_sees(driver: SimulatedDriver) -> None:
-    from pixrt.backends.tensorrt.cuda import describe_devices
+    from pixrt.backends.cuda.device import describe_devices
 
     assert re.fullmatch(r"driver for CUDA 13\.0: Simulated CUDA device \(sm\d\d, 8192 MiB\)", describe_devices())
 
 
 def test_without_a_device(driver: SimulatedDriver) -> None:
-    from pixrt.backends.tensorrt.cuda import Device
+    from pixrt.backends.cuda.device import Device
     from pixrt.errors import BackendError
 
     with pytest.raises(BackendError, match="there is no usable CUDA device 5"):

@@ -10,7 +10,7 @@ import pytest
 
 from contract import Contract
 from simulated_cuda import Counters, SimulatedDriver
-from simulated_edits import SIZE, TEXTS, assert_close, edit, picture
+from simulated_edits import MASK, SIZE, TEXTS, assert_close, edit, mixed, picture
 
 pytestmark = [pytest.mark.simulated, pytest.mark.torch]
 
@@ -34,10 +34,6 @@ class TestContract(Contract):
         yield engine
         engine.close()
         backend.close()
-
-
-# The upper half of a picture may change; the loop holds the rest.
-MASK = np.repeat(np.arange(SIZE[1])[:, None] < SIZE[1] // 2, SIZE[0], 1)
 
 
 class TestParity:
@@ -142,31 +138,6 @@ def spent(driver: SimulatedDriver, editor: Any, steps: int, **parameters: Any) -
     before = driver.counters()
     edit(editor, steps=steps, **parameters)
     return driver.counters() - before
-
-
-def mixed(editor: Any) -> list[Any]:
-    """Requests of other solvers, steps, scales, windows and masks."""
-    from pixrt import EditOptions, Job
-
-    rows: list[tuple[Any, int, Any, Any, Any]] = [
-        ("euler_ancestral", 6, (7.5, 1.5), (0.0, 1.0), None),
-        ("pndm", 3, (3.0, 1.0), (0.0, 0.5), MASK),
-        ("dpmpp_2m", 5, (1.0, 1.0), (0.0, 1.0), None),
-        ("unipc", 4, (0.0, 2.0), (0.2, 0.8), None),
-        ("dpmpp_2m_sde", 2, (7.5, 1.5), (0.0, 1.0), MASK),
-        ("ddim", 7, (5.0, 1.2), (0.0, 0.7), None),
-    ]
-    jobs = [
-        Job(
-            options=EditOptions(
-                scheduler=scheduler, steps=steps, seed=seed, guidance_scale=scales[0], image_guidance_scale=scales[1],
-                guidance_interval=window,
-            ),
-            image=picture(30 * seed), text=TEXTS[seed % 2], mask=mask,
-        )
-        for seed, (scheduler, steps, scales, window, mask) in enumerate(rows)
-    ]  # fmt: skip
-    return list(editor.check(jobs))
 
 
 class TestCompany:

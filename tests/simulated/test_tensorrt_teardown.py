@@ -25,7 +25,7 @@ def destroyed(driver: SimulatedDriver, monkeypatch: pytest.MonkeyPatch, tmp_path
     """What is destroyed from here on, graphs too; TensorRT-RTX is there."""
     import simulated_rtx
     import simulated_tensorrt
-    from pixrt.backends.tensorrt import cuda
+    from pixrt.backends.cuda import device as cuda
 
     free = cuda._Instance.free
 

@@ -1,4 +1,4 @@
-"""Does a test notice? Take one copy, wait or address update out of the CUDA backend at a time, and run its tests.
+"""Does a test notice? Take one copy, wait or address update out of the CUDA backends at a time, and run its tests.
 
     python tests/support/mutations.py [NAME...]
 
@@ -15,16 +15,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "runtime" / "pixrt"
-CALLS, CUDA, REFIT = "backends/tensorrt/calls.py", "backends/tensorrt/cuda.py", "backends/tensorrt/refit.py"
-EXECUTION, MEMORY, ENGINES = (
+CALLS, CUDA, HELD = "backends/cuda/calls.py", "backends/cuda/device.py", "backends/cuda/held.py"
+EXECUTION, SCRATCH, ENGINES = (
     "backends/tensorrt/execution.py",
-    "backends/tensorrt/memory.py",
+    "backends/tensorrt/scratch.py",
     "backends/tensorrt/plan.py",
 )
-BACKEND, READING = "backends/tensorrt/backend.py", "backends/tensorrt/reading.py"
+BACKEND, READING, REFIT = (
+    "backends/tensorrt/backend.py",
+    "backends/tensorrt/reading.py",
+    "backends/tensorrt/refit.py",
+)
+ORT = "backends/ort/device.py"
 SPEC = "bundles/engine_spec.py"
 TESTS = ("tensorrt", "tensorrt_failures", "tensorrt_engines", "tensorrt_teardown", "tensorrt_profiles")
 TESTS += ("tensorrt_reading", "cuda")
+OF_ORT = ("ort_cuda",)
 # Name: file, what is there, what is put in its place.
 MUTATIONS = {
     "call: no upload": (CALLS, "            upload()\n", "            pass\n"),
@@ -133,7 +139,7 @@ MUTATIONS = {
         "            work()\n            return\n",
     ),
     "scratch: too small": (
-        MEMORY,
+        SCRATCH,
         "            self._memory = self._device.allocate(bytes_)\n",
         "            self._memory = self._device.allocate(bytes_ // 2)\n",
     ),
@@ -143,16 +149,16 @@ MUTATIONS = {
         "for name, block in list(memory.items())[1:]:\n            if not",
     ),
     "held: another array may get the identity": (
-        MEMORY,
+        HELD,
         "self._copies[key] = values, converted, memory",
         "self._copies[key] = np.empty(0), converted, memory",
     ),
     "held: one dtype for all": (
-        MEMORY,
+        HELD,
         "converted = np.ascontiguousarray(values, dtype)",
         "converted = np.ascontiguousarray(values)",
     ),
-    "held: never uploaded": (MEMORY, "            self._device.upload(memory, converted)\n", ""),
+    "held: never uploaded": (HELD, "            self._device.upload(memory, converted)\n", ""),
     "loop: inputs are not zero at first": (
         CALLS,
         "        for tensor in spec.inputs:\n            device.fill_zero(self._memory[tensor.name])\n",
@@ -238,6 +244,43 @@ MUTATIONS = {
         "        for name, (weight, digest) in [(n, b) for n, b in self._bases.items() if n in self._current]:\n",
     ),
 }
+MUTATIONS |= {
+    "ort: a stream of its own": (
+        ORT,
+        '        self._settings = {**settings, "user_compute_stream": str(self.device.stream)}\n',
+        "        self._settings = dict(settings)\n",
+    ),
+    "ort: every run is waited for": (ORT, 'disable_synchronize_execution_providers="1", ', ""),
+    "ort: one graph for all": (ORT, "return str(MOST_GRAPHS - self._graphs_left)", "return str(MOST_GRAPHS)"),
+    "ort: graphs without end": (ORT, "        if self._graphs_left == 0:\n", "        if self._graphs_left == -999:\n"),
+    "ort: the first run is captured": (
+        ORT,
+        "        self._run(_options_of(_UNCAPTURED))\n",
+        '        self._run(_options_of("99"))\n',
+    ),
+    "ort: no graphs": (ORT, 'open_(enable_cuda_graph="True") if owner.graphs else open_()', "open_()"),
+    "ort: an input keeps another's address": (
+        ORT,
+        "            self._binding.bind_input(tensor.name",
+        "            address = next(iter(memory.values())).address\n            self._binding.bind_input(tensor.name",
+    ),
+    "ort: outputs go to the inputs": (
+        ORT,
+        "            self._binding.bind_output(tensor.name",
+        "            address = next(iter(memory.values())).address\n            self._binding.bind_output(tensor.name",
+    ),
+    "ort: sessions go in any thread": (
+        ORT,
+        "            self.owner.device.drop(_Dropped(self.session))\n",
+        "            pass\n",
+    ),
+    "ort: scratch is not counted": (
+        ORT,
+        "        network.scratch_bytes += max(0, free - network.owner.device.memory()[0])\n",
+        "",
+    ),
+    "ort: the plain network is preferred": (ORT, "    prefers_fused_step = True\n", "    prefers_fused_step = False\n"),
+}
 
 
 def mutated(name: str) -> str:
@@ -250,7 +293,8 @@ def mutated(name: str) -> str:
 
 
 def passes(name: str | None) -> bool:
-    """Whether the tests pass, without one of these."""
+    """Whether the tests pass, without one of these; those of ONNX Runtime's provider for what is in its file."""
+    tests = OF_ORT if name is not None and MUTATIONS[name][0] == ORT else TESTS if name is not None else TESTS + OF_ORT
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "pixrt"
         shutil.copytree(PACKAGE, package)
@@ -258,16 +302,18 @@ def passes(name: str | None) -> bool:
             (package / MUTATIONS[name][0]).write_text(mutated(name), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([scratch, os.environ.get("PYTHONPATH", "")])}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "simulated", "-p", "no:cacheprovider"]
-        command += [f"tests/simulated/test_{name}.py" for name in TESTS]
+        command += [f"tests/simulated/test_{test}.py" for test in tests]
         command += ["--deselect", "tests/simulated/test_tensorrt.py::TestTraffic::test_a_thousand_edits_leave_nothing"]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):  # neither passed nor failed: they did not run
+    if done.returncode > 1:  # neither passed nor failed, nor were ended by a signal: they did not run
         sys.exit(done.stdout + done.stderr)
     return done.returncode == 0
 
 
 def main(names: list[str]) -> int:
     """Run them all, or those named."""
+    for name in MUTATIONS:
+        mutated(name)
     if not passes(None):
         sys.exit("the tests fail as the code is")
     left = []

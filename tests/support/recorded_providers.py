@@ -3,6 +3,7 @@
 What pixrt asks of a provider nobody sees on a machine without a GPU. Here it is a list that a test compares.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Recorder:
         self._run = run
         self._loadable = loadable
         probe.preload.cache_clear()
+        patch.setitem(sys.modules, "pixrt.backends.ort.device", None)  # on the host's arrays: there is no device here
         patch.setattr(probe, "PROVIDERS", (TENSORRT, RTX, CUDA, CPU))
         patch.setattr(probe, "tensorrt_libraries", lambda: iter(sorted(tensorrt.iterdir()) if tensorrt else ()))
         patch.setattr("pixrt.backends.driver.driver_cuda", lambda: driver)

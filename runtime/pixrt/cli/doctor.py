@@ -146,7 +146,7 @@ def _needed_drivers() -> dict[str, str]:
 def _devices() -> str:
     """What CUDA sees here, or why nothing."""
     try:
-        from pixrt.backends.tensorrt.cuda import describe_devices
+        from pixrt.backends.cuda.device import describe_devices
 
         return describe_devices()
     except BackendError as error:

@@ -63,7 +63,7 @@ class SessionOptions:
     )
     fused_step: bool | None = option(
         None,
-        "Run the bundle's fused step graph, or do not; TensorRT does where it is there.",
+        "Run the bundle's fused step graph, or do not; TensorRT and ort-cuda do where it is there.",
         kind="flag",
         group="Speed",
     )

@@ -38,7 +38,6 @@ def _info(
 
 
 def _open(provider: str, info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend:
-    from pixrt.backends.ort.backend import OrtBackend
     from pixrt.backends.ort.probe import provider_problem
     from pixrt.backends.ort.providers import provider_settings
 
@@ -46,7 +45,21 @@ def _open(provider: str, info: BackendInfo, bundle: Bundle, options: SessionOpti
     problem = provider_problem(provider, settings)
     if problem is not None:
         raise BackendError(f"{info.name} is not available: {problem}", remedy=info.install)
-    return OrtBackend(info.name, provider, options.threads, settings)
+    note = None
+    if provider == "CUDAExecutionProvider":
+        try:
+            from pixrt.backends.ort.device import OrtCudaBackend
+        except (ImportError, OSError) as error:  # pycuda or cuda-bindings is not installed, or finds no driver
+            note = f"latents cross to the device at every step without pycuda and cuda-bindings ({_reason(error)})"
+        else:
+            return OrtCudaBackend(info.name, options.threads, settings, graphs=options.cuda_graphs)
+    from pixrt.backends.ort.backend import OrtBackend
+
+    return OrtBackend(info.name, provider, options.threads, settings, note)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # Fastest first.

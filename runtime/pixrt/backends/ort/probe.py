@@ -1,6 +1,6 @@
 """Whether an execution provider can run here, tried before a bundle is opened.
 
-Beside `backend` the only module of the runtime that imports onnxruntime.
+Beside `session` the only module of the runtime that imports onnxruntime.
 """
 
 import contextlib

@@ -105,8 +105,8 @@ _WEAK = (
     "Leave it out: the bundle's graphs say their precision. `pixrt export --precision fp16` makes them FP16",
 )
 _REPLAYED = (
-    "replays the first run: the inputs are not read again, since pixrt binds arrays in the host's memory",
-    "Leave it out. CUDA graphs are for the backends tensorrt and tensorrt-rtx, which use them by themselves",
+    "replays the first run: inputs that are not on the device at a fixed address are not read again",
+    "Leave it out. The backends ort-cuda, tensorrt and tensorrt-rtx use CUDA graphs by themselves where it is safe",
 )
 _REFUSED: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"), _WEAK),

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from pixrt.backends.cuda.device import Device
+from pixrt.backends.cuda.held import HeldArrays
 from pixrt.backends.protocol import EngineMemory, HasPlans, HasShapes, NewWeight, TellsMemory
 from pixrt.backends.tensorrt.context import TensorRtContext
-from pixrt.backends.tensorrt.cuda import Device
-from pixrt.backends.tensorrt.memory import HeldArrays, Scratch
 from pixrt.backends.tensorrt.plan import TensorRtEngine
+from pixrt.backends.tensorrt.scratch import Scratch
 from pixrt.bundles.engine_files import check_engine, engine_problem, owner_problem
 from pixrt.bundles.engine_spec import EngineLibrary, EngineSpec, SizeRange
 from pixrt.bundles.manifest import NETWORKS, Component

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from pixrt.backends.cuda.device import Device
+from pixrt.backends.cuda.held import HeldArrays
 from pixrt.backends.protocol import EngineMemory
-from pixrt.backends.tensorrt.cuda import Device
-from pixrt.backends.tensorrt.memory import HeldArrays, Scratch
+from pixrt.backends.tensorrt.scratch import Scratch
 from pixrt.bundles.engine_spec import EngineLibrary
 
 

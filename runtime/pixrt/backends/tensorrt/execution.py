@@ -4,17 +4,16 @@ Everything here runs in the device's thread. Must not import TensorRT.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pixrt.backends.cuda.calls import Shapes
+from pixrt.backends.cuda.device import CudaError, Graph, Memory
 from pixrt.backends.tensorrt.context import TensorRtContext
-from pixrt.backends.tensorrt.cuda import CudaError, Graph, Memory
 from pixrt.errors import BackendError
 
 if TYPE_CHECKING:
     from pixrt.bundles.engine_spec import EngineSpec
-
-Shapes = Mapping[str, Sequence[int]]
 
 
 class Plan(Protocol):
@@ -38,7 +37,7 @@ class Plan(Protocol):
         """Keep kernels that the library has compiled, for the next process."""
 
 
-class Execution:
+class ContextExecution:
     """One execution context, for one set of shapes and the plan's profile that takes them."""
 
     def __init__(self, owner: TensorRtContext, plan: Plan, shapes: Shapes) -> None:
@@ -132,7 +131,7 @@ class Repeated:
     is what could not be captured, with a warning.
     """
 
-    def __init__(self, owner: TensorRtContext, execution: Execution) -> None:
+    def __init__(self, owner: TensorRtContext, execution: ContextExecution) -> None:
         self._owner = owner
         self.execution = execution
         self._graph: Graph | None = None
@@ -141,8 +140,16 @@ class Repeated:
     def __del__(self) -> None:
         self._graph = None  # before the execution that it was captured of
 
+    def set_addresses(self, memory: Mapping[str, Memory]) -> None:
+        """See `Execution.set_addresses`."""
+        self.execution.set_addresses(memory)
+
+    def enqueue(self) -> None:
+        """See `Execution.enqueue`."""
+        self.execution.enqueue()
+
     def __call__(self, work: Callable[[], None]) -> None:
-        """Enqueue `work`, the same at every call. It is not kept: it refers to what holds this."""
+        """See `Execution.__call__`."""
         if not self.execution.is_current:
             self._graph = None
             work()

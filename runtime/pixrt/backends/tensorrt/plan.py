@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from pixrt.backends.cuda.calls import DeviceCall, DeviceLoop, Shapes
 from pixrt.backends.protocol import (
     Array,
     BoundCall,
@@ -20,9 +21,8 @@ from pixrt.backends.protocol import (
     NewWeight,
     check_binding,
 )
-from pixrt.backends.tensorrt.calls import DeviceCall, DeviceLoop
 from pixrt.backends.tensorrt.context import TensorRtContext
-from pixrt.backends.tensorrt.execution import Execution, Shapes
+from pixrt.backends.tensorrt.execution import ContextExecution, Repeated
 from pixrt.backends.tensorrt.kernels import KernelCache
 from pixrt.backends.tensorrt.reading import deserialize
 from pixrt.backends.tensorrt.refit import Refit, refit_whole
@@ -55,7 +55,7 @@ class LoadedPlan:
         if owner.library == "tensorrt_rtx":
             self.kernels = KernelCache(owner, spec, self.engine)
         self._weights_bytes = free - owner.device.memory()[0]
-        self._executions: WeakSet[Execution] = WeakSet()
+        self._executions: WeakSet[ContextExecution] = WeakSet()
 
     def __del__(self) -> None:
         if hasattr(self, "engine"):
@@ -102,11 +102,11 @@ class LoadedPlan:
         if self.kernels is not None:
             self.kernels.save()
 
-    def execution(self, shapes: Shapes) -> Execution:
+    def execution(self, shapes: Shapes) -> Repeated:
         """An execution context for these shapes."""
-        made = Execution(self._owner, self, shapes)
+        made = ContextExecution(self._owner, self, shapes)
         self._executions.add(made)
-        return made
+        return Repeated(self._owner, made)
 
     @property
     def is_in_use(self) -> bool:
@@ -208,7 +208,7 @@ class TensorRtEngine(CanLoop, CanRefit):
             self._refit.apply(plan.engine)
         device.settle()
 
-    def _execution(self, shapes: Shapes) -> Execution:
+    def _execution(self, shapes: Shapes) -> Repeated:
         plan = self._owner.device.run(self._plan, shapes)
         return self._owner.device.run(plan.execution, shapes)
 

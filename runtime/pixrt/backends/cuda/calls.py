@@ -1,21 +1,52 @@
 """Bound calls and loops on a CUDA device: which bytes travel when, and what is captured into a graph.
 
 Everything here runs in the device's thread, the public methods of the calls excepted, which go there. Memory of a call
-is allocated and its addresses are set once, when it is made. Must not import TensorRT.
+is allocated and its addresses are set once, when it is made. Which library runs the network an `Execution` knows; must
+not import one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
+from pixrt.backends.cuda.device import Device, Memory
+from pixrt.backends.cuda.held import HeldArrays
 from pixrt.backends.protocol import Array, LoopLayout
-from pixrt.backends.tensorrt.context import TensorRtContext
-from pixrt.backends.tensorrt.cuda import Memory
-from pixrt.backends.tensorrt.execution import Execution, Repeated, Shapes
 from pixrt.bundles.manifest import ComponentSpec
 from pixrt.errors import BackendError
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+class Execution(Protocol):
+    """A network on the device's stream, for one set of shapes."""
+
+    def set_addresses(self, memory: Mapping[str, Memory]) -> None:
+        """Where every input and output is; once."""
+
+    def enqueue(self) -> None:
+        """Enqueue one run of the network. Raises BackendError."""
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Enqueue `work`, which enqueues this among copies, and is the same at every call: it may be captured.
+
+        It is not kept: it refers to what holds this.
+        """
+
+
+class OnDevice(Protocol):
+    """What calls and loops use of the device that they run on."""
+
+    @property
+    def device(self) -> Device:
+        """It."""
+
+    @property
+    def held(self) -> HeldArrays:
+        """Copies of arrays that do not change."""
 
 
 class DeviceCall:
@@ -26,7 +57,7 @@ class DeviceCall:
 
     def __init__(
         self,
-        owner: TensorRtContext,
+        owner: OnDevice,
         spec: ComponentSpec,
         make_execution: Callable[[Shapes], Execution],
         tensors: Mapping[str, Array],
@@ -69,7 +100,7 @@ class DeviceCall:
         staged = [name for name, array in self._tensors.items() if self._arrays[name] is not array]
         sent = [name for name in self._tensors if name not in self._outputs and held.get(name) != 0]
         return _RowsRun(
-            execution=Repeated(self._owner, execution),
+            execution=execution,
             before=[(arrays[name], self._tensors[name][:rows]) for name in staged if name in sent],
             after=[(self._tensors[name][:rows], arrays[name]) for name in staged if name in self._outputs],
             uploads=[self._upload(memory[name], arrays[name], held.get(name)) for name in sent],
@@ -103,7 +134,7 @@ class DeviceCall:
 class _RowsRun:
     """A call's work for one number of rows: arrays by way of pinned ones, uploads, the network, downloads."""
 
-    execution: Repeated
+    execution: Execution
     before: list[tuple[Array, Array]]
     after: list[tuple[Array, Array]]
     uploads: list[Callable[[], None]]
@@ -113,7 +144,7 @@ class _RowsRun:
         """Enqueue all of it."""
         for upload in self.uploads:
             upload()
-        self.execution.execution.enqueue()
+        self.execution.enqueue()
         for download in self.downloads:
             download()
 
@@ -126,7 +157,7 @@ class DeviceLoop:
 
     def __init__(
         self,
-        owner: TensorRtContext,
+        owner: OnDevice,
         spec: ComponentSpec,
         make_execution: Callable[[Shapes], Execution],
         shapes: Shapes,
@@ -147,7 +178,7 @@ class DeviceLoop:
         self._streams: dict[tuple[int, str], _Stream] = {}
         self._in_use: dict[int, list[_Stream]] = {}
         self._staging: dict[str, Array] = {}
-        self._steps: dict[int, Repeated] = {}
+        self._steps: dict[int, Execution] = {}
 
     def hold(self, name: str, row: int, values: Array) -> None:
         """See `BoundLoop.hold`."""
@@ -197,7 +228,7 @@ class DeviceLoop:
         if rows not in self._steps:
             self._steps[rows] = self._bind(rows)
         step = self._steps[rows]
-        step(lambda: self._work(step.execution))
+        step(lambda: self._work(step))
 
     def _read(self, name: str, slot: int) -> Array:
         pinned = self._staged(name)
@@ -205,14 +236,14 @@ class DeviceLoop:
         self._device.synchronize()
         return pinned.copy()
 
-    def _bind(self, rows: int) -> Repeated:
+    def _bind(self, rows: int) -> Execution:
         """The work of one step with the first `rows` rows."""
         shapes = {
             name: (rows, *shape[1:]) if name in self._layout.rows else shape for name, shape in self._shapes.items()
         }
         execution = self._make_execution(shapes)
         execution.set_addresses(self._memory)
-        return Repeated(self._owner, execution)
+        return execution
 
     def _work(self, execution: Execution) -> None:
         execution.enqueue()
