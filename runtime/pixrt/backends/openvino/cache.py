@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from pixrt.backends.protocol import Array
 from pixrt.bundles.hashes import FileIdentity, remember, remembered
 from pixrt.errors import OutputError, PixrtError
 from pixrt.files import close_to_others, make_folder
 from pixrt.folders import atomic_folder
+from pixrt.places import cache_folder
 from pixrt.reading import Malformed, open_regular, read_json
 
 LIMIT_BYTES = 12 << 30
@@ -40,7 +40,7 @@ class CompiledNetworks:
     """
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.folder = folder or platformdirs.user_cache_path("pixrt") / "openvino"
+        self.folder = folder or cache_folder() / "openvino"
         self._limit_bytes = limit_bytes
 
     def find(self, key: str) -> Array | None:
