@@ -8,6 +8,7 @@ disturb each other; one that another removes stays readable as long as it is ope
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import shutil
@@ -95,6 +96,16 @@ class CompiledNetworks:
                 return
             shutil.rmtree(place, ignore_errors=True)
             total -= sizes.get(place, 0)
+
+
+def release(kept: Array) -> None:
+    """Let a mapped network's pages go from this process; what is read of them again comes from the system's cache.
+
+    OpenVINO lays the weights out anew at a first run, in memory of its own, and hardly reads the file's any more.
+    """
+    if isinstance(kept.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        with suppress(OSError):
+            kept.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _seal(folder: Path) -> None:
