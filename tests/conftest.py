@@ -6,8 +6,10 @@ imported then. A test file that needs another package of an extra is skipped whe
 
 import importlib.util
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -18,6 +20,7 @@ from hypothesis import settings
 from PIL import Image
 
 from exported import Exports
+from kept import cache_folder
 from pixrt import Editor
 from pixrt_export.training.options import AutoencoderOptions, EditTrainingOptions
 from shapes import SCENE, Outcome, Run
@@ -76,8 +79,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if "not torch" in config.option.markexpr:
         sys.meta_path[:] = [WithoutTorch if finder is PathFinder else finder for finder in sys.meta_path]
     share_all()
+    take_own_cache(config)
     if "PYTEST_XDIST_WORKER" in os.environ:
         take_one_thread()
+
+
+def take_own_cache(config: pytest.Config) -> None:
+    """Nothing of the user's cache is read or written, by the processes that tests start neither; kept exports stay."""
+    os.environ.setdefault("PIXRT_TEST_CACHE", str(cache_folder().parent))
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+        folder = tempfile.mkdtemp(prefix="pixrt-tests-cache-")
+        os.environ["XDG_CACHE_HOME"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

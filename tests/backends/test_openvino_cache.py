@@ -18,7 +18,7 @@ from PIL import Image
 
 from contract import arrays
 from pixrt import Editor
-from pixrt.backends.openvino.cache import CompiledNetworks
+from pixrt.backends.openvino.cache import CompiledNetworks, release
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.backends.registry import open_backend
 from pixrt.bundles.manifest import MANIFEST_NAME, Component
@@ -280,3 +280,42 @@ class TestBounds:
             (folder / "a.blob").write_bytes(HEADER)
             (folder / "b.blob").write_bytes(HEADER)
         assert list(networks.folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says what of a file is in memory")
+def test_what_was_laid_out_anew_is_not_in_memory_twice(shapes: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's pages go after the first run, OpenVINO has written to none, and later runs are the same."""
+    decoded(shapes)  # kept
+    released: list[Array] = []
+    monkeypatch.setattr("pixrt.backends.openvino.backend.release", released.append)
+    backend = open_backend("openvino", shapes, SessionOptions(threads=1)).backend
+    engine: Any = backend.open(shapes, Component.UNET)  # compiled, and mapped
+    tensors = {
+        "sample": np.ones((1, 8, 16, 16), np.float32),
+        "timestep": np.ones(1, np.float32),
+        "encoder_hidden_states": np.ones((1, 77, 128), np.float32),
+        "out_sample": np.zeros((1, 4, 16, 16), np.float32),
+    }
+    call = engine.bind(tensors)
+    call()
+    first, before = tensors["out_sample"].copy(), in_memory(engine._kept)
+    assert before["Private_Dirty"] == 0
+    assert len(released) == 1
+    assert released[0] is engine._kept
+    release(engine._kept)
+    after = in_memory(engine._kept)
+    assert after["Rss"] < 0.1 * before["Rss"]
+    call()
+    assert np.array_equal(tensors["out_sample"], first)
+    assert len(released) == 1
+
+
+def in_memory(kept: Array) -> dict[str, int]:
+    """What the system says of a mapped array, in KiB."""
+    begins = f"{kept.ctypes.data & ~(os.sysconf('SC_PAGE_SIZE') - 1):x}-"
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        if line.startswith(begins):
+            facts = (next(lines).split() for _ in range(16))
+            return {words[0].rstrip(":"): int(words[1]) for words in facts if words[1].isdigit()}
+    raise AssertionError("it is not mapped")

@@ -17,12 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from pixrt._version import __version__
 from pixrt.bundles.store import Bundle
 from pixrt.errors import PixrtError
 from pixrt.files import atomic_write, make_folder
+from pixrt.places import cache_folder
 from pixrt.reading import Malformed, read_json
 
 _VERSION = 1
@@ -203,7 +202,7 @@ def keep(tuning: Tuning) -> None:
 
 def place() -> Path:
     """The file that measurements are kept in."""
-    return platformdirs.user_cache_path("pixrt") / "tuned.json"
+    return cache_folder() / "tuned.json"
 
 
 def machine() -> str:

@@ -10,10 +10,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
-
 from pixrt.errors import OutputError
 from pixrt.files import make_folder
+from pixrt.places import data_folder
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -49,4 +48,4 @@ def is_own(sha256: str) -> bool:
 
 
 def _folder() -> Path:
-    return platformdirs.user_data_path("pixrt") / "built-engines"
+    return data_folder() / "built-engines"

@@ -15,10 +15,9 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import platformdirs
-
-from pixrt.errors import OutputError, PixrtError
+from pixrt.errors import PixrtError
 from pixrt.files import atomic_write, close_to_others, make_folder
+from pixrt.places import cache_folder
 from pixrt.reading import Malformed, open_regular, parse_json
 
 _VERSION = 1
@@ -75,7 +74,7 @@ def remember(hashed: Mapping[FileIdentity, str]) -> None:
         return
     known = {name: sha256 for name, sha256 in remembered().items() if name not in new} | new
     kept = dict(list(known.items())[-_MOST_FILES:])
-    with suppress(OSError, OutputError):
+    with suppress(OSError, PixrtError):
         path = _place()
         make_folder(path.parent)
         with atomic_write(path) as file:
@@ -84,4 +83,4 @@ def remember(hashed: Mapping[FileIdentity, str]) -> None:
 
 
 def _place() -> Path:
-    return platformdirs.user_cache_path("pixrt") / "hashes.json"
+    return cache_folder() / "hashes.json"

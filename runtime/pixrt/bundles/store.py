@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-import platformdirs
-
 from pixrt.bundles.guard import AGAIN, files_of_graph, identify, require_unchanged
 from pixrt.bundles.guard import BUILT_IN as BUILT_IN
 from pixrt.bundles.hashes import FileIdentity, remember, remembered
@@ -27,6 +25,7 @@ from pixrt.bundles.manifest import (
     parse_manifest,
 )
 from pixrt.errors import BundleAltered, BundleError
+from pixrt.places import data_folder
 from pixrt.reading import read_text
 
 DEFAULT_BUNDLE = "demo"
@@ -73,7 +72,7 @@ class Bundle:
 
 def models_folder() -> Path:
     """Where the user's own bundles are looked up by name: `$PIXRT_MODELS`, or the platform's data folder."""
-    return Path(os.environ.get("PIXRT_MODELS") or platformdirs.user_data_path("pixrt") / "models")
+    return Path(os.environ.get("PIXRT_MODELS") or data_folder() / "models")
 
 
 def list_bundles() -> list[tuple[str, Path]]:

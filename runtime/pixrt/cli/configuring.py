@@ -9,12 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from pixrt.errors import OptionError
 from pixrt.options.fields import option_fields, rule_of
 from pixrt.options.parsing import parse
 from pixrt.options.session import SessionOptions
+from pixrt.places import settings_folder
 from pixrt.reading import read_toml
 
 PREFIX = "PIXRT_"
@@ -24,7 +23,7 @@ _FILE = "CONFIG"  # the variable that says where the file is
 def config_file() -> Path:
     """Where the file is looked for: `$PIXRT_CONFIG`, or config.toml in the platform's folder of settings."""
     said = os.environ.get(PREFIX + _FILE)
-    return Path(said) if said else platformdirs.user_config_path("pixrt") / "config.toml"
+    return Path(said) if said else settings_folder() / "config.toml"
 
 
 def defaults_for(command: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import openvino
 
 from pixrt.backends.host import HostBackend, HostEngine, failure
-from pixrt.backends.openvino.cache import CompiledNetworks
+from pixrt.backends.openvino.cache import CompiledNetworks, release
 from pixrt.backends.protocol import Array, NewWeight
 from pixrt.bundles.manifest import Component, ComponentSpec
 from pixrt.bundles.store import Bundle
@@ -55,6 +55,7 @@ class _Call:
     def __init__(self, request: Any, tensors: Mapping[str, Array], spec: ComponentSpec, kept: Array | None) -> None:
         self._request = request
         self._kept = kept
+        self._is_first = True
         self._tensors = tensors
         self._file = spec.file
         shared = {name: openvino.Tensor(array, shared_memory=True) for name, array in tensors.items()}
@@ -68,6 +69,10 @@ class _Call:
             self._request.wait()
         except RuntimeError as error:
             raise failure(self._file, "OpenVINO", _reason(error), error) from error
+        if self._is_first:
+            self._is_first = False
+            if self._kept is not None:
+                release(self._kept)
         for tensor, shape, name in self._outputs:
             if tensor.shape != shape:  # it fills the front of an array that is too large
                 raise BackendError(

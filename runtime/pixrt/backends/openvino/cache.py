@@ -8,6 +8,7 @@ disturb each other; one that another removes stays readable as long as it is ope
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import shutil
@@ -18,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from pixrt.backends.protocol import Array
 from pixrt.bundles.hashes import FileIdentity, remember, remembered
 from pixrt.errors import OutputError, PixrtError
 from pixrt.files import close_to_others, make_folder
 from pixrt.folders import atomic_folder
+from pixrt.places import cache_folder
 from pixrt.reading import Malformed, open_regular, read_json
 
 LIMIT_BYTES = 12 << 30
@@ -40,7 +41,7 @@ class CompiledNetworks:
     """
 
     def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.folder = folder or platformdirs.user_cache_path("pixrt") / "openvino"
+        self.folder = folder or cache_folder() / "openvino"
         self._limit_bytes = limit_bytes
 
     def find(self, key: str) -> Array | None:
@@ -95,6 +96,16 @@ class CompiledNetworks:
                 return
             shutil.rmtree(place, ignore_errors=True)
             total -= sizes.get(place, 0)
+
+
+def release(kept: Array) -> None:
+    """Let a mapped network's pages go from this process; what is read of them again comes from the system's cache.
+
+    OpenVINO lays the weights out anew at a first run, in memory of its own, and hardly reads the file's any more.
+    """
+    if isinstance(kept.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        with suppress(OSError):
+            kept.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _seal(folder: Path) -> None:

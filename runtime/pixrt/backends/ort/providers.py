@@ -8,10 +8,9 @@ them read them. Must not import onnxruntime.
 import difflib
 from collections.abc import Mapping
 
-import platformdirs
-
 from pixrt.bundles.manifest import Manifest
 from pixrt.errors import OptionError
+from pixrt.places import cache_folder
 
 _CUDA = (
     "device_id",
@@ -151,7 +150,7 @@ def _checked(name: str, value: str) -> str:
 
 
 def _defaults(provider: str, manifest: Manifest) -> dict[str, str]:
-    cache = platformdirs.user_cache_path("pixrt") / manifest.source.sha256[:16] / manifest.precision
+    cache = cache_folder() / manifest.source.sha256[:16] / manifest.precision
     if provider == "TensorrtExecutionProvider":
         # An engine takes minutes to build, so it is kept. Without the flags for FP16, BF16 and INT8 the network is
         # strongly typed: it has the precision of its graph, which keeps in FP32 what overflows in FP16.

@@ -7,13 +7,12 @@ import hashlib
 from contextlib import suppress
 from typing import Any
 
-import platformdirs
-
 from pixrt.backends.tensorrt.context import TensorRtContext
 from pixrt.bundles.engine_files import read_trusted
 from pixrt.bundles.engine_spec import EngineSpec
 from pixrt.errors import EngineError, OutputError
 from pixrt.files import atomic_write, close_to_others, make_folder
+from pixrt.places import cache_folder
 
 _MOST_BYTES = 1 << 30
 
@@ -27,7 +26,7 @@ class KernelCache:
 
     def __init__(self, owner: TensorRtContext, spec: EngineSpec, engine: Any) -> None:
         name = f"{spec.sha256[:16]}-{owner.capability}-{owner.version}.cache"
-        self._path = platformdirs.user_cache_path("pixrt") / "kernels" / name
+        self._path = cache_folder() / "kernels" / name
         self._strategies = owner.module.DynamicShapesKernelSpecializationStrategy
         self._engine: Any = engine
         self._cache: Any = engine.create_runtime_config().create_runtime_cache()
