@@ -1,7 +1,8 @@
 """The same edit by pixrt and by those that also make it: pictures compared first, then times in turn, and memory.
 
     python benchmarks/make_checkpoint.py CHECKPOINT
-    pixrt export CHECKPOINT -o FP32; pixrt export CHECKPOINT -o INT8 --precision int8 ...
+    pixrt export CHECKPOINT -o FP32
+    python benchmarks/int8_for_speed.py CHECKPOINT INT8
     python benchmarks/peers.py CHECKPOINT FP32 INT8 --size 256 --steps 2 --scale-to 20 --json docs/results/peers.json
     python benchmarks/peers.py CHECKPOINT FP32 INT8 --size 512 --network --json docs/results/peers.json
     python benchmarks/peers.py tests/data/shapes_checkpoint shapes --json docs/results/peers.json

@@ -41,6 +41,7 @@ WITH_COMMANDS = {
             "masks",
             "options",
             "page",
+            "performance",
             "photo-model",
             "presets",
             "less-work",
