@@ -46,8 +46,8 @@ test-unit: $(VENV)/.simulated
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) $(WORKERS) --dist worksteal -m slow tests/engines/test_build_process.py \
-		tests/apps/test_gallery_process.py tests/export/test_quantisation.py tests/serve/test_cluster.py \
-		tests/serve/test_documents.py tests/test_readme.py tests/test_wheel.py
+		tests/apps/test_gallery_process.py tests/export/test_quantisation.py tests/serve/test_documents.py \
+		tests/test_readme.py tests/test_wheel.py
 
 # The web page in Chromium; skipped where there is none. A worker has servers of its own: more than cores would slow all.
 # What fails is tried once more, by itself: a browser on a busy machine may be later than a test waits.

@@ -47,7 +47,6 @@ WITH_COMMANDS = {
             "less-work",
             "provenance",
             "quantisation",
-            "ray",
             "serving",
             "serving-operations",
             "sweeps",

@@ -116,12 +116,6 @@ def serve(
     else:
         from pixrt.serve import server
 
-        if settings.options.ray:
-            require_packages("ray.serve", extra="ray", purpose="serving on Ray")
-            from pixrt.serve.cluster.deploy import serve_on_ray
-
-            serve_on_ray(lambda: read_settings({**chosen, **parameters, **session}, config), say)
-            return
         if errors.is_terminal:
             errors.print(facts_table([(name, _told(value, source)) for name, value, source in settings.describe()]))
         leave_to_others()

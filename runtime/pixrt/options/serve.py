@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from pixrt.errors import OptionError
-from pixrt.options.fields import option, option_fields
+from pixrt.options.fields import option
 from pixrt.options.marking import MarkingOptions
 from pixrt.options.session import SessionOptions
 
 LogFormat = Literal["text", "json"]
 _ADDRESS, _ACCESS, _QUEUE, _LIMITS = "Address", "Access", "Queue", "Limits"
 _OBSERVING = "Observing"
-_RAY = "Ray"
 
 SERVE_SESSION = SessionOptions(max_batch=8)  # how a server opens its bundle, if nothing else is said
 
@@ -152,44 +151,6 @@ class ServeOptions(MarkingOptions):
         group=_OBSERVING,
     )
 
-    ray: bool = option(
-        False,
-        "Serve by replicas on Ray Serve (extra ray): on the cluster that RAY_ADDRESS names, or on one of this machine.",
-        kind="flag",
-        group=_RAY,
-    )
-    replicas: int = option(1, "Replicas; with --max-replicas the fewest.", kind="whole", low=1, high=1000, group=_RAY)
-    max_replicas: int | None = option(
-        None,
-        "As many replicas as the predicted work asks for, up to these.",
-        kind="whole",
-        low=1,
-        high=1000,
-        group=_RAY,
-    )
-    share_ms: float = option(
-        5000.0,
-        "With --max-replicas: milliseconds of predicted work beyond which a replica gets another one beside it.",
-        kind="number",
-        above=0,
-        high=3_600_000,
-        group=_RAY,
-    )
-    idle_seconds: float = option(
-        60.0,
-        "With --max-replicas: how long there must be too little work before a replica ends.",
-        kind="number",
-        low=0,
-        high=86_400,
-        group=_RAY,
-    )
-    replica_cpus: float = option(
-        1.0, "Cores of Ray's that a replica takes.", kind="number", low=0, high=1024, group=_RAY
-    )
-    replica_gpus: float = option(
-        0.0, "GPUs of Ray's that a replica takes, or a share of one.", kind="number", low=0, high=64, group=_RAY
-    )
-
     def __post_init__(self) -> None:
         MarkingOptions.__post_init__(self)  # super() does not find it: dataclasses with slots are made twice
         if not (self.is_loopback or self.keys_file or self.insecure):
@@ -198,24 +159,6 @@ class ServeOptions(MarkingOptions):
                 remedy="Make a key with `pixrt serve --new-key NAME` and give --keys-file FILE, or say --insecure",
                 option="host",
             )
-        self._check_replicas()
-
-    def _check_replicas(self) -> None:
-        if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise OptionError(
-                f"max_replicas is {self.max_replicas}, and replicas {self.replicas}",
-                remedy="Choose at least as many",
-                option="max_replicas",
-            )
-        for name in ("replicas", "max_replicas", "share_ms", "idle_seconds", "replica_cpus", "replica_gpus"):
-            is_said = getattr(self, name) != option_fields(type(self))[name].default
-            if is_said and (not self.ray or (name in ("share_ms", "idle_seconds") and self.max_replicas is None)):
-                missing = "max_replicas" if self.ray else "ray"
-                raise OptionError(
-                    f"{name} is {getattr(self, name)}, and means nothing without {missing}",
-                    remedy=f"Say --{missing.replace('_', '-')}, or leave it out",
-                    option=name,
-                )
 
     @property
     def is_loopback(self) -> bool:

@@ -3,7 +3,7 @@
 Must not import numpy or Pillow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -201,7 +201,7 @@ class State:
 
     caches: Mapping[str, Kept]
     device_bytes: Mapping[str, int]
-    variants: tuple[Loras, ...]
+    variants: tuple[Hashable, ...]
 
 
 ToWorker: TypeAlias = Setup | Check | Read | Do | Drop

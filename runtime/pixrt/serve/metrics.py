@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from pixrt._version import __version__
 from pixrt.serve.telemetry import Spans
@@ -234,11 +234,6 @@ class _Now:
             hits.add_metric((name,), each.hits)
             misses.add_metric((name,), each.misses)
         yield from (hits, misses)
-
-
-def text_of(metrics: Metrics) -> str:
-    """Its counters and gauges in Prometheus' text."""
-    return generate_latest(metrics.registry).decode()
 
 
 def _by(name: str, help: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -39,10 +39,8 @@ _FRESH_SECONDS = 0.1
 class Service:
     """See the module. `start` it, and `close` it in the end. On one event loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, *, name: str = "") -> None:
-        """`name`: what the ids of its tickets begin with, where there are several services."""
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.options = settings.options
-        self._name = name
         self.metrics = metrics
         self.model: say.Model | None = None
         self.is_draining = False
@@ -56,7 +54,7 @@ class Service:
         self._ends_because = "died"
         self._wait = (0.0, 1)  # when it was asked for last, and the answer
         self._tasks: list[asyncio.Task[None]] = []
-        metrics.watch(lambda: self.load)
+        metrics.watch(self._load)
 
     @property
     def is_ready(self) -> bool:
@@ -96,26 +94,6 @@ class Service:
     def loras(self) -> tuple[str, ...]:
         """Names of LoRAs that requests may give."""
         return self.model.loras if self.model else ()
-
-    @property
-    def kept(self) -> tuple[Ticket, ...]:
-        """All tickets that can be found, oldest first."""
-        return self._shelf.all
-
-    @property
-    def alone_seconds(self) -> float:
-        """What a picture is expected to take that has the device to itself, as the last one was; 0 before that."""
-        return 0.0 if self._shift is None else self._shift.alone_seconds
-
-    @property
-    def open_loras(self) -> tuple[str, ...]:
-        """Names of LoRAs that are open."""
-        return () if self._shift is None else self._shift.open_loras
-
-    def check_alive(self) -> None:
-        """Raise PixrtError if it has given up: there will be no worker any more."""
-        if self._is_closed or any(task.done() for task in self._tasks):
-            raise PixrtError("the service has ended", remedy="Start it again; its log says why")
 
     async def submit(self, asked: Sequence[Asked], *, client: str, keep: bool = False) -> list[Ticket]:
         """Accept pictures, all or none; with `keep` their tickets can be found after their end.
@@ -206,7 +184,7 @@ class Service:
         """A worker's shift, until it has gone."""
         rules = Rules(buckets=_POOLS, variants=self.options.max_loras)
         seats = self._slots + self.options.queue
-        self._shift = shift = Shift(worker, self._costs, rules, seats, self.metrics, self._shelf, self._name)
+        self._shift = shift = Shift(worker, self._costs, rules, seats, self.metrics, self._shelf)
         if not first.done():
             first.set_result(None)
         try:
@@ -258,8 +236,7 @@ class Service:
         message = "The process that makes pictures has ended. Ask again."
         return Problem(503, "worker_lost", message, retry_after=self.retry_after)
 
-    @property
-    def load(self) -> Load:
+    def _load(self) -> Load:
         """What is so now."""
         shift = self._shift
         if shift is None:

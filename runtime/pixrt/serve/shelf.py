@@ -25,11 +25,6 @@ class Shelf:
         """Of the tickets that have ended: results, previews and texts."""
         return sum(_bytes(ticket) for ticket in self._tickets.values() if ticket.ended is not None)
 
-    @property
-    def all(self) -> tuple[Ticket, ...]:
-        """Every ticket, oldest first."""
-        return tuple(self._tickets.values())
-
     def add(self, ticket: Ticket) -> None:
         """Keep a ticket."""
         self._tickets[ticket.id] = ticket

@@ -32,23 +32,11 @@ _numbers = itertools.count(1)
 
 
 class Shift:
-    """See the module. `seats` are the pictures that it takes care of at once; tickets to be kept go to the shelf.
-
-    Ids of tickets begin with the service's `name`, if it has one.
-    """
+    """See the module. `seats` are the pictures that it takes care of at once; tickets to be kept go to the shelf."""
 
     def __init__(
-        self,
-        worker: WorkerProcess,
-        costs: Costs,
-        rules: Rules,
-        seats: int,
-        metrics: Metrics,
-        shelf: Shelf,
-        name: str = "",
+        self, worker: WorkerProcess, costs: Costs, rules: Rules, seats: int, metrics: Metrics, shelf: Shelf
     ) -> None:
-        self.alone_seconds = 0.0  # what the picture that was accepted last takes alone
-        self._prefix = f"{name}-" if name else ""
         self.worker = worker
         self.dispatcher = Dispatcher(costs, rules)
         self.admission = Admission(self.dispatcher, seats)
@@ -65,11 +53,6 @@ class Shift:
         self._beside: set[int] = set()  # pictures that codecs are at, beside the device
         self._silent_since = 0.0  # the codecs
         self._idle = asyncio.Event()
-
-    @property
-    def open_loras(self) -> tuple[str, ...]:
-        """Names of LoRAs that the worker has open."""
-        return tuple(sorted({lora[0] for variant in self.state.variants for lora in variant}))
 
     # How pictures are accepted.
 
@@ -136,10 +119,10 @@ class Shift:
         return Demand(checked.number, bucket, rows, due, deadline)
 
     def _ticket(self, demand: Demand, asked: Asked, span: Span, client: str, keep: bool) -> Ticket:
-        id, number = self._prefix + secrets.token_hex(16), demand.id
+        id, number = secrets.token_hex(16), demand.id
         ticket = Ticket(id, asked, client, _predicted(span), lambda _: self._cancelled(number))
         ticket.steps = len(demand.rows)
-        ticket.alone_seconds = self.alone_seconds = self._costs.alone_of(demand)
+        ticket.alone_seconds = self._costs.alone_of(demand)
         self.tickets[number] = ticket
         if keep:
             self._shelf.add(ticket)

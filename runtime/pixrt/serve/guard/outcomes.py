@@ -95,9 +95,9 @@ class _Request:
             headers.append((b"x-request-id", self.id.encode()))
             headers.extend(each for each in _STRICT if each[0] not in has)
             message = {**message, "headers": headers}
-        # Before it is sent: a client may leave as soon as it has the last of it.
-        self._is_whole |= message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._is_whole = True
 
     async def fail(self) -> None:
         """Say that the server is at fault, if nothing is said yet."""

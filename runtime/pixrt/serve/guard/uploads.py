@@ -17,7 +17,7 @@ from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.problems import Problem
 
 if TYPE_CHECKING:
-    from pixrt.serve.guard.room import Room
+    from pixrt.serve.service import Service
 
 _METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -25,7 +25,7 @@ _METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class Uploads:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, service: "Room") -> None:
+    def __init__(self, app: ASGIApp, service: "Service") -> None:
         self._app = app
         self._service = service
         options = service.options

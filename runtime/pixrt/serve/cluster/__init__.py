@@ -1,1 +1,0 @@
-"""The server on several machines: the same application and scheduler, as replicas of Ray Serve behind a gate."""
