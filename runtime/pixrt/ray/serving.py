@@ -36,7 +36,7 @@ def serve(settings: Settings, say: Say, *, again: Callable[[], Settings]) -> Non
     command does that: it returns once all replicas are new, and they stay.
     """
     check_files(settings.options)
-    settings = _with_port(settings)
+    settings = with_port(settings)
     notes = prepare(settings.options)
     with cluster():
         for note in notes:
@@ -192,7 +192,7 @@ def address_of(options: ServeOptions) -> str:
     return f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
 
 
-def _with_port(settings: Settings) -> Settings:
+def with_port(settings: Settings) -> Settings:
     """Ray takes no 0 for a free port."""
     if settings.options.port:
         return settings
