@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pixrt.ray import gathering
 from pixrt.ray.asking import REPLICA, Asked, asked_of
 from pixrt.ray.floor import Floor
-from pixrt.ray.replica import APPLICATION, DEPLOYMENT
+from pixrt.ray.known import APPLICATION, DEPLOYMENT
 from pixrt.serve import logs
 from pixrt.serve.guard.answering import refuse
 from pixrt.serve.guard.protect import protect

@@ -5,8 +5,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from pixrt.ray.known import replicas_of
-from pixrt.ray.replica import DEPLOYMENT
+from pixrt.ray.known import DEPLOYMENT, replicas_of
 from pixrt.serve.metrics import Metrics
 from pixrt.serve.settings import Settings
 

@@ -1,8 +1,9 @@
-"""The routers of this process. A module of its own: Ray pickles a router's class with a copy of its module's values."""
+"""Names, and the routers of this process. A module of its own: Ray pickles routers with copies of their module."""
 
 from collections.abc import Mapping
 from typing import Any
 
+APPLICATION, DEPLOYMENT = "pixrt", "replica"
 ROUTERS: dict[str, Any] = {}
 
 

@@ -1,9 +1,11 @@
-"""How many replicas there should be: by the work that is queued, in milliseconds of a device. Must not import Ray."""
+"""How many replicas there should be, and which one gets a picture: by work, in milliseconds. Must not import Ray."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 WORK = "work_ms"
+_PICTURE_MS = 1000.0  # of a picture, before a replica has made any
 
 
 class QueuedWork:
@@ -21,3 +23,17 @@ class QueuedWork:
 def wanted(work_ms: float, scale_ms: float) -> int:
     """Replicas for so much work; one at least."""
     return max(1, math.ceil(work_ms / scale_ms))
+
+
+def predicted_ms(said: Mapping[str, Any], sent: Sequence[float], loras: frozenset[str]) -> float:
+    """Milliseconds until a new picture would be done by a replica that said this of itself.
+
+    Args:
+        said: see `Replica.record_routing_stats`.
+        sent: when pictures were sent there that have not been answered, in Unix seconds.
+        loras: what the picture wants; a set that is not open has to be opened first.
+    """
+    picture_ms = said.get("picture_ms") or _PICTURE_MS
+    later = sum(at > said.get("at", 0.0) for at in sent)
+    opening = bool(loras) and sorted(loras) not in said.get("loras", ())
+    return float(said.get("work_ms", 0.0) + picture_ms * later + opening * said.get("load_ms", 0.0))

@@ -13,6 +13,7 @@ from starlette.types import Message
 
 from pixrt.errors import PixrtError
 from pixrt.ray.asking import REPLICA, Asked, answer
+from pixrt.ray.known import APPLICATION, DEPLOYMENT
 from pixrt.ray.policy import WORK
 from pixrt.serve import logs, telemetry
 from pixrt.serve.app import make_app, warm_up
@@ -22,7 +23,6 @@ from pixrt.serve.service import Service
 from pixrt.serve.settings import Settings
 from pixrt.serve.tickets import Ticket
 
-APPLICATION, DEPLOYMENT = "pixrt", "replica"
 REFUSAL = "pixrt cannot start: "
 _HAND_OVER_SECONDS = 5.0
 

@@ -5,15 +5,13 @@ second; between two of those, what was sent to each since is counted on top.
 """
 
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from pixrt.ray import known
 from pixrt.ray.asking import Asked
-
-_PICTURE_MS = 1000.0  # of a picture, before a replica has made any
+from pixrt.ray.policy import predicted_ms
 
 
 class LeastWork(RequestRouter):  # type: ignore[misc]  # Ray's types are not read
@@ -62,17 +60,3 @@ class LeastWork(RequestRouter):  # type: ignore[misc]  # Ray's types are not rea
         super().update_replicas(replicas)
         for gone in self._sent.keys() - {each.replica_id for each in replicas}:
             del self._sent[gone]
-
-
-def predicted_ms(said: Mapping[str, Any], sent: Sequence[float], loras: frozenset[str]) -> float:
-    """Milliseconds until a new picture would be done by a replica that said this of itself.
-
-    Args:
-        said: see `Replica.record_routing_stats`.
-        sent: when pictures were sent there that have not been answered, in Unix seconds.
-        loras: what the picture wants; a set that is not open has to be opened first.
-    """
-    picture_ms = said.get("picture_ms") or _PICTURE_MS
-    later = sum(at > said.get("at", 0.0) for at in sent)
-    opening = bool(loras) and sorted(loras) not in said.get("loras", ())
-    return float(said.get("work_ms", 0.0) + picture_ms * later + opening * said.get("load_ms", 0.0))

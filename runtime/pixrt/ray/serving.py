@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pixrt.errors import Cancelled, PixrtError
 from pixrt.options.serve import ServeOptions
 from pixrt.ray.clusters import cluster, is_local
 from pixrt.serve.server import check_files
-from pixrt.serve.settings import Settings
+from pixrt.serve.settings import Settings, read_settings
 
 Say = Callable[[str], None]
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
@@ -78,7 +79,7 @@ def deploy(settings: Settings) -> None:
     """
     from ray import serve as ray_serve
 
-    from pixrt.ray.replica import APPLICATION
+    from pixrt.ray.known import APPLICATION
 
     options = settings.options
     http: dict[str, Any] = {"host": options.host, "port": options.port, "request_timeout_s": None}
@@ -90,14 +91,22 @@ def deploy(settings: Settings) -> None:
         raise _refused(error) from None
 
 
+def build(said: Mapping[str, str]) -> Any:
+    """What a Serve config's `import_path` names: the application of the settings file `config`. Raises OptionError."""
+    settings = read_settings({}, Path(said["config"]))
+    check_files(settings.options)
+    return application(settings)
+
+
 def application(settings: Settings) -> Any:
     """What Ray Serve runs: doors before replicas."""
     from ray import serve as ray_serve
     from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
     from pixrt.ray.door import Door
+    from pixrt.ray.known import DEPLOYMENT
     from pixrt.ray.policy import QueuedWork
-    from pixrt.ray.replica import DEPLOYMENT, Replica
+    from pixrt.ray.replica import Replica
     from pixrt.ray.router import LeastWork
 
     options, share = settings.options, settings.ray
@@ -150,7 +159,7 @@ def drain(options: ServeOptions) -> None:
     """Let nobody in, and return once all that was accepted has ended, and its answers are read."""
     from ray import serve as ray_serve
 
-    from pixrt.ray.replica import APPLICATION, DEPLOYMENT
+    from pixrt.ray.known import APPLICATION, DEPLOYMENT
 
     door = ray_serve.get_deployment_handle("door", APPLICATION)
     replicas = ray_serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
