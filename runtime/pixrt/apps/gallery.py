@@ -8,18 +8,18 @@ import dataclasses
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from pixrt.apps.entries import Entry
 from pixrt.apps.journal import Journal, Record, State, spelt
 from pixrt.editor.events import Event, Failed, Made
 from pixrt.editor.result import EditResult
-from pixrt.editor.runner import Runner
 from pixrt.errors import BackendError, OptionError, OutputError, PictureError, PixrtError
 from pixrt.files import Content, atomic_write, content_of, require_free
 from pixrt.pictures.formats import SUFFIXES
@@ -71,6 +71,34 @@ class _Waiting:
 Batch = list[_Waiting]
 
 
+class MakesPictures(AbstractContextManager[Any], Protocol):
+    """Pictures on their way; see `pixrt.editor.run.Run`."""
+
+    @property
+    def waiting(self) -> int:
+        """How many pictures have not begun."""
+
+    def add(self, request: Request) -> None:
+        """One more picture."""
+
+    def __next__(self) -> Event:
+        """What has happened next."""
+
+
+class ChecksAndMakes(Protocol):
+    """What a gallery wants of a `Runner`."""
+
+    @property
+    def manifest(self) -> Any:
+        """The bundle's."""
+
+    def check(self, jobs: Sequence[Job]) -> list[Request]:
+        """Jobs, checked."""
+
+    def events(self, requests: Sequence[Request], *, steps: bool) -> MakesPictures:
+        """Pictures on their way."""
+
+
 class Gallery:
     """Edits entries into a folder, and keeps its journal.
 
@@ -87,7 +115,7 @@ class Gallery:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: ChecksAndMakes,
         folder: Path,
         journal: Journal,
         *,

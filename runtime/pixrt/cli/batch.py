@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +16,15 @@ from pixrt.apps.entries import Entry, count_entries, read_entries
 from pixrt.apps.tables import TABLES
 from pixrt.cli.console import say, warn
 from pixrt.cli.display import errors
+from pixrt.cli.embeddings import embedding_inputs
+from pixrt.cli.extras import require_packages
+from pixrt.cli.loras import lora_inputs
 from pixrt.cli.outputs import require_writable, split_text
 from pixrt.cli.parameters import OUTPUT, with_arguments_of, with_flags
 from pixrt.cli.results import Notes, result_facts, warn_beforehand
 from pixrt.cli.running import Running
 from pixrt.errors import OptionError, OutputError, PixrtError
+from pixrt.options.ray import ShareOptions
 from pixrt.options.session import SessionOptions
 from pixrt.options.tasks import EditOptions, draw_seed
 from pixrt.pictures.formats import READABLE_SUFFIXES, WRITABLE_SUFFIXES
@@ -29,6 +34,7 @@ _NAMED = 5  # files of each kind, in a note
 if TYPE_CHECKING:
     from pixrt.apps.gallery import Outcome
     from pixrt.editor.editor import Editor
+    from pixrt.ray.crew import Crew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,7 @@ class GalleryRunning(Running):
 
 
 @with_arguments_of(GalleryRunning, "running")
+@with_flags(ShareOptions, "share")
 @with_flags(EditOptions)
 def batch(
     sources_and_instruction: Annotated[
@@ -61,9 +68,19 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", metavar="", help="Edit again what failed before; else it is left out.")
     ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            metavar="",
+            help="Make the pictures on Ray: on the cluster that RAY_ADDRESS names, else on one of this machine.",
+            rich_help_panel="Ray",
+        ),
+    ] = False,
     *,
     running: Running,
     parameters: dict[str, Any],
+    share: dict[str, Any],
 ) -> None:
     """Edit a gallery, by one instruction or a table of them; the same command goes on where it stopped."""
     from pixrt.apps.gallery import Gallery
@@ -76,6 +93,10 @@ def batch(
     if output.is_file() or output.suffix.lower() in WRITABLE_SUFFIXES:
         raise OptionError(f"{output} is a file's name, and there are many results", remedy="Give a folder with -o")
     require_writable(output)
+    if share and not ray:
+        raise OptionError(f"{next(iter(share))} is for several makers", remedy="Say --ray", option=next(iter(share)))
+    if ray:
+        require_packages("ray", extra="ray", purpose="a gallery on Ray")
     if running.build_engines:
         raise OptionError("a gallery's sizes are not known beforehand", remedy="Build engines with `pixrt build`")
     if parameters.get("seed") is None:
@@ -103,9 +124,12 @@ def batch(
         if running.dry_run:
             say(json.dumps({"pictures": total, "job": job}) if running.as_json else f"{total} pictures to {output}")
             return
-        with open_journal(output, job, overwrite=running.overwrite) as journal:
+        with (
+            open_journal(output, job, overwrite=running.overwrite) as journal,
+            _crew(editor, running, ShareOptions(**share)) if ray else nullcontext(editor) as runner,
+        ):
             gallery = Gallery(
-                editor,
+                runner,
                 output,
                 journal,
                 max_batch=running.session.max_batch,
@@ -119,6 +143,18 @@ def batch(
                 for outcome in gallery.run(entries()):
                     tally.tell(outcome)
     tally.finish()
+
+
+@contextmanager
+def _crew(editor: "Editor", running: Running, share: ShareOptions) -> Iterator["Crew"]:
+    """The makers on a Ray cluster."""
+    from pixrt.ray.clusters import cluster
+    from pixrt.ray.crew import Crew, Opening
+
+    loras, embeddings = lora_inputs(running.lora), embedding_inputs(running.embedding)
+    opening = Opening(running.bundle, running.session, loras, embeddings)
+    with cluster(), Crew(editor, opening, share, running.session.max_batch) as crew:
+        yield crew
 
 
 class _Tally:

@@ -6,7 +6,7 @@ from typing import Literal
 from pixrt.errors import PackageMissing
 
 
-def require_packages(*modules: str, extra: Literal["export", "otel", "serve", "train"], purpose: str) -> None:
+def require_packages(*modules: str, extra: Literal["export", "otel", "ray", "serve", "train"], purpose: str) -> None:
     """Raise PackageMissing unless all modules can be imported. `purpose` begins the sentence: "exporting"."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:

@@ -13,6 +13,8 @@ from pixrt.cli.extras import require_packages
 from pixrt.cli.outputs import require_figures, write_json
 from pixrt.cli.parameters import with_flags
 from pixrt.cli.stopping import leave_to_others
+from pixrt.errors import OptionError
+from pixrt.options.ray import RayOptions
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
 from pixrt.options.session import SessionOptions
 
@@ -23,11 +25,13 @@ PACKAGES = (
     *("fastapi", "httptools", "limits", "prometheus_client"),
     *("pydantic_settings", "python_multipart", "sse_starlette", "uvicorn"),
 )
+RAY_PACKAGES = ("ray",)
 _OTEL_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter")
 _PLANNING = "Planning"
 
 
 @with_flags(SessionOptions, "session", defaults=SERVE_SESSION)
+@with_flags(RayOptions, "share")
 @with_flags(ServeOptions)
 def serve(
     bundle: Annotated[
@@ -46,6 +50,15 @@ def serve(
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", metavar="", help="Check everything, open the bundle, print what holds, and end.")
+    ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            metavar="",
+            help="Serve on Ray: on the cluster that RAY_ADDRESS names, else on one of this machine.",
+            rich_help_panel="Ray",
+        ),
     ] = False,
     new_key: Annotated[
         str | None, typer.Option(metavar="NAME", help="Print a new API key and its line for --keys-file, and end.")
@@ -92,6 +105,7 @@ def serve(
     *,
     parameters: dict[str, Any],
     session: dict[str, Any],
+    share: dict[str, Any],
 ) -> None:
     """Serve a bundle over HTTP: OpenAI's images API, jobs, KServe v2, AUTOMATIC1111's and Hugging Face's."""
     if new_key is not None:
@@ -101,7 +115,10 @@ def serve(
     from pixrt.serve.settings import read_settings
 
     chosen = {} if bundle is None else {"bundle": bundle}
-    settings = read_settings({**chosen, **parameters, **session}, config)
+    given = {**chosen, **parameters, **session, **share}
+    settings = read_settings(given, config)
+    if share and not ray:
+        raise OptionError(f"{next(iter(share))} is for several replicas", remedy="Say --ray", option=next(iter(share)))
     if settings.options.otel:
         require_packages(*_OTEL_PACKAGES, extra="otel", purpose="sending spans")
     if simulate is not None:
@@ -113,6 +130,11 @@ def serve(
             write_json(json_file, figures, overwrite=overwrite)
     elif check:
         _check(settings)
+    elif ray:
+        require_packages(*RAY_PACKAGES, extra="ray", purpose="serving on Ray")
+        from pixrt.ray import serving
+
+        serving.serve(settings, say, again=lambda: read_settings(given, config))
     else:
         from pixrt.serve import server
 

@@ -37,13 +37,17 @@ _FRESH_SECONDS = 0.1
 
 
 class Service:
-    """See the module. `start` it, and `close` it in the end. On one event loop."""
+    """See the module. `start` it, and `close` it in the end. On one event loop.
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    Of several services each has a `name`, with which the ids of its tickets begin.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, name: str = "") -> None:
         self.options = settings.options
         self.metrics = metrics
         self.model: say.Model | None = None
         self.is_draining = False
+        self._name = name
         self._setup = _setup(settings)
         self._slots = settings.session.max_batch
         self._costs = Costs()
@@ -128,6 +132,29 @@ class Service:
         """A client's that are kept, oldest first."""
         return self._shelf.of(client)
 
+    @property
+    def work_ms(self) -> float:
+        """Milliseconds of the device that all accepted pictures still want, one after another."""
+        return 0.0 if self._shift is None else self._shift.work_ms
+
+    @property
+    def picture_ms(self) -> float:
+        """Milliseconds of the device that the picture accepted last wants; 0 before there was one."""
+        return 0.0 if self._shift is None else self._shift.picture_ms
+
+    @property
+    def open_loras(self) -> tuple[Any, ...]:
+        """Sets of LoRAs that the worker has open."""
+        return () if self._shift is None else self._shift.state.variants
+
+    def kept(self) -> list[Ticket]:
+        """All tickets that are kept, of every client."""
+        return list(self._shelf)
+
+    def keep(self, ticket: Ticket) -> None:
+        """Keep a ticket that another service has ended."""
+        self._shelf.add(ticket)
+
     def forget(self, ticket: Ticket) -> None:
         """Keep a ticket that has ended no longer."""
         self._shelf.remove(ticket)
@@ -184,7 +211,7 @@ class Service:
         """A worker's shift, until it has gone."""
         rules = Rules(buckets=_POOLS, variants=self.options.max_loras)
         seats = self._slots + self.options.queue
-        self._shift = shift = Shift(worker, self._costs, rules, seats, self.metrics, self._shelf)
+        self._shift = shift = Shift(worker, self._costs, rules, seats, self.metrics, self._shelf, self._name)
         if not first.done():
             first.set_result(None)
         try:

@@ -20,6 +20,7 @@ from pixrt.bundles.store import DEFAULT_BUNDLE
 from pixrt.errors import OptionError
 from pixrt.options.fields import Field, option, option_fields, rule_of
 from pixrt.options.parsing import parse, spell
+from pixrt.options.ray import RayOptions
 from pixrt.options.serve import SERVE_SESSION, ServeOptions
 from pixrt.options.session import SessionOptions
 from pixrt.reading import read_toml
@@ -41,19 +42,23 @@ class Settings:
     bundle: str = option(DEFAULT_BUNDLE, "A bundle's folder or name.", kind="text")
     options: ServeOptions = ServeOptions()
     session: SessionOptions = SERVE_SESSION
+    ray: RayOptions = RayOptions()
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def describe(self) -> Iterator[tuple[str, str, str]]:
         """Every setting in force: its name, its value as text, and where it comes from. Nothing secret."""
-        for owner in (self, self.options, self.session):
+        for owner in (self, self.options, self.session, self.ray):
             for name in option_fields(owner):
                 yield name, _shown(getattr(owner, name)), self.sources.get(name, DEFAULT)
 
 
+_OWNERS: tuple[type[Any], ...] = (Settings, ServeOptions, SessionOptions, RayOptions)
+
+
 def read_settings(flags: Mapping[str, Any], file: Path | None = None) -> Settings:
     """The settings of a server. `flags` are those given, parsed. Raises OptionError, with the source in its words."""
-    fields = {name: each for owner in (Settings, ServeOptions, SessionOptions) for name, each in _fields(owner)}
+    fields = {name: each for owner in _OWNERS for name, each in _fields(owner)}
     read: dict[str, Any] = {name: (_type(each), None) for name, each in fields.items()}
     reader = create_model("Reader", __base__=BaseSettings, **read)
     values: dict[str, Any] = {}
@@ -68,14 +73,14 @@ def read_settings(flags: Mapping[str, Any], file: Path | None = None) -> Setting
         values[name] = _parsed(fields[name], text, sources[name], Path())
     for name, value in flags.items():
         values[name], sources[name] = value, rule_of(fields[name]).flag or f"--{name.replace('_', '-')}"
-    own, options, session = (
-        {name: values[name] for name, _ in _fields(owner) if name in values}
-        for owner in (Settings, ServeOptions, SessionOptions)
+    own, options, session, ray = (
+        {name: values[name] for name, _ in _fields(owner) if name in values} for owner in _OWNERS
     )
     settings = Settings(
         **own,
         options=ServeOptions(**options),
         session=dataclasses.replace(SERVE_SESSION, **session),
+        ray=RayOptions(**ray),
         sources=sources,
         notes=tuple(_odd_variables(fields)),
     )

@@ -3,6 +3,8 @@
 Must not import numpy or Pillow.
 """
 
+from collections.abc import Iterator
+
 from pixrt.serve.problems import Problem
 from pixrt.serve.tickets import Ticket
 
@@ -19,6 +21,9 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self._tickets)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(self._tickets.values())
 
     @property
     def bytes(self) -> int:

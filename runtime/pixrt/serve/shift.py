@@ -35,13 +35,22 @@ class Shift:
     """See the module. `seats` are the pictures that it takes care of at once; tickets to be kept go to the shelf."""
 
     def __init__(
-        self, worker: WorkerProcess, costs: Costs, rules: Rules, seats: int, metrics: Metrics, shelf: Shelf
+        self,
+        worker: WorkerProcess,
+        costs: Costs,
+        rules: Rules,
+        seats: int,
+        metrics: Metrics,
+        shelf: Shelf,
+        name: str = "",
     ) -> None:
+        self._name = name
         self.worker = worker
         self.dispatcher = Dispatcher(costs, rules)
         self.admission = Admission(self.dispatcher, seats)
         self.state = say.State({}, {}, ())
         self.tickets: dict[int, Ticket] = {}
+        self.picture_ms = 0.0  # of the last one that was accepted
         self._over: Problem | None = None  # once the worker is gone
         self._costs = costs
         self._metrics = metrics
@@ -119,10 +128,11 @@ class Shift:
         return Demand(checked.number, bucket, rows, due, deadline)
 
     def _ticket(self, demand: Demand, asked: Asked, span: Span, client: str, keep: bool) -> Ticket:
-        id, number = secrets.token_hex(16), demand.id
+        id, number = self._name + secrets.token_hex(16), demand.id
         ticket = Ticket(id, asked, client, _predicted(span), lambda _: self._cancelled(number))
         ticket.steps = len(demand.rows)
         ticket.alone_seconds = self._costs.alone_of(demand)
+        self.picture_ms = 1000 * ticket.alone_seconds
         self.tickets[number] = ticket
         if keep:
             self._shelf.add(ticket)
@@ -334,6 +344,12 @@ class Shift:
     def running(self) -> int:
         """Pictures that have begun."""
         return sum(ticket.state is State.RUNNING for ticket in self.tickets.values())
+
+    @property
+    def work_ms(self) -> float:
+        """Milliseconds that all that is under way still wants, one picture after another."""
+        left = (each.alone_seconds * (1 - each.step / max(each.steps, 1)) for each in self.tickets.values())
+        return 1000 * sum(left)
 
     def backlog(self, now: float) -> float:
         """Seconds from `now` (Unix) until all that is under way is expected to be done, as it was predicted last."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pixrt.options.tasks import Options
 from pixrt.serve.problems import Problem
@@ -178,6 +178,18 @@ class Ticket:
             if self.state.is_end:
                 return
             await self._changed.wait()
+
+    def hand_over(self) -> dict[str, Any]:
+        """All that is said of one that has ended, for another process; see `taken_over`."""
+        assert self.state.is_end
+        return {name: value for name, value in vars(self).items() if name not in ("_cancel", "_changed")}
+
+    @classmethod
+    def taken_over(cls, said: Mapping[str, Any]) -> Self:
+        """One that has ended in another process."""
+        ticket = cls(said["id"], said["asked"], said["client"], said["prediction"], lambda _: None)
+        vars(ticket).update(said)
+        return ticket
 
     @property
     def preview_bytes(self) -> int:
