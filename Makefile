@@ -94,7 +94,7 @@ model: $(VENV)/.dev
 		--example "make it much warmer" --example "make it night" \
 		--example "turn the reds blue" --example "make it a pencil sketch" \
 		--example "make it snow" --example "make it warmer and add a vignette"
-	$(BIN)/pixrt export tests/data/shapes_checkpoint -o runtime/pixrt/models/shapes --overwrite --compact --name pixrt-shapes \
+	$(BIN)/pixrt export tests/data/shapes_checkpoint -o runtime/pixrt/models/shapes --overwrite --compact --name pixrt-shapes --defaults-from shapes \
 		--notice "pixrt-shapes is a demonstration model of small scenes with simple shapes; it does not edit photographs" \
 		--steps 20 --guidance-scale 2 --image-guidance-scale 1.2 --scheduler dpmpp_2m \
 		--example "make the background blue" --example "make the circle blue" \
