@@ -29,7 +29,7 @@ def cluster() -> Iterator[None]:
     except Exception as error:  # Ray has no class for it
         where = os.environ.get(ADDRESS) or "this machine"
         raise PixrtError(
-            f"Ray does not start on {where}: {error}", remedy="Check RAY_ADDRESS, memory and load"
+            f"Ray does not start on {where}: {error}", remedy="Check its address, memory and load"
         ) from None
     try:
         yield
