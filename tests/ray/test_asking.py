@@ -95,6 +95,7 @@ def test_a_picture_goes_where_it_is_done_first() -> None:
     assert predicted_ms(idle, [99.0, 100.5, 101.0], frozenset()) == 600, "sent since, not those that it knows of"
     assert predicted_ms(busy, [], frozenset({"ink"})) < predicted_ms(idle, [], frozenset({"ink"}))
     assert predicted_ms({}, [1.0], frozenset()) > 0, "a replica that has said nothing yet"
+    assert predicted_ms({**idle, "is_ready": False}, [], frozenset()) > predicted_ms(busy, [], frozenset())
 
 
 @pytest.mark.parametrize(("work_ms", "replicas"), [(0, 1), (10_000, 1), (10_001, 2), (95_000, 10)])

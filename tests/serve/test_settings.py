@@ -8,6 +8,7 @@ import pytest
 
 from pixrt.errors import OptionError
 from pixrt.options.fields import option_fields, rule_of
+from pixrt.options.ray import RayOptions
 from pixrt.options.serve import ServeOptions
 from pixrt.options.session import SessionOptions
 from pixrt.serve.settings import Settings, read_settings
@@ -54,8 +55,11 @@ def test_nothing_said_is_the_defaults() -> None:
     assert Settings().session == SessionOptions(max_batch=8)
 
 
+OWNERS = (Settings, ServeOptions, SessionOptions, RayOptions)
+
+
 def test_every_setting_has_one_owner() -> None:
-    names = [name for owner in (Settings, ServeOptions, SessionOptions) for name in option_fields(owner)]
+    names = [name for owner in OWNERS for name in option_fields(owner)]
     assert len(set(names)) == len(names)
     assert [name for name, _, _ in Settings().describe()] == names
 

@@ -33,6 +33,8 @@ def predicted_ms(said: Mapping[str, Any], sent: Sequence[float], loras: frozense
         sent: when pictures were sent there that have not been answered, in Unix seconds.
         loras: what the picture wants; a set that is not open has to be opened first.
     """
+    if not said.get("is_ready", True):
+        return math.inf  # its worker is being started again
     picture_ms = said.get("picture_ms") or _PICTURE_MS
     later = sum(at > said.get("at", 0.0) for at in sent)
     opening = bool(loras) and sorted(loras) not in said.get("loras", ())

@@ -18,6 +18,8 @@ from typing import Any
 from pixrt.errors import Cancelled, PixrtError
 from pixrt.options.serve import ServeOptions
 from pixrt.ray.clusters import cluster, is_local
+from pixrt.serve import logs
+from pixrt.serve.logs import tell
 from pixrt.serve.server import check_files
 from pixrt.serve.settings import Settings, read_settings
 
@@ -37,16 +39,18 @@ def serve(settings: Settings, say: Say, *, again: Callable[[], Settings]) -> Non
     command does that: it returns once all replicas are new, and they stay.
     """
     check_files(settings.options)
+    logs.configure(settings.options.log_format, logging.INFO)
     settings = with_port(settings)
-    notes = prepare(settings.options)
+    for note in prepare(settings.options):
+        tell(note)
     with cluster():
-        for note in notes:
-            say(note)
         deploy(settings)
         say(address_of(settings.options))
         if is_local():
-            _wait(settings, say, again)
+            _wait(settings, again)
+            tell("draining")
             drain(settings.options)
+    tell("stopped" if is_local() else "the cluster keeps serving")
 
 
 def prepare(options: ServeOptions) -> list[str]:
@@ -78,6 +82,7 @@ def deploy(settings: Settings) -> None:
     A new replica is ready before an old one drains.
     """
     from ray import serve as ray_serve
+    from ray.exceptions import RayError
 
     from pixrt.ray.known import APPLICATION
 
@@ -87,7 +92,7 @@ def deploy(settings: Settings) -> None:
         with _quiet():
             ray_serve.start(proxy_location="EveryNode", http_options=http)
             ray_serve.run(application(settings), name=APPLICATION, route_prefix="/")
-    except RuntimeError as error:
+    except (RuntimeError, RayError) as error:
         raise _refused(error) from None
 
 
@@ -170,7 +175,7 @@ def drain(options: ServeOptions) -> None:
         ray_serve.shutdown()
 
 
-def _wait(settings: Settings, say: Say, again: Callable[[], Settings]) -> None:
+def _wait(settings: Settings, again: Callable[[], Settings]) -> None:
     """Until a signal says to stop. Raises Cancelled at the second one."""
     stop, anew = threading.Event(), threading.Event()
 
@@ -190,10 +195,17 @@ def _wait(settings: Settings, say: Say, again: Callable[[], Settings]) -> None:
             try:
                 said = again()
                 address = dataclasses.replace(said.options, host=settings.options.host, port=settings.options.port)
-                deploy(dataclasses.replace(said, options=address))
-                say(f"updated in {time.monotonic() - began:.1f} s")
+                said = dataclasses.replace(said, options=address)
             except PixrtError as error:
-                say(f"everything stays as it was: {error}")
+                tell(f"everything stays as it was: {error}", level=logging.ERROR)
+                continue
+            try:
+                deploy(said)
+                settings = said
+                tell("updated", {"s": round(time.monotonic() - began, 1)})
+            except PixrtError as error:
+                tell(f"everything stays as it was: {error}", level=logging.ERROR)
+                deploy(settings)  # or replicas that die would be replaced by what cannot start
 
 
 def address_of(options: ServeOptions) -> str:
@@ -210,7 +222,7 @@ def with_port(settings: Settings) -> Settings:
     return dataclasses.replace(settings, options=dataclasses.replace(settings.options, port=port))
 
 
-def _refused(error: RuntimeError) -> PixrtError:
+def _refused(error: Exception) -> PixrtError:
     """What a replica said before it ended, out of what Ray says."""
     from ray import serve as ray_serve
 

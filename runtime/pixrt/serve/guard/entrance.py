@@ -19,7 +19,7 @@ from pixrt.serve.interfaces.protocols import PAGE, interface_of
 from pixrt.serve.problems import Problem
 
 if TYPE_CHECKING:
-    from pixrt.serve.service import Service
+    from pixrt.serve.guard.guarded import Guarded
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?")
 # What an orchestrator asks without a key; it tells nothing but yes or no.
@@ -29,7 +29,7 @@ _OPEN = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/heal
 class Entrance:
     """Wraps the application. In a request's `state` it leaves `client`: whose tickets the request may see."""
 
-    def __init__(self, app: ASGIApp, service: "Service", keys: Keys | None) -> None:
+    def __init__(self, app: ASGIApp, service: "Guarded", keys: Keys | None) -> None:
         self._app = app
         self._service = service
         self._keys = keys
@@ -74,7 +74,7 @@ class Entrance:
         return f"key:{owner}"
 
 
-def check_room(service: "Service", entering: int = 0) -> None:
+def check_room(service: "Guarded", entering: int = 0) -> None:
     """Raise Problem if the server takes no further picture now; seats for those that are `entering` are not free."""
     if not service.is_ready:
         raise Problem(503, "not_ready", f"Not now: {service.why_not_ready}.", retry_after=service.retry_after)

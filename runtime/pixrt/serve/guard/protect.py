@@ -13,9 +13,9 @@ from pixrt.serve.guard.outcomes import Outcomes
 from pixrt.serve.guard.uploads import Uploads
 
 if TYPE_CHECKING:
-    from pixrt.serve.service import Service
+    from pixrt.serve.guard.guarded import Guarded
 
 
-def protect(app: ASGIApp, service: "Service", keys: Keys | None = None) -> ASGIApp:
+def protect(app: ASGIApp, service: "Guarded", keys: Keys | None = None) -> ASGIApp:
     """The application as the network sees it. Without keys everybody who reaches it is let in."""
     return Outcomes(Entrance(Uploads(app, service), service, keys), service.metrics)

@@ -17,7 +17,7 @@ from pixrt.serve.interfaces.protocols import interface_of
 from pixrt.serve.problems import Problem
 
 if TYPE_CHECKING:
-    from pixrt.serve.service import Service
+    from pixrt.serve.guard.guarded import Guarded
 
 _METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -25,7 +25,7 @@ _METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class Uploads:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, service: "Service") -> None:
+    def __init__(self, app: ASGIApp, service: "Guarded") -> None:
         self._app = app
         self._service = service
         options = service.options
