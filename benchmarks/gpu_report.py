@@ -1,201 +1,174 @@
-"""What a GPU does with a bundle: builds its engines, holds the pictures against the CPU's, measures, writes one report.
+"""Thirty minutes on an NVIDIA GPU: what there can be known of pixrt, in the order of evidence, in one report.
 
-    python benchmarks/gpu_report.py BUNDLE [--size 512x512] [--library tensorrt] [-o gpu-report.json]
+    python benchmarks/gpu_report.py --small BUNDLE --full BUNDLE --wheels FOLDER
+    python benchmarks/gpu_report.py --small BUNDLE --dry-run
 
-needs an NVIDIA GPU, `pixrt[tensorrt]` or `pixrt[tensorrt-rtx]`, and a bundle exported with `--precision fp16
---fused-step`. Nothing in the report comes from anywhere but this run. Times are medians after a warm-up of three
-edits. `step_ms` lies between two events on the stream, before and after one fused step; `host_ms` is how long the host
-takes to enqueue it: where it is below the step's time the device does not wait for the host.
+docs/gpu-report.md says what to carry and what each part proves. Each part is a process of its own with a time limit,
+and what it finds is in the report at once: a part that fails or is cut off stops no other. Parts of an earlier run
+stay in the report unless they are run again. `--dry-run` needs no GPU: the simulated driver of the tests is in its
+place, and what wants the real thing says so. It ends with 1 if a part failed. Itself it needs only Python.
 """
 
-import dataclasses
+import argparse
+import importlib
 import json
+import os
 import platform
-import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import numpy as np
-import typer
-
-from pixrt import Editor
-from pixrt.backends.cuda.calls import DeviceLoop
-from pixrt.backends.cuda.device import Device
-from pixrt.bundles.manifest import Component
-from pixrt.bundles.store import open_bundle
-from pixrt.files import atomic_write
-from pixrt_engines import BuildOptions, run_build
-from pixrt_engines.building import plan_build
-from pixrt_engines.options import parse_sizes
-
-SCHEDULERS = ("ddim", "euler_ancestral", "dpmpp_2m", "unipc")
-INSTRUCTION = "make it winter"
-WARM_UP = 3
-Array = np.ndarray[Any, Any]
+ROOT = Path(__file__).resolve().parent.parent
+NOT_RUN = 77
 
 
-class Lines:
-    """A listener that prints a line for each engine."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the report: a module of `gpu_parts`, and how long it may take."""
 
-    def on_engine(self, planned: Any) -> None:
-        print(f"building {planned.name}")
-
-    def on_wait(self, planned: Any) -> None:
-        print(f"waiting for {planned.name}")
-
-    def on_progress(self, fraction: float) -> None:
-        return
-
-    def on_built(self, built: Any) -> None:
-        print(f"  {built.outcome}, {built.spec.bytes / 2**20:.1f} MiB, {built.seconds:.1f} s")
+    name: str
+    module: str
+    limit_s: int
 
 
-def build(bundle: Path, library: str, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Build what is missing, for the GPU at hand."""
-    components = tuple(map(Component, open_bundle(bundle, verify=False).manifest.components))
-    options = BuildOptions(
-        bundle=str(bundle),
-        components=components,
-        library=library,  # type: ignore[arg-type]
-        targets=("native",),
-        sizes=(size,),
-        batch=(1, 1),
-    )
-    built = run_build(plan_build(options), options, Lines())
-    return [
-        {"file": item.spec.file, "bytes": item.spec.bytes, "seconds": item.seconds, "outcome": item.outcome}
-        for item in built
-    ]
+# Half an hour in all.
+PARTS = (
+    Part("driver", "driver", 60),
+    Part("loop", "loop", 300),
+    Part("sanitizer", "sanitizer", 300),
+    Part("host", "host", 120),
+    Part("full-size", "full_size", 420),
+    Part("tensorrt", "engines", 540),
+)
 
 
-def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray[Any, Any]:
-    """A picture of smooth noise."""
-    coarse = np.random.default_rng(seed).integers(0, 255, (size[1] // 16, size[0] // 16, 3), np.uint8)
-    return np.kron(coarse, np.ones((16, 16, 1), np.uint8))
+def parse() -> argparse.Namespace:
+    """The words of the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--small", type=Path, help="a small bundle, exported with --fused-step")
+    parser.add_argument("--full", type=Path, help="a full-size bundle, exported with --precision fp16 --fused-step")
+    parser.add_argument("--wheels", type=Path, help="a folder of wheels to install first, without a package index")
+    parser.add_argument("--only", help=f"some of {', '.join(part.name for part in PARTS)}, separated by commas")
+    parser.add_argument("--steps", type=int, default=20, help="steps of an edit that is measured")
+    parser.add_argument("--dry-run", action="store_true", help="over the simulated driver")
+    parser.add_argument("--output", "-o", type=Path, default=Path("gpu-report.json"), help="the report, JSON")
+    for hidden in ("--part", "--answer", "--scratch"):  # of a part's own process
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
-def parity(bundle: Path, backend: Any, size: tuple[int, int], steps: int = 4) -> list[dict[str, Any]]:
-    """The GPU's latents and pictures against ONNX Runtime's on the CPU, same bundle, same noise; and against itself."""
-
-    def runs(scheduler: str, times: int = 1, **parameters: Any) -> list[tuple[Array, Array]]:
-        """Latents after every step, and the picture, of the same edit `times` times. One editor at a time is open."""
-        found = []
-        with Editor(bundle, **parameters) as editor:
-            for _ in range(times):
-                seen: list[Array] = []
-                result = editor.edit(
-                    picture(size),
-                    INSTRUCTION,
-                    seed=1,
-                    steps=steps,
-                    resolution=max(size),
-                    scheduler=scheduler,  # type: ignore[arg-type]
-                    on_step=lambda info, seen=seen: seen.append(info.latents),
-                )
-                found.append((np.stack(seen), np.asarray(result.image).astype(int)))
-        return found
-
-    rows = []
-    for scheduler in SCHEDULERS:
-        ((latents, image),) = runs(scheduler, backend="ort-cpu")
-        # The first run warms up, the second is captured, the third is launched.
-        fused = runs(scheduler, 3, backend=backend, fused_step=True)
-        ways = {
-            "fused": fused[2],
-            "unfused": runs(scheduler, 3, backend=backend, fused_step=False)[2],
-            "without graphs": runs(scheduler, backend=backend, cuda_graphs=False)[0],
-        }
-        row: dict[str, Any] = {"scheduler": scheduler}
-        for name, (ours, our_image) in ways.items():
-            row[name] = {
-                "latents": float(np.abs(ours - latents).max() / np.abs(latents).max()),
-                "picture_mean": float(np.abs(our_image - image).mean()),
-                "picture_max": int(np.abs(our_image - image).max()),
-            }
-        row["captured run equals the first"] = all(bool((run[0] == fused[0][0]).all()) for run in fused[1:])
-        rows.append(row)
-    return rows
+def environment(site: Path | None) -> dict[str, str]:
+    """The variables of a part's process: the source tree, and what was installed of wheels."""
+    folders = [ROOT / name for name in ("benchmarks", "tests/support", "runtime", "export", "engines")]
+    paths = [*map(str, folders), *([str(site)] if site else []), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
 
 
-def latency(bundle: Path, backend: Any, size: tuple[int, int], steps: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds per stage of an edit with a new picture and a new text, and of a step on the device and the host."""
-    with Editor(bundle, backend=backend) as editor:
-
-        def edit(seed: int) -> Any:
-            given = {"seed": seed, "steps": steps, "resolution": max(size)}
-            return editor.edit(picture(size, seed), f"{INSTRUCTION}, number {seed}", **given).times
-
-        times = [dataclasses.asdict(edit(seed)) for seed in range(WARM_UP + repeats)][WARM_UP:]
-        with timed_steps(editor._backend.context.device) as (marks, host_ms):  # type: ignore[attr-defined]
-            edit(0)
-            device: Device = editor._backend.context.device  # type: ignore[attr-defined]
-            device_ms = [device.run(device.milliseconds, *pair) for pair in marks]
-            device.run(marks.clear)  # events are freed in the device's thread
-        free, total = device.memory()
-        engines = [dataclasses.asdict(memory) for memory in editor.memory]
-    return {
-        "stages_ms": {name: statistics.median(row[name] for row in times) for name in times[0]},
-        "step_ms": statistics.median(device_ms),
-        "host_ms": statistics.median(host_ms),
-        "engines": engines,
-        "memory_in_use_by_all_processes_mib": (total - free) / 2**20,
-    }
+def install(wheels: Path, site: Path) -> None:
+    """Put wheels beside what is installed, without an index and without looking for what they need."""
+    given = sorted(map(str, wheels.glob("*.whl")))
+    if not given:
+        sys.exit(f"there are no wheels in {wheels}")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site)]
+    subprocess.run([*command, *given], check=True)
 
 
-@contextmanager
-def timed_steps(device: Device) -> Iterator[tuple[list[tuple[Any, Any]], list[float]]]:
-    """Marks on the stream around every step of a fused loop, and the milliseconds that the host took to enqueue it."""
-    marks: list[tuple[Any, Any]] = []
-    host_ms: list[float] = []
-    original = DeviceLoop._step
-
-    def step(self: DeviceLoop, at: Sequence[int], rows: int) -> None:
-        first, started = device.mark(), time.perf_counter()
-        original(self, at, rows)
-        host_ms.append(1000 * (time.perf_counter() - started))
-        marks.append((first, device.mark()))
-
-    DeviceLoop._step = step  # type: ignore[method-assign]
+def run_part(part: Part, given: argparse.Namespace, scratch: Path, site: Path | None) -> dict[str, Any]:
+    """One part in a process of its own: how it ended, its seconds, and what it found until then."""
+    scratch.mkdir()
+    answer = scratch / "answer.json"
+    command = [sys.executable, str(Path(__file__).resolve()), "--part", part.name, "--answer", str(answer)]
+    command += ["--scratch", str(scratch), "--steps", str(3 if given.dry_run else given.steps)]
+    command += ["--dry-run"] if given.dry_run else []
+    for name in ("small", "full"):
+        path = getattr(given, name)
+        command += [f"--{name}", str(path.resolve())] if path else []
+    started = time.monotonic()
     try:
-        yield marks, host_ms
-    finally:
-        DeviceLoop._step = original  # type: ignore[method-assign]
+        done = subprocess.run(
+            command, env=environment(site), capture_output=True, text=True, timeout=part.limit_s, check=False
+        )
+        ending = {0: "passed", NOT_RUN: "not run"}.get(done.returncode, "failed")
+        said = done.stderr.strip()
+    except subprocess.TimeoutExpired as error:
+        ending = f"cut off after {part.limit_s} s"
+        said = error.stderr.decode(errors="replace").strip() if isinstance(error.stderr, bytes) else ""
+    made: dict[str, Any] = {"ending": ending, "seconds": round(time.monotonic() - started, 1)}
+    if ending != "passed":
+        made["why"] = said[-3000:]
+    if answer.exists():
+        made["found"] = json.loads(answer.read_text())
+    return made
 
 
-def report(bundle: Path, library: str, size: tuple[int, int], steps: int = 20, repeats: int = 10) -> dict[str, Any]:
-    """Everything above, as one JSON value."""
-    built = build(bundle, library, size)
-    with Editor(bundle, backend=library) as editor:  # type: ignore[arg-type]
-        where = editor._backend.describe()
-    return {
-        "on": where,
-        "python": platform.python_version(),
-        "bundle": open_bundle(bundle, verify=False).manifest.name,
-        "size": list(size),
-        "steps": steps,
-        "engines": built,
-        "parity": parity(bundle, library, size),
-        "latency": latency(bundle, library, size, steps, repeats),
-    }
+def work(given: argparse.Namespace) -> int:
+    """A part, in its own process; the exit status says how it ended."""
+    from gpu_parts.session import NotRun, Session
+
+    session = Session(
+        small=given.small,
+        full=given.full,
+        dry_run=given.dry_run,
+        scratch=Path(given.scratch),
+        answer=Path(given.answer),
+        steps=given.steps,
+    )
+    session.scratch.mkdir(exist_ok=True)
+    (part,) = (part for part in PARTS if part.name == given.part)
+    try:
+        importlib.import_module(f"gpu_parts.{part.module}").run(session)
+    except NotRun as error:
+        print(error, file=sys.stderr)
+        return NOT_RUN
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
-def main(
-    bundle: Annotated[Path, typer.Argument(help="A bundle exported with --precision fp16 --fused-step.")],
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
-    library: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt",
-    steps: Annotated[int, typer.Option(help="Steps of an edit.")] = 20,
-    repeats: Annotated[int, typer.Option(help="Edits that are measured.")] = 10,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The report, JSON.")] = Path("gpu-report.json"),
-) -> None:
-    made = report(bundle, library, parse_sizes(size)[0], steps, repeats)
-    with atomic_write(output) as file:
-        file.write((json.dumps(made, indent=1) + "\n").encode())
-    print(json.dumps(made["latency"], indent=1))
-    print(f"{output}: {made['on']}")
+def keep(report: dict[str, Any], output: Path) -> None:
+    """Write the report, whole or not at all."""
+    aside = output.with_name(f"{output.name}.part")
+    aside.write_text(json.dumps(report, indent=1) + "\n")
+    aside.replace(output)
+
+
+def main() -> int:
+    """Every part in turn."""
+    given = parse()
+    if given.part:
+        return work(given)
+    names = given.only.split(",") if given.only else [part.name for part in PARTS]
+    if unknown := set(names) - {part.name for part in PARTS}:
+        sys.exit(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in PARTS)}")
+    report: dict[str, Any] = {"parts": {}}
+    if given.output.exists():
+        report = json.loads(given.output.read_text())
+        if report.get("dry_run", given.dry_run) != given.dry_run:
+            sys.exit(f"{given.output} is of another kind of run: give another --output")
+    report |= {"dry_run": given.dry_run, "python": platform.python_version(), "system": platform.platform()}
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="pixrt-gpu-") as scratch:
+        site = None
+        if given.wheels:
+            site = Path(scratch) / "site"
+            install(given.wheels, site)
+        for part in PARTS:
+            if part.name in names:
+                made = run_part(part, given, Path(scratch) / part.name, site)
+                report["parts"][part.name] = made
+                keep(report, given.output)
+                why = made.get("why", "").splitlines()[-1:]
+                print(f"{part.name:10} {': '.join([made['ending'], *why])} ({made['seconds']} s)", flush=True)
+                failed |= made["ending"] not in ("passed", "not run")
+    print(given.output)
+    return int(failed)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(main())
