@@ -36,7 +36,7 @@ def main(target: Path) -> None:
             sheet.paste(before.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, GAP))
             pen.text((x + SIDE // 2, GAP + SIDE + (GAP + TEXT) // 2), instruction, "black", font, anchor="mm")
             sheet.paste(after.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, 2 * GAP + SIDE + TEXT))
-    sheet.save(target, quality=80, optimize=True, progressive=True)
+    sheet.save(target, quality=70, optimize=True, progressive=True)
 
 
 if __name__ == "__main__":

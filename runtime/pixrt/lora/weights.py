@@ -54,7 +54,7 @@ WeightTable = dict[str, dict[str, WeightPlace]]
 def to_json(table: Mapping[str, Mapping[str, WeightPlace]]) -> str:
     """The table as JSON text, the form `read_table` reads."""
     plain = {name: {key: asdict(place) for key, place in places.items()} for name, places in table.items()}
-    return json.dumps(plain, indent=1) + "\n"
+    return json.dumps(plain, separators=(",", ":")) + "\n"
 
 
 def read_table(bundle: Bundle) -> WeightTable:
