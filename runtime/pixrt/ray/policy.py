@@ -30,7 +30,7 @@ def predicted_ms(said: Mapping[str, Any], sent: Sequence[float], loras: frozense
 
     Args:
         said: see `Replica.record_routing_stats`.
-        sent: when pictures were sent there that have not been answered, in Unix seconds.
+        sent: when pictures were sent there lately, in Unix seconds.
         loras: what the picture wants; a set that is not open has to be opened first.
     """
     if not said.get("is_ready", True):

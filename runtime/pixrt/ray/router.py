@@ -19,7 +19,7 @@ class LeastWork(RequestRouter):  # type: ignore[misc]  # Ray's types are not rea
 
     def initialize_state(self, **kwargs: Any) -> None:
         """Nothing is sent yet; the deployment's replicas can be seen by `known`."""
-        self._sent: dict[ReplicaID, dict[str, float]] = {}
+        self._sent: dict[ReplicaID, list[float]] = {}  # when, in Unix seconds
         known.ROUTERS[self._deployment_id.name] = self
 
     async def choose_replicas(
@@ -41,19 +41,16 @@ class LeastWork(RequestRouter):  # type: ignore[misc]  # Ray's types are not rea
         return [[each] for each in ordered]
 
     def _predicted_ms(self, replica: RunningReplica, loras: frozenset[str]) -> float:
-        sent = self._sent.get(replica.replica_id, {})
-        return predicted_ms(replica.routing_stats or {}, tuple(sent.values()), loras)
+        said = replica.routing_stats or {}
+        sent = [at for at in self._sent.get(replica.replica_id, ()) if at > said.get("at", 0.0)]
+        self._sent[replica.replica_id] = sent  # an answer is no end: jobs are answered as they are accepted
+        return predicted_ms(said, sent, loras)
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
         """A replica has taken it."""
         asked = pending_request.args[0] if pending_request.args else None
         if isinstance(asked, Asked) and asked.is_for_pictures:
-            sent = self._sent.setdefault(replica_id, {})
-            sent[pending_request.metadata.internal_request_id] = time.time()
-
-    def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """It is answered."""
-        self._sent.get(replica_id, {}).pop(internal_request_id, None)
+            self._sent.setdefault(replica_id, []).append(time.time())
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """See Ray's."""
