@@ -93,8 +93,8 @@ async def edit(client: httpx.AsyncClient, load: Load) -> None:
     load.heard(answer, time.monotonic() - began)
 
 
-async def job(client: httpx.AsyncClient) -> str:
-    form = {"task": "edit", "prompt": "make it red", "steps": str(STEPS)}
+async def job(client: httpx.AsyncClient, steps: int = STEPS) -> str:
+    form = {"task": "edit", "prompt": "make it red", "steps": str(steps)}
     answer = await client.post("/v1/jobs", data=form, files={"image": ("a.png", PICTURE, "image/png")})
     answer.raise_for_status()
     return str(answer.json()["id"])

@@ -33,7 +33,8 @@ def served() -> Iterator[Settings]:
 def test_a_job_is_found_and_cancelled_on_whichever_replica_it_is(served: Settings) -> None:
     async def try_it() -> None:
         async with httpx.AsyncClient(base_url=serving.address_of(served.options), timeout=60) as client:
-            ids = [await job(client) for _ in range(6)]
+            ids = [await job(client) for _ in range(5)]
+            ids.append(await job(client, steps=1000))
             assert len({id.partition("-")[0] for id in ids}) == 2
             listed = {each["id"] for each in (await client.get("/v1/jobs")).json()["data"]}
             assert set(ids) <= listed
