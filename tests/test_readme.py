@@ -47,6 +47,7 @@ WITH_COMMANDS = {
             "less-work",
             "provenance",
             "quantisation",
+            "ray",
             "serving",
             "serving-operations",
             "sweeps",

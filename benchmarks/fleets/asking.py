@@ -17,6 +17,7 @@ from pixrt.serve.traces import read_trace
 
 # An edit to which nothing is said: 20 steps with three branches. (A bundle may say more: InstructPix2Pix's own is 100.)
 _EXACT = Defaults(20, 7.5, 1.5, "euler_ancestral")
+_LEVERS = frozenset({"branch_interval"})  # what every bundle has: a shallow network is exported on demand
 _SCHEDULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
 PRESETS: Mapping[str, EditOptions] = {
     "exact": EditOptions(),
@@ -40,7 +41,7 @@ class Kind:
 
 def rows_of(preset: str) -> tuple[int, ...]:
     """Rows of each step, out of the guidance's table, as `pixrt.editor.device.Device.bucket` tells the server."""
-    steps = make_steps(PRESETS[preset].resolve(_EXACT), _SCHEDULER)
+    steps = make_steps(PRESETS[preset].resolve(_EXACT, _LEVERS), _SCHEDULER)
     return tuple(map(len, steps.branches))
 
 

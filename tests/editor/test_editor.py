@@ -35,7 +35,14 @@ def test_the_result_tells_how_it_was_made(editor: Editor, scene: Image.Image) ->
     assert result.image.size == scene.size
     assert result.seed == 5
     assert result.options == EditOptions(
-        steps=2, guidance_scale=2.0, image_guidance_scale=1.2, scheduler="dpmpp_2m", seed=5, resolution=64
+        steps=2,
+        guidance_scale=2.0,
+        image_guidance_scale=1.2,
+        scheduler="dpmpp_2m",
+        seed=5,
+        resolution=64,
+        branch_interval=1,
+        cache_interval=1,
     )
     assert result.network_rows == 6
     assert result.backend == "ort-cpu"

@@ -14,6 +14,7 @@ from pixrt import Editor, LoraError
 from pixrt.bundles.store import open_bundle
 from pixrt.lora.merging import LoraInput, load_loras
 from pixrt.lora.weights import read_table
+from pixrt.options.choices import DEFAULT_FIELDS
 
 pytest.importorskip("peft")
 # peft warns of patterns that one of the two networks has no layer for, and of a second LoRA.
@@ -48,7 +49,7 @@ def plain(exports: Exports) -> Path:
 @pytest.fixture(scope="module")
 def merged(exports: Exports, files: tuple[Path, Path]) -> Path:
     """The checkpoint of `shapes` with both LoRAs in it."""
-    given: dict[str, Any] = {"loras": loras(files), **dataclasses.asdict(open_bundle("shapes").manifest.defaults)}
+    given: dict[str, Any] = {"loras": loras(files), "defaults_from": "shapes"}
     return exports.other("merged", lambda folder: export(exports.checkpoint("shapes"), folder, **given))
 
 
@@ -71,7 +72,7 @@ def test_the_run_is_the_merged_export_to_the_last_bit(
     with Editor(merged, backend="ort-cpu") as one, Editor(plain, backend="ort-cpu", loras=loras(files)) as other:
         for expected, found in zip(outputs(one), outputs(other), strict=True):
             np.testing.assert_array_equal(found, expected)
-        how = {**dataclasses.asdict(one.manifest.defaults), "steps": 3, "seed": 1}
+        how = {name: getattr(one.manifest.defaults, name) for name in DEFAULT_FIELDS} | {"steps": 3, "seed": 1}
         pictures = [np.asarray(editor.edit(scene, INSTRUCTION, **how).image) for editor in (one, other)]
         np.testing.assert_array_equal(*pictures)
         other.set_loras([])

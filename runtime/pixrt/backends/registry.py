@@ -3,6 +3,7 @@
 Imports none until asked: each room's `info` tells what there is.
 """
 
+import importlib.machinery
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,10 +152,15 @@ def _open(info: BackendInfo, bundle: Bundle, options: SessionOptions) -> Backend
 
 
 def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent
-        return False
+    """Whether there is such a module; nothing is imported, not its parents either."""
+    name, *inner = module.split(".")
+    spec = importlib.util.find_spec(name)
+    for each in inner:
+        if spec is None:
+            return False
+        name = f"{name}.{each}"
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations)
+    return spec is not None
 
 
 def _check_plans(backend: Backend, bundle: Bundle) -> None:
