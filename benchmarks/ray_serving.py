@@ -197,7 +197,8 @@ async def updating(address: str, now: Settings, clients: int, seconds: float) ->
 async def scaling(address: str, most: int, count: int) -> tuple[float, float, Counter[int]]:
     """Seconds until a burst of jobs had so many replicas run, and until one did again; the jobs' statuses."""
     async with httpx.AsyncClient(base_url=address, timeout=PATIENCE_SECONDS) as client:
-        ids = await asyncio.gather(*(job(client) for _ in range(count)))
+        # Longer than a replica takes to start.
+        ids = await asyncio.gather(*(job(client, 60 * STEPS) for _ in range(count)))
         up = await until(lambda: running() >= most)
         answers = await asyncio.gather(*(result(client, id) for id in ids))
         down = await until(lambda: running() == 1 and len(replicas()) == 1)
